@@ -1,0 +1,15 @@
+//! Sallyport: a self-hosted AI gateway whose providers, policies and hooks are signed WebAssembly components.
+//!
+//! The library holds everything; the binary (`main.rs`) only calls [`cli::run`]. Parts meet in [`app`] and nowhere else.
+
+pub mod app;
+pub mod audit;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod component;
+pub mod config;
+pub mod db;
+mod http;
+pub mod pipeline;
+pub mod upstream;

@@ -1,0 +1,3 @@
+//! The `sallyport` command.
+
+fn main() {}
