@@ -1,0 +1,181 @@
+//! The shapes of what a Chat Completions server answers, whole or in chunks, read leniently: compatible servers leave
+//! out and add much.
+
+use std::borrow::Cow;
+
+use sallyport_guest_sdk::Usage;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::json::{Str, string};
+use crate::names::Asked;
+use crate::usage::Reported;
+
+/// `chat.completion` or `chat.completion.chunk`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Completion<'a> {
+    #[serde(borrow)]
+    pub(crate) id: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(crate) model: Option<Str<'a>>,
+    #[serde(borrow)]
+    object: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(crate) choices: Option<Vec<Choice<'a>>>,
+    usage: Option<Reported>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+/// One of the answers; only the first is ever asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Choice<'a> {
+    pub(crate) index: Option<u64>,
+    #[serde(borrow)]
+    pub(crate) delta: Option<Said<'a>>,
+    #[serde(borrow)]
+    pub(crate) message: Option<Said<'a>>,
+    #[serde(borrow)]
+    pub(crate) finish_reason: Option<Str<'a>>,
+    /// vLLM: the stop sequence or token it met.
+    #[serde(borrow)]
+    stop_reason: Option<&'a RawValue>,
+    /// sglang: the same.
+    #[serde(borrow)]
+    matched_stop: Option<&'a RawValue>,
+    /// Moonshot's place for it.
+    usage: Option<Reported>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+/// A message or a piece of one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Said<'a> {
+    #[serde(borrow)]
+    pub(crate) content: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(crate) refusal: Option<Str<'a>>,
+    #[serde(borrow)]
+    reasoning_content: Option<Str<'a>>,
+    #[serde(borrow)]
+    reasoning: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(crate) tool_calls: Option<Vec<ToolCall<'a>>>,
+    #[serde(borrow)]
+    pub(crate) function_call: Option<Function<'a>>,
+}
+
+/// A tool call or a piece of one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ToolCall<'a> {
+    pub(crate) index: Option<u64>,
+    #[serde(borrow)]
+    id: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(crate) function: Option<Function<'a>>,
+}
+
+/// What is called, with what.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Function<'a> {
+    #[serde(borrow)]
+    name: Option<Str<'a>>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+}
+
+/// Why the model stopped, in words of the Messages API, with the stop sequence it met.
+pub(crate) fn stop_reason(
+    finish: Option<&str>,
+    called: bool,
+    refused: bool,
+    met: Option<String>,
+) -> (String, Option<String>) {
+    let reason = match finish.unwrap_or_default() {
+        "content_filter" => "refusal",
+        _ if refused => "refusal",
+        "length" | "max_tokens" => "max_tokens",
+        // Some servers say `stop` after a tool call, some say `tool_calls` after none.
+        _ if called => "tool_use",
+        _ if met.is_some() => return ("stop_sequence".to_owned(), met),
+        _ => "end_turn",
+    };
+    (reason.to_owned(), None)
+}
+
+// === impl Completion ===
+
+impl<'a> Completion<'a> {
+    /// Whether this is an error in the place of an answer.
+    pub(crate) fn is_error(&self) -> bool {
+        self.error.is_some()
+            || self.object.as_ref().is_some_and(|it| it.0 == "error")
+            || self.choices.iter().flatten().any(|it| it.error.is_some())
+    }
+
+    /// The error's JSON, where it is not the whole of this.
+    pub(crate) fn choice_error(&self) -> Option<&'a RawValue> {
+        self.choices.iter().flatten().find_map(|it| it.error)
+    }
+
+    /// The tokens counted so far, where they are told.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let in_choice = || self.choices.iter().flatten().find_map(|it| it.usage.as_ref());
+        self.usage.as_ref().or_else(in_choice).map(Reported::usage)
+    }
+}
+
+// === impl Choice ===
+
+impl Choice<'_> {
+    /// The stop sequence met, if the server tells and it is one of those asked for.
+    pub(crate) fn met(&self, asked: &Asked) -> Option<String> {
+        let met = self.stop_reason.or(self.matched_stop).and_then(string)?;
+        asked.stop(Some(&met))
+    }
+}
+
+// === impl Said ===
+
+impl<'a> Said<'a> {
+    /// What the model thought; servers that send it under both names send the same.
+    pub(crate) fn take_reasoning(&mut self) -> Option<Cow<'a, str>> {
+        let first = self.reasoning_content.take().filter(|it| !it.0.is_empty());
+        first.or_else(|| self.reasoning.take()).map(|it| it.0).filter(|it| !it.is_empty())
+    }
+}
+
+// === impl ToolCall ===
+
+impl<'a> ToolCall<'a> {
+    /// The call that `function_call`, the older form, stands for.
+    pub(crate) fn only(function: Function<'a>) -> Self {
+        Self { index: Some(0), id: None, function: Some(function) }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.id.as_ref().map_or("", |it| &it.0)
+    }
+}
+
+// === impl Function ===
+
+impl<'a> Function<'a> {
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_ref().map_or("", |it| &it.0)
+    }
+
+    /// The arguments' JSON. Some servers send the object itself rather than its text.
+    pub(crate) fn arguments(&self) -> Cow<'a, str> {
+        match self.arguments {
+            None => Cow::Borrowed(""),
+            Some(raw) => string(raw).unwrap_or_else(|| Cow::Borrowed(raw.get())),
+        }
+    }
+}

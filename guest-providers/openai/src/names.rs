@@ -1,0 +1,129 @@
+//! Names and ids on both sides: Chat Completions takes shorter tool names and ids than Messages allows, and compatible
+//! servers send ids that Messages clients would refuse.
+
+use std::borrow::Cow;
+
+use sallyport_guest_sdk::Call;
+
+/// The longest tool name and the longest call id that the upstream takes.
+const LONGEST_NAME: usize = 64;
+const LONGEST_ID: usize = 40;
+
+/// What a reply needs to know of the request it answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// The model asked for, where the upstream does not name the one that answered.
+    pub(crate) model: String,
+    /// Unique among calls; ids that the upstream does not give are made of it.
+    pub(crate) seed: String,
+    /// Stop sequences, as the upstream may name the one it met.
+    pub(crate) stops: Vec<String>,
+    /// Tools whose name was changed: the name sent and the client's.
+    pub(crate) renamed: Vec<(String, String)>,
+}
+
+/// The name under which the upstream knows a tool: the same, unless it is too long or holds other characters; then it
+/// is cut and ends in a hash of the whole, so that every turn of a conversation gets the same.
+pub(crate) fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
+    if name.len() <= LONGEST_NAME && !name.is_empty() && name.bytes().all(is_plain) {
+        return name;
+    }
+    let plain = |it: char| if it.is_ascii() && is_plain(it as u8) { it } else { '_' };
+    let head: String = name.chars().take(LONGEST_NAME - 9).map(plain).collect();
+    Cow::Owned(format!("{head}_{:08x}", hash(&name)))
+}
+
+/// The id under which the upstream knows a tool call.
+pub(crate) fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
+    if id.len() <= LONGEST_ID {
+        return id;
+    }
+    let head: String =
+        id.chars().filter(|it| it.is_ascii() && is_plain(*it as u8)).take(LONGEST_ID - 9).collect();
+    Cow::Owned(format!("{head}_{:08x}", hash(&id)))
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// What is known before the body is read.
+    pub(crate) fn new(call: &Call, upstream_model: &str) -> Self {
+        let plain: Vec<char> = call.trace.chars().filter(char::is_ascii_alphanumeric).collect();
+        let seed = plain.iter().skip(plain.len().saturating_sub(24)).collect();
+        Self { model: upstream_model.to_owned(), seed, ..Self::default() }
+    }
+
+    /// The client's name of the tool that the upstream calls `name`.
+    pub(crate) fn tool(&self, name: String) -> String {
+        match self.renamed.iter().find(|(sent, _)| *sent == name) {
+            Some((_, original)) => original.clone(),
+            None => name,
+        }
+    }
+
+    /// The id of a tool call: the upstream's where a Messages client would take it.
+    pub(crate) fn tool_use_id(&self, id: &str, nth: usize) -> String {
+        if !id.is_empty() && id.len() <= 128 && id.bytes().all(is_plain) {
+            id.to_owned()
+        } else {
+            format!("toolu_{}_{nth}", self.seed)
+        }
+    }
+
+    /// The id of the reply, `msg_...`.
+    pub(crate) fn message_id(&self, id: Option<&str>) -> String {
+        let id = id.unwrap_or_default();
+        let id = id.strip_prefix("chatcmpl-").unwrap_or(id);
+        let plain: String = id.chars().filter(|it| it.is_ascii() && is_plain(*it as u8)).take(128).collect();
+        if plain.is_empty() { format!("msg_{}", self.seed) } else { format!("msg_{plain}") }
+    }
+
+    /// The stop sequence that the upstream says it met, if it is one of those asked for.
+    pub(crate) fn stop(&self, met: Option<&str>) -> Option<String> {
+        let met = met?;
+        self.stops.iter().find(|it| *it == met).cloned()
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// FNV-1a: stable across versions, which `std`'s hashers do not promise.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, call_id, tool_name};
+
+    #[test]
+    fn a_tool_name_that_fits_is_left_alone() {
+        assert_eq!(tool_name("mcp__github__create-issue".into()), "mcp__github__create-issue");
+    }
+
+    #[test]
+    fn long_tool_names_that_share_a_beginning_stay_apart() {
+        let (a, b) = (format!("{}a", "x".repeat(80)), format!("{}b", "x".repeat(80)));
+        assert_eq!(tool_name(a.as_str().into()).len(), 64);
+        assert_ne!(tool_name(a.into()), tool_name(b.into()));
+        assert_eq!(tool_name("résumé.read".into()), "r_sum__read_6dcd9dd8");
+    }
+
+    #[test]
+    fn a_long_call_id_is_cut_the_same_way_each_time() {
+        let id = "call_".to_owned() + &"z".repeat(90);
+        assert_eq!(call_id(id.as_str().into()).len(), 40);
+        assert_eq!(call_id(id.as_str().into()), call_id(id.as_str().into()));
+    }
+
+    #[test]
+    fn ids_that_a_client_would_refuse_are_replaced() {
+        let asked = Asked { seed: "0a1b".into(), ..Asked::default() };
+        assert_eq!(asked.tool_use_id("call_1", 0), "call_1");
+        assert_eq!(asked.tool_use_id("functions.Bash:0", 2), "toolu_0a1b_2");
+        assert_eq!(asked.message_id(Some("chatcmpl-AbC")), "msg_AbC");
+        assert_eq!(asked.message_id(None), "msg_0a1b");
+    }
+}

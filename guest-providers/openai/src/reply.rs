@@ -1,0 +1,165 @@
+//! A whole Chat Completions answer as a whole Messages reply.
+
+use std::borrow::Cow;
+
+use sallyport_guest_sdk::Usage;
+use sallyport_guest_sdk::provider::{Failure, Reply};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::answer::{Completion, Function, ToolCall, stop_reason};
+use crate::error::{self, garbage};
+use crate::json::{Json, is_object, quoted};
+use crate::names::Asked;
+
+/// The largest answer that is read.
+pub(crate) const MOST: usize = 16 << 20;
+
+#[derive(Serialize)]
+struct Message<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: Vec<Block<'a>>,
+    stop_reason: String,
+    stop_sequence: Option<String>,
+    usage: Counts,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block<'a> {
+    /// Thinking of a foreign model carries no signature.
+    Thinking {
+        thinking: Cow<'a, str>,
+        signature: &'static str,
+    },
+    Text {
+        text: Cow<'a, str>,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        input: Json<'static>,
+    },
+}
+
+#[expect(clippy::struct_field_names, reason = "the wire's names")]
+/// Clients read the first two as numbers, whatever is known.
+#[derive(Serialize)]
+struct Counts {
+    input_tokens: u32,
+    output_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_creation_input_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_read_input_tokens: Option<u32>,
+}
+
+/// Translates the body of a successful answer.
+pub(crate) fn translate(body: &[u8], asked: &Asked) -> Result<Reply, Failure> {
+    if body.trim_ascii().is_empty() {
+        return Err(garbage("the upstream's answer was empty"));
+    }
+    let no_completion = || {
+        let said = error::said(body);
+        if said.is_empty() {
+            garbage("the upstream's answer is not JSON of a chat completion")
+        } else {
+            error::object(&said)
+        }
+    };
+    let mut completion: Completion<'_> = serde_json::from_slice(body).map_err(|_| no_completion())?;
+    if completion.is_error() {
+        let json = completion.choice_error().map_or(body, |it| it.get().as_bytes());
+        return Err(error::object(&error::said(json)));
+    }
+    let usage = completion.usage().unwrap_or(Usage {
+        input: None,
+        output: None,
+        cache_read: None,
+        cache_write: None,
+    });
+    let choices = completion.choices.take().ok_or_else(no_completion)?;
+    let choice = choices.into_iter().min_by_key(|it| it.index.unwrap_or_default());
+    let mut choice = choice.ok_or_else(|| garbage("the upstream's answer holds no choice"))?;
+    let mut said = choice
+        .message
+        .take()
+        .or_else(|| choice.delta.take())
+        .ok_or_else(|| garbage("the upstream's answer holds no message"))?;
+
+    let mut content = Vec::new();
+    if let Some(thinking) = said.take_reasoning() {
+        content.push(Block::Thinking { thinking, signature: "" });
+    }
+    let refusal = said.refusal.take().filter(|it| !it.0.is_empty());
+    let refused = refusal.is_some();
+    for text in [said.content.take(), refusal].into_iter().flatten() {
+        if !text.0.is_empty() {
+            content.push(Block::Text { text: text.0 });
+        }
+    }
+    let mut calls = said.tool_calls.take().unwrap_or_default();
+    if let Some(function) = said.function_call.take() {
+        calls.push(ToolCall::only(function));
+    }
+    for (at, call) in calls.iter().enumerate() {
+        let taken = calls.iter().take(at).any(|it| it.id() == call.id());
+        let function = call.function.as_ref();
+        let name = function.map_or("", Function::name);
+        if name.is_empty() {
+            return Err(garbage("the upstream called a tool without naming it"));
+        }
+        content.push(Block::ToolUse {
+            id: asked.tool_use_id(if taken { "" } else { call.id() }, at),
+            name: asked.tool(name.to_owned()),
+            input: input(&function.map_or(Cow::Borrowed(""), Function::arguments)),
+        });
+    }
+    let met = choice.met(asked);
+    let (stop_reason, stop_sequence) =
+        stop_reason(choice.finish_reason.as_ref().map(|it| &*it.0), !calls.is_empty(), refused, met);
+
+    let message = Message {
+        id: asked.message_id(completion.id.as_ref().map(|it| &*it.0)),
+        kind: "message",
+        role: "assistant",
+        model: match &completion.model {
+            Some(model) if !model.0.is_empty() => &model.0,
+            _ => &asked.model,
+        },
+        content,
+        stop_reason,
+        stop_sequence,
+        usage: Counts {
+            input_tokens: usage.input.unwrap_or_default(),
+            output_tokens: usage.output.unwrap_or_default(),
+            cache_creation_input_tokens: usage.cache_write,
+            cache_read_input_tokens: usage.cache_read,
+        },
+    };
+    let json = serde_json::to_vec(&message)
+        .map_err(|error| garbage(format!("the reply cannot be written: {error}")))?;
+    Ok(Reply { json, usage })
+}
+
+/// A tool call's input. What is no JSON object, since the model erred or was cut short, is handed to the tool as text,
+/// which its schema refuses: the model then learns of it.
+fn input(arguments: &str) -> Json<'static> {
+    let trimmed = arguments.trim();
+    let trimmed = if trimmed.is_empty() { "{}" } else { trimmed };
+    match RawValue::from_string(trimmed.to_owned()) {
+        Ok(raw) if is_object(&raw) => Cow::Owned(raw),
+        _ => {
+            let text = quoted(&crate::json::escape(arguments));
+            let wrapped = format!("{{\"malformed_arguments\":{}}}", text.get());
+            Cow::Owned(RawValue::from_string(wrapped).unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! The conversation, turn by turn. Chat Completions wants the answers to tool calls as messages of their own, right
+//! after the turn that called; all order beyond that is the client's.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::content::{self, Block, Content, Parts};
+use super::{Invalid, text_of};
+use crate::chat::{CalledFunction, Function, Message, ToolCall};
+use crate::config::InlineSystem;
+use crate::json::{Json, inside, is_object, quoted};
+use crate::ledger::Ledger;
+use crate::names::{call_id, tool_name};
+
+/// A conversation under translation.
+pub(super) struct Conversation<'a, 'l> {
+    messages: Vec<Message<'a>>,
+    /// System messages that came between tool calls and their answers, where no upstream takes one.
+    held: Vec<Message<'a>>,
+    inline_system: InlineSystem,
+    losses: &'l mut Ledger,
+}
+
+/// Marks the answer of a tool that failed: there is no field for it.
+const FAILED: &str = "Error: ";
+
+// === impl Conversation ===
+
+impl<'a, 'l> Conversation<'a, 'l> {
+    pub(super) fn new(inline_system: InlineSystem, losses: &'l mut Ledger) -> Self {
+        Self { messages: Vec::new(), held: Vec::new(), inline_system, losses }
+    }
+
+    /// The system prompt, which stands before everything else.
+    pub(super) fn system_prompt(&mut self, raw: &'a RawValue) -> Result<(), Invalid> {
+        let content = self.plain_text(raw, "system")?;
+        if inside(&content).is_some_and(|it| !it.is_empty()) {
+            self.messages.push(Message::System { content });
+        }
+        Ok(())
+    }
+
+    /// One turn; answers the effort that it sets for what follows.
+    pub(super) fn message(
+        &mut self,
+        at: usize,
+        last: bool,
+        message: super::Message<'a>,
+    ) -> Result<Option<&'a RawValue>, Invalid> {
+        let path = format!("messages[{at}]");
+        self.losses.dropped(&path, &message.unknown);
+        let effort = message.output_config.and_then(|it| {
+            self.losses.dropped(&format!("{path}.output_config"), &it.unknown);
+            it.effort
+        });
+        let content = message.content.ok_or_else(|| Invalid(format!("{path}.content: Field required")))?;
+        match &*text_of(message.role, || format!("{path}.role"))? {
+            "user" => self.user(content, &format!("{path}.content"))?,
+            "assistant" => {
+                self.assistant(content, &format!("{path}.content"))?;
+                if last {
+                    self.losses.add(path, "prefill sent as a finished turn");
+                }
+            }
+            "system" => self.system(content, &path)?,
+            other => {
+                return Err(Invalid(format!(
+                    "{path}.role: {other:?} is not one of \"user\", \"assistant\", \"system\""
+                )));
+            }
+        }
+        Ok(effort)
+    }
+
+    pub(super) fn finish(mut self) -> Vec<Message<'a>> {
+        self.messages.append(&mut self.held);
+        self.messages
+    }
+
+    fn user(&mut self, content: &'a RawValue, path: &str) -> Result<(), Invalid> {
+        let mut said = Parts::default();
+        let mut shown = Parts::default();
+        match content::read(content, path)? {
+            Content::Text(text) => said.push_text(Cow::Borrowed(text)),
+            Content::Blocks(blocks) => {
+                for (at, block) in blocks.iter().enumerate() {
+                    let path = || format!("{path}[{at}]");
+                    content::markers(block, path, self.losses);
+                    match &*content::kind(block, path)? {
+                        "tool_result" => shown.append(self.tool_result(block, &path)?),
+                        kind => said.block(kind, block, &path, self.losses)?,
+                    }
+                }
+            }
+        }
+        self.messages.append(&mut self.held);
+        shown.append(said);
+        if !shown.is_empty() {
+            self.messages.push(Message::User { content: shown.into_user_content() });
+        }
+        Ok(())
+    }
+
+    /// Writes the `tool` message; what it cannot hold is returned, for the user message that follows.
+    fn tool_result(&mut self, block: &Block<'a>, path: &dyn Fn() -> String) -> Result<Parts<'a>, Invalid> {
+        let id = text_of(block.tool_use_id, || format!("{}.tool_use_id", path()))?;
+        let mut parts = Parts::default();
+        if let Some(content) = block.content {
+            parts.content(content, &|| format!("{}.content", path()), self.losses)?;
+        }
+        let (mut content, rest) = parts.split();
+        let mut following = Parts::default();
+        if !rest.is_empty() {
+            self.losses.add(
+                format!("{}.content", path()),
+                "attachments of a tool's answer moved to the user's turn",
+            );
+            let id = crate::json::escape(&id);
+            following.push_text(quoted(&format!("Attachments of the answer to tool call {id}:")));
+            following.append(rest);
+            if inside(&content).is_none_or(str::is_empty) {
+                content = quoted("The answer is attached to the next user message.");
+            }
+        }
+        if block.is_error == Some(true) {
+            content = quoted(&format!("{FAILED}{}", inside(&content).unwrap_or_default()));
+        }
+        self.messages.push(Message::Tool { tool_call_id: call_id(id), content });
+        Ok(following)
+    }
+
+    fn assistant(&mut self, content: &'a RawValue, path: &str) -> Result<(), Invalid> {
+        let mut said = Parts::default();
+        let mut tool_calls = Vec::new();
+        match content::read(content, path)? {
+            Content::Text(text) => said.push_text(Cow::Borrowed(text)),
+            Content::Blocks(blocks) => {
+                for (at, block) in blocks.iter().enumerate() {
+                    let path = || format!("{path}[{at}]");
+                    match &*content::kind(block, path)? {
+                        "tool_use" => {
+                            content::markers(block, path, self.losses);
+                            tool_calls.push(tool_use(block, &path)?);
+                        }
+                        // What is dropped whole is one loss, not one for each of its fields.
+                        kind @ ("text" | "document" | "search_result") => {
+                            content::markers(block, path, self.losses);
+                            said.block(kind, block, &path, self.losses)?;
+                        }
+                        kind => self.losses.add(path(), content::dropped(kind)),
+                    }
+                }
+            }
+        }
+        self.messages.append(&mut self.held);
+        let content = if said.is_empty() { None } else { Some(said.split().0) };
+        if content.is_some() || !tool_calls.is_empty() {
+            self.messages.push(Message::Assistant { content, tool_calls });
+        }
+        Ok(())
+    }
+
+    fn system(&mut self, content: &'a RawValue, path: &str) -> Result<(), Invalid> {
+        let content = self.plain_text(content, &format!("{path}.content"))?;
+        let message = match self.inline_system {
+            InlineSystem::System => Message::System { content },
+            InlineSystem::Developer => Message::Developer { content },
+            InlineSystem::User => {
+                self.losses.add(path, "system message sent as a user message");
+                Message::User { content: crate::chat::UserContent::Text(content) }
+            }
+        };
+        if matches!(self.messages.last(), Some(Message::Assistant { tool_calls, .. }) if !tool_calls.is_empty())
+        {
+            self.losses.add(path, "system message moved behind the answers to the tool calls before it");
+            self.held.push(message);
+        } else {
+            self.messages.push(message);
+        }
+        Ok(())
+    }
+
+    /// Content that holds text only: that of system messages.
+    fn plain_text(&mut self, raw: &'a RawValue, path: &str) -> Result<Json<'a>, Invalid> {
+        let mut parts = Parts::default();
+        parts.content(raw, &|| path.to_owned(), self.losses)?;
+        let (text, rest) = parts.split();
+        if !rest.is_empty() {
+            self.losses.add(path, "what is not text dropped from a system message");
+        }
+        Ok(text)
+    }
+}
+
+fn tool_use<'a>(block: &Block<'a>, path: &dyn Fn() -> String) -> Result<ToolCall<'a>, Invalid> {
+    let id = text_of(block.id, || format!("{}.id", path()))?;
+    let name = text_of(block.name, || format!("{}.name", path()))?;
+    let arguments = match block.input {
+        None => "{}",
+        Some(input) if is_object(input) => input.get(),
+        Some(_) => return Err(Invalid::expected(&format!("{}.input", path()), "an object")),
+    };
+    Ok(ToolCall {
+        id: call_id(id),
+        kind: Function::Function,
+        function: CalledFunction { name: tool_name(name), arguments },
+    })
+}

@@ -1,0 +1,103 @@
+//! Token counts as compatible servers report them, as Messages counts them.
+
+use std::fmt;
+
+use sallyport_guest_sdk::Usage;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+/// `usage` of a Chat Completions answer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Reported {
+    prompt_tokens: Count,
+    completion_tokens: Count,
+    prompt_tokens_details: Option<Details>,
+    /// Moonshot's place for it.
+    cached_tokens: Count,
+    /// `DeepSeek`'s place for it.
+    prompt_cache_hit_tokens: Count,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Count,
+}
+
+/// A number of tokens, however it is spelled. Absent is not zero.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count(Option<u32>);
+
+// === impl Reported ===
+
+impl Reported {
+    /// The counts, with the cached part of the prompt told apart.
+    pub(crate) fn usage(&self) -> Usage {
+        let details = self.prompt_tokens_details.as_ref().and_then(|it| it.cached_tokens.0);
+        let cached = details.or(self.cached_tokens.0).or(self.prompt_cache_hit_tokens.0);
+        Usage {
+            input: self.prompt_tokens.0.map(|it| it.saturating_sub(cached.unwrap_or_default())),
+            output: self.completion_tokens.0,
+            cache_read: cached,
+            cache_write: None,
+        }
+    }
+}
+
+// === impl Count ===
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lenient;
+        impl Visitor<'_> for Lenient {
+            type Value = Count;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of tokens")
+            }
+            fn visit_u64<E: Error>(self, count: u64) -> Result<Count, E> {
+                Ok(Count(Some(u32::try_from(count).unwrap_or(u32::MAX))))
+            }
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Count, E> {
+                Ok(Count(u32::try_from(count).ok()))
+            }
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+            fn visit_f64<E: Error>(self, count: f64) -> Result<Count, E> {
+                Ok(Count((count >= 0.0).then_some(count as u32)))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+        }
+        deserializer.deserialize_any(Lenient)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reported;
+    use sallyport_guest_sdk::Usage;
+
+    fn usage(json: &str) -> Usage {
+        serde_json::from_str::<Reported>(json).unwrap().usage()
+    }
+
+    #[test]
+    fn cached_tokens_are_told_apart_from_input() {
+        let expected = Usage { input: Some(20), output: Some(5), cache_read: Some(80), cache_write: None };
+        for json in [
+            r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":80,"audio_tokens":0}}"#,
+            r#"{"prompt_tokens":100,"completion_tokens":5,"cached_tokens":80}"#,
+            r#"{"prompt_tokens":100,"completion_tokens":5.0,"prompt_cache_hit_tokens":80,"prompt_tokens_details":null}"#,
+        ] {
+            assert_eq!(usage(json), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_reported_is_not_zero() {
+        let nothing = Usage { input: None, output: None, cache_read: None, cache_write: None };
+        assert_eq!(usage("{}"), nothing);
+        assert_eq!(usage(r#"{"prompt_tokens":null,"completion_tokens":-1}"#), nothing);
+    }
+}
