@@ -149,7 +149,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Json, escape, joined, object, quoted};
+    use super::{Json, escape, joined, quoted};
     use serde_json::value::RawValue;
 
     object! {

@@ -108,7 +108,7 @@ mod tests {
         let (a, b) = (format!("{}a", "x".repeat(80)), format!("{}b", "x".repeat(80)));
         assert_eq!(tool_name(a.as_str().into()).len(), 64);
         assert_ne!(tool_name(a.into()), tool_name(b.into()));
-        assert_eq!(tool_name("résumé.read".into()), "r_sum__read_6dcd9dd8");
+        assert_eq!(tool_name("résumé.read".into()), "r_sum__read_f8f180ee");
     }
 
     #[test]

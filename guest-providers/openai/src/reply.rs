@@ -160,6 +160,3 @@ fn input(arguments: &str) -> Json<'static> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

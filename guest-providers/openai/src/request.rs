@@ -93,7 +93,7 @@ pub(crate) fn translate<'a>(
     let messages = conversation.finish();
 
     if body.cache_control.is_some() {
-        losses.add("cache_control", content::CACHE);
+        losses.add(content::CACHE.0, content::CACHE.1);
     }
     let options = options::translate(
         options::Asked {
@@ -140,6 +140,3 @@ fn text_of(raw: Option<&RawValue>, path: impl Fn() -> String) -> Result<Cow<'_, 
     let raw = raw.ok_or_else(|| Invalid(format!("{}: Field required", path())))?;
     string(raw).ok_or_else(|| Invalid::expected(&path(), "a string"))
 }
-
-#[cfg(test)]
-mod tests;

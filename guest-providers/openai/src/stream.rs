@@ -232,6 +232,3 @@ fn merge(usage: &mut Usage, newer: Usage) {
     usage.cache_read = newer.cache_read.or(usage.cache_read);
     usage.cache_write = newer.cache_write.or(usage.cache_write);
 }
-
-#[cfg(test)]
-mod tests;

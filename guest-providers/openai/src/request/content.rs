@@ -10,8 +10,8 @@ use crate::chat::{File, ImageUrl, Part};
 use crate::json::{Json, inside, is_array, is_object, joined, object, quoted, string};
 use crate::ledger::Ledger;
 
-/// How a lost cache marker reads.
-pub(super) const CACHE: &str = "dropped: the upstream caches prompts by itself";
+/// How lost cache markers read, wherever they stood: one entry, counted.
+pub(super) const CACHE: (&str, &str) = ("cache_control", "dropped: the upstream caches prompts by itself");
 const DROPPED: &str = "dropped";
 
 object! {
@@ -78,7 +78,7 @@ pub(super) fn kind<'a>(block: &Block<'a>, path: impl Fn() -> String) -> Result<C
 /// Records what every block may carry and no upstream takes.
 pub(super) fn markers(block: &Block<'_>, path: impl Fn() -> String, losses: &mut Ledger) {
     if block.cache_control.is_some() {
-        losses.add(format!("{}.cache_control", path()), CACHE);
+        losses.add(CACHE.0, CACHE.1);
     }
     if let Some(citations) = block.citations
         && !matches!(citations.get(), "[]" | "{\"enabled\":false}")

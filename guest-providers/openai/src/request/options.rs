@@ -104,7 +104,7 @@ pub(super) fn translate<'a>(
     }
 
     options.reasoning_effort = effort(asked.thinking.as_ref(), asked.effort, reasoning, losses)?;
-    if let Some(thinking) = &asked.thinking {
+    if let Some(thinking) = asked.thinking.as_ref().filter(|_| reasoning != Reasoning::None) {
         losses.dropped("thinking", &thinking.unknown);
     }
 

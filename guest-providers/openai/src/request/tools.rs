@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::value::RawValue;
 
+use super::content::CACHE;
 use super::{Invalid, Target, text_of};
 use crate::chat::{self, Function, NamedFunction, OfferedFunction, ToolChoice};
 use crate::config::is_o_series;
@@ -65,7 +66,7 @@ pub(super) fn translate<'a>(
             asked.renamed.push((name.clone().into_owned(), original.into_owned()));
         }
         if tool.cache_control.is_some() {
-            losses.add(format!("{path}.cache_control"), super::content::CACHE);
+            losses.add(CACHE.0, CACHE.1);
         }
         if tool.defer_loading == Some(true) {
             losses.add(format!("{path}.defer_loading"), "tool sent in full");

@@ -1,0 +1,173 @@
+//! Input that nobody meant to send: the provider answers with outputs or a failure, and its events stay in order.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use sallyport_guest_sdk::provider::{Input, RequestKind};
+
+use super::golden::cases;
+use super::{Told, assert_legal, head, request, run};
+
+/// Words that both formats give a meaning to, so that arbitrary JSON gets past the first field.
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => prop::sample::select(vec![
+            "model", "messages", "system", "role", "content", "user", "assistant", "type", "text", "image", "document",
+            "source", "base64", "url", "data", "media_type", "tool_use", "tool_result", "tool_use_id", "id", "name",
+            "input", "tools", "tool_choice", "input_schema", "auto", "any", "tool", "none", "thinking", "stream",
+            "choices", "delta", "message", "tool_calls", "function", "function_call", "arguments", "index",
+            "finish_reason", "stop", "tool_calls", "usage", "prompt_tokens", "error", "code", "reasoning_content",
+            "refusal", "output_config", "format", "schema", "effort", "max_tokens", "stop_sequences", "is_error",
+        ])
+        .prop_map(str::to_owned),
+        1 => any::<String>(),
+    ]
+}
+
+fn value() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        (-1e9..1e9_f64).prop_map(Into::into),
+        word().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(6, 64, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Into::into),
+            vec((word(), inner), 0..6).prop_map(|it| serde_json::Value::Object(it.into_iter().collect())),
+        ]
+    })
+}
+
+/// A conversation whose blocks have the right names and any values.
+fn conversation() -> impl Strategy<Value = serde_json::Value> {
+    let role = prop::sample::select(vec!["user", "assistant", "system"]);
+    let message = (role, vec(value(), 0..4), value()).prop_map(|(role, blocks, other)| {
+        let content = if blocks.len() == 3 { other } else { blocks.into() };
+        serde_json::json!({"role": role, "content": content})
+    });
+    (vec(message, 0..5), value(), value()).prop_map(|(messages, system, tools)| {
+        serde_json::json!({"model": "m", "messages": messages, "system": system, "tools": tools, "stream": true})
+    })
+}
+
+fn streamed(body: &[u8]) -> Told {
+    let ask = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let (a, b) = body.split_at(body.len() / 2);
+    let inputs = [
+        head(200, &[("content-type", "text/event-stream")]),
+        Input::Chunk(a.to_vec()),
+        Input::Chunk(b.to_vec()),
+        Input::End,
+    ];
+    run("{}", request(ask, "gpt-4o"), inputs)
+}
+
+fn whole(status: u16, body: &[u8]) -> Told {
+    let ask = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#;
+    run("{}", request(ask, "gpt-4o"), [head(status, &[]), Input::Chunk(body.to_vec()), Input::End])
+}
+
+/// An exchange that was fed all there is has ended, one way or the other.
+fn assert_ended(told: &Told) {
+    assert_ne!(told.done, told.failure.is_some());
+    assert_legal(&told.events, told.done && told.message.is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_body_is_translated_or_refused(body in prop_oneof![value(), conversation()], count: bool) {
+        for model in ["gpt-4o", "o3"] {
+            let mut request = request(&body.to_string(), model);
+            request.kind = if count { RequestKind::CountTokens } else { RequestKind::Message };
+            let told = run("{}", request, []);
+            prop_assert!(told.sent.is_some() || told.estimate.is_some() || told.failure.is_some());
+        }
+    }
+
+    #[test]
+    fn any_bytes_of_a_body_are_refused_at_worst(body in any::<String>()) {
+        let told = run("{}", request(&body, "gpt-4o"), []);
+        prop_assert!(told.sent.is_some() || told.failure.is_some());
+    }
+
+    #[test]
+    fn any_answer_ends_in_a_reply_or_a_failure(body in prop_oneof![
+        vec(any::<u8>(), 0..200),
+        value().prop_map(|it| it.to_string().into_bytes()),
+    ]) {
+        assert_ended(&whole(200, &body));
+        assert_ended(&whole(500, &body));
+        assert_ended(&streamed(&body));
+    }
+
+    #[test]
+    fn any_chunks_end_in_a_legal_stream_or_a_failure(chunks in vec(value(), 0..8), choices in vec(value(), 0..4)) {
+        let mut stream = String::new();
+        for choice in &choices {
+            let chunk = serde_json::json!({"choices": [{"delta": choice, "finish_reason": null}]});
+            stream.push_str(&format!("data: {chunk}\n\n"));
+        }
+        for chunk in &chunks {
+            stream.push_str(&format!("data: {chunk}\r\n\r\n"));
+        }
+        assert_ended(&streamed(stream.as_bytes()));
+    }
+
+    #[test]
+    fn tool_calls_in_any_order_keep_their_arguments(order in vec((0..4_usize, 1..5_usize), 1..60)) {
+        let arguments: Vec<String> =
+            (0..4).map(|n| format!(r#"{{"n":{n},"s":"}}\"{{{}"}}"#, "é".repeat(n * 3))).collect();
+        let mut sent = vec![0_usize; 4];
+        let mut stream = String::new();
+        let every = (0..4).map(|n| (n, usize::MAX));
+        for (n, chars) in order.into_iter().chain(every) {
+            let piece: String = arguments[n].chars().skip(sent[n]).take(chars).collect();
+            let first = sent[n] == 0;
+            sent[n] += piece.chars().count();
+            let mut call = serde_json::json!({"index": n, "function": {"arguments": piece}});
+            if first {
+                call["id"] = format!("call_{n}").into();
+                call["function"]["name"] = "Tool".into();
+            }
+            let chunk = serde_json::json!({"choices": [{"delta": {"tool_calls": [call]}}]});
+            stream.push_str(&format!("data: {chunk}\n\n"));
+        }
+        stream.push_str("data: [DONE]\n\n");
+        let told = streamed(stream.as_bytes());
+        assert_ended(&told);
+        prop_assert!(told.failure.is_none());
+        let mut got = std::collections::BTreeMap::<u32, (String, String)>::new();
+        for event in &told.events {
+            let event = super::wire(event);
+            if let (Some(at), Some(id)) = (event["start"].as_u64(), event["block"]["id"].as_str()) {
+                got.entry(u32::try_from(at).unwrap()).or_default().0 = id.to_owned();
+            } else if let (Some(at), Some(json)) = (event["delta"].as_u64(), event["json"].as_str()) {
+                got.entry(u32::try_from(at).unwrap()).or_default().1.push_str(json);
+            }
+        }
+        let got: std::collections::BTreeMap<String, String> = got.into_values().collect();
+        let expected = arguments.into_iter().enumerate().map(|(n, it)| (format!("call_{n}"), it)).collect();
+        prop_assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn a_recorded_stream_with_a_changed_byte_ends_in_a_legal_stream_or_a_failure() {
+    let cases = cases();
+    let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+    let strategy = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>());
+    let result = proptest::test_runner::TestRunner::new(config).run(&strategy, |(case, at, byte)| {
+        let case = case.get(&cases);
+        let mut bytes = case.upstream.clone();
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        assert_ended(&case.run([bytes.as_slice()]));
+        Ok(())
+    });
+    result.expect("no byte breaks the order");
+}
