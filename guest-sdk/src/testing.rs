@@ -3,14 +3,15 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    path::PathBuf,
     rc::Rc,
     time::Duration,
 };
 
 use crate::{
-    Attribute, Body, Call, Evidence, Host, Principal, Segment, SegmentKind,
+    Attribute, Body, Call, Edit, Evidence, Host, Principal, Segment, SegmentKind,
     hook::{Event, Occurrence, ToolCall},
-    provider::{Exchange, Failure, Input, Output, Provider, Request, RequestKind},
+    provider::{Exchange, Failure, Input, Output, Provider, Request, RequestBody, RequestKind},
 };
 
 /// A request body held in memory.
@@ -130,6 +131,45 @@ pub fn feed(
     Ok(outputs)
 }
 
+/// What an exchange said to these inputs, one line an output, and the whole of each upstream body. `body` is the client's.
+pub fn transcript(
+    body: &str,
+    exchange: &mut impl Exchange,
+    inputs: impl IntoIterator<Item = Input>,
+) -> String {
+    let mut lines = String::new();
+    for input in inputs {
+        match exchange.next(input) {
+            Ok(outputs) => outputs.iter().for_each(|output| lines += &line(body, output)),
+            Err(failure) => lines += &format!("{failure:?}\n"),
+        }
+    }
+    lines
+}
+
+/// Compares what `answer` makes of each `<case>.request` in a folder with the `<case>.response` beside it.
+///
+/// # Panics
+/// Where they differ, a file cannot be read or there is no case at all.
+#[expect(clippy::expect_used, clippy::panic, reason = "a failed comparison fails the test that asked for it")]
+pub fn golden(folder: &str, answer: impl Fn(&str) -> String) {
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder of golden cases is there")
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "request"))
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no golden case in {folder}");
+    for case in cases {
+        let request = std::fs::read_to_string(&case).expect("the request can be read");
+        let expected = std::fs::read_to_string(case.with_extension("response")).unwrap_or_default();
+        let answered = answer(&request);
+        if answered != expected {
+            panic!("{}\n--- expected\n{expected}--- answered\n{answered}", case.display());
+        }
+    }
+}
+
 /// A configured guest, or what `configure` said: `configured(r#"{..}"#, Scope::configure)`.
 pub fn configured<C: serde::de::DeserializeOwned, T>(
     config: &str,
@@ -216,6 +256,33 @@ impl Host for FakeHost {
         let left = window.saturating_sub(full_at.saturating_sub(now)).as_nanos() / each.as_nanos().max(1);
         Ok(u32::try_from(left).unwrap_or(u32::MAX))
     }
+}
+
+fn line(body: &str, output: &Output) -> String {
+    let Output::Send(request) = output else { return format!("{output:?}\n") };
+    let headers: Vec<String> =
+        request.headers.iter().map(|header| format!("{}: {}\n", header.name, header.value)).collect();
+    let sent = match &request.body {
+        RequestBody::Empty => Vec::new(),
+        RequestBody::Original => body.as_bytes().to_vec(),
+        RequestBody::Spliced(edits) => spliced(body.as_bytes(), edits),
+        RequestBody::Bytes(bytes) => bytes.clone(),
+    };
+    let (method, path, auth) = (&request.method, &request.path, &request.auth);
+    format!("{method} {path} {auth:?}\n{}\n{}\n", headers.concat(), String::from_utf8_lossy(&sent))
+}
+
+fn spliced(body: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let at = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    let mut sent = Vec::new();
+    let mut from = 0;
+    for edit in edits {
+        sent.extend_from_slice(body.get(from..at(edit.offset)).unwrap_or_default());
+        sent.extend_from_slice(&edit.replacement);
+        from = at(edit.offset.saturating_add(edit.len));
+    }
+    sent.extend_from_slice(body.get(from..).unwrap_or_default());
+    sent
 }
 
 fn offset(value: usize) -> u32 {
