@@ -2,9 +2,13 @@
 //! out and add much.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 use sallyport_guest_sdk::Usage;
 use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json::{Str, string};
@@ -56,7 +60,7 @@ pub(crate) struct Choice<'a> {
 #[serde(default)]
 pub(crate) struct Said<'a> {
     #[serde(borrow)]
-    pub(crate) content: Option<Str<'a>>,
+    pub(crate) content: Option<Content<'a>>,
     #[serde(borrow)]
     pub(crate) refusal: Option<Str<'a>>,
     #[serde(borrow)]
@@ -67,6 +71,23 @@ pub(crate) struct Said<'a> {
     pub(crate) tool_calls: Option<Vec<ToolCall<'a>>>,
     #[serde(borrow)]
     pub(crate) function_call: Option<Function<'a>>,
+}
+
+/// What was said: text, or with some servers (Mistral's among them) a list of typed pieces.
+#[derive(Debug)]
+pub(crate) enum Content<'a> {
+    Text(Cow<'a, str>),
+    Pieces(Vec<Piece<'a>>),
+}
+
+/// A piece of text, or of thinking.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Piece<'a> {
+    #[serde(borrow)]
+    text: Option<Str<'a>>,
+    #[serde(borrow)]
+    thinking: Option<Content<'a>>,
 }
 
 /// A tool call or a piece of one.
@@ -148,6 +169,49 @@ impl<'a> Said<'a> {
     pub(crate) fn take_reasoning(&mut self) -> Option<Cow<'a, str>> {
         let first = self.reasoning_content.take().filter(|it| !it.0.is_empty());
         first.or_else(|| self.reasoning.take()).map(|it| it.0).filter(|it| !it.is_empty())
+    }
+}
+
+// === impl Content ===
+
+impl<'a> Content<'a> {
+    /// Hands out each piece of text, and whether it is thinking.
+    pub(crate) fn each<E>(
+        self,
+        is_thinking: bool,
+        take: &mut impl FnMut(bool, Cow<'a, str>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self {
+            Self::Text(text) => take(is_thinking, text),
+            Self::Pieces(pieces) => pieces.into_iter().try_for_each(|piece| {
+                if let Some(thought) = piece.thinking {
+                    thought.each(true, take)?;
+                }
+                piece.text.map_or(Ok(()), |it| take(is_thinking, it.0))
+            }),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Either<'a> {
+            type Value = Content<'a>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of pieces")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Content::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Content::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Content::Pieces)
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
     }
 }
 

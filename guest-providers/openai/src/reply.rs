@@ -97,10 +97,21 @@ pub(crate) fn translate(body: &[u8], asked: &Asked) -> Result<Reply, Failure> {
     }
     let refusal = said.refusal.take().filter(|it| !it.0.is_empty());
     let refused = refusal.is_some();
-    for text in [said.content.take(), refusal].into_iter().flatten() {
-        if !text.0.is_empty() {
-            content.push(Block::Text { text: text.0 });
-        }
+    if let Some(pieces) = said.content.take() {
+        pieces.each(false, &mut |is_thinking, text| {
+            if !text.is_empty() {
+                let block = if is_thinking {
+                    Block::Thinking { thinking: text, signature: "" }
+                } else {
+                    Block::Text { text }
+                };
+                content.push(block);
+            }
+            Ok::<(), Failure>(())
+        })?;
+    }
+    if let Some(text) = refusal {
+        content.push(Block::Text { text: text.0 });
     }
     let mut calls = said.tool_calls.take().unwrap_or_default();
     if let Some(function) = said.function_call.take() {

@@ -185,8 +185,11 @@ impl Reply {
         if let Some(thought) = said.take_reasoning() {
             self.blocks.text(Kind::Thinking, thought.into_owned(), out)?;
         }
-        if let Some(text) = said.content {
-            self.blocks.text(Kind::Text, text.0.into_owned(), out)?;
+        if let Some(content) = said.content {
+            content.each(false, &mut |is_thinking, text| {
+                let kind = if is_thinking { Kind::Thinking } else { Kind::Text };
+                self.blocks.text(kind, text.into_owned(), out)
+            })?;
         }
         if let Some(text) = said.refusal.filter(|it| !it.0.is_empty()) {
             self.refused = true;

@@ -236,7 +236,7 @@ mod tests {
         let mut open = leaf.clone();
         open["additionalProperties"] = json!(true);
         assert!(!is_strict(&open));
-        let mut optional = leaf.clone();
+        let mut optional = leaf;
         optional["required"] = json!([]);
         assert!(!is_strict(&optional));
         assert!(!is_strict(

@@ -51,6 +51,10 @@ fn conversation() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+fn event(data: &serde_json::Value) -> String {
+    format!("data: {data}\n\n")
+}
+
 fn streamed(body: &[u8]) -> Told {
     let ask = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
     let (a, b) = body.split_at(body.len() / 2);
@@ -108,10 +112,10 @@ proptest! {
         let mut stream = String::new();
         for choice in &choices {
             let chunk = serde_json::json!({"choices": [{"delta": choice, "finish_reason": null}]});
-            stream.push_str(&format!("data: {chunk}\n\n"));
+            stream += &event(&chunk);
         }
         for chunk in &chunks {
-            stream.push_str(&format!("data: {chunk}\r\n\r\n"));
+            stream += &event(chunk).replace('\n', "\r\n");
         }
         assert_ended(&streamed(stream.as_bytes()));
     }
@@ -120,7 +124,7 @@ proptest! {
     fn tool_calls_in_any_order_keep_their_arguments(order in vec((0..4_usize, 1..5_usize), 1..60)) {
         let arguments: Vec<String> =
             (0..4).map(|n| format!(r#"{{"n":{n},"s":"}}\"{{{}"}}"#, "é".repeat(n * 3))).collect();
-        let mut sent = vec![0_usize; 4];
+        let mut sent = [0_usize; 4];
         let mut stream = String::new();
         let every = (0..4).map(|n| (n, usize::MAX));
         for (n, chars) in order.into_iter().chain(every) {
@@ -133,7 +137,7 @@ proptest! {
                 call["function"]["name"] = "Tool".into();
             }
             let chunk = serde_json::json!({"choices": [{"delta": {"tool_calls": [call]}}]});
-            stream.push_str(&format!("data: {chunk}\n\n"));
+            stream += &event(&chunk);
         }
         stream.push_str("data: [DONE]\n\n");
         let told = streamed(stream.as_bytes());
