@@ -307,6 +307,6 @@ pub(super) fn dropped(kind: &str) -> &'static str {
         "container_upload" => "container upload dropped",
         "compaction" => "compaction dropped",
         it if it.ends_with("_tool_result") => "result of a server tool dropped",
-        _ => "block of an unknown type dropped",
+        _ => "block dropped: no counterpart",
     }
 }

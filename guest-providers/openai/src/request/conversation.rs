@@ -18,6 +18,8 @@ pub(super) struct Conversation<'a, 'l> {
     messages: Vec<Message<'a>>,
     /// System messages that came between tool calls and their answers, where no upstream takes one.
     held: Vec<Message<'a>>,
+    /// Tool calls of the last assistant turn without an answer so far.
+    unanswered: usize,
     inline_system: InlineSystem,
     losses: &'l mut Ledger,
 }
@@ -29,7 +31,7 @@ const FAILED: &str = "Error: ";
 
 impl<'a, 'l> Conversation<'a, 'l> {
     pub(super) fn new(inline_system: InlineSystem, losses: &'l mut Ledger) -> Self {
-        Self { messages: Vec::new(), held: Vec::new(), inline_system, losses }
+        Self { messages: Vec::new(), held: Vec::new(), unanswered: 0, inline_system, losses }
     }
 
     /// The system prompt, which stands before everything else.
@@ -94,8 +96,11 @@ impl<'a, 'l> Conversation<'a, 'l> {
                 }
             }
         }
-        self.messages.append(&mut self.held);
         shown.append(said);
+        let only_answers = shown.is_empty() && matches!(self.messages.last(), Some(Message::Tool { .. }));
+        if self.unanswered == 0 || !only_answers {
+            self.messages.append(&mut self.held);
+        }
         if !shown.is_empty() {
             self.messages.push(Message::User { content: shown.into_user_content() });
         }
@@ -126,6 +131,7 @@ impl<'a, 'l> Conversation<'a, 'l> {
         if block.is_error == Some(true) {
             content = quoted(&format!("{FAILED}{}", inside(&content).unwrap_or_default()));
         }
+        self.unanswered = self.unanswered.saturating_sub(1);
         self.messages.push(Message::Tool { tool_call_id: call_id(id), content });
         Ok(following)
     }
@@ -144,9 +150,9 @@ impl<'a, 'l> Conversation<'a, 'l> {
                             tool_calls.push(tool_use(block, &path)?);
                         }
                         // What is dropped whole is one loss, not one for each of its fields.
-                        kind @ ("text" | "document" | "search_result") => {
+                        "text" => {
                             content::markers(block, path, self.losses);
-                            said.block(kind, block, &path, self.losses)?;
+                            said.push_text(Cow::Borrowed(content::text(block, path)?));
                         }
                         kind => self.losses.add(path(), content::dropped(kind)),
                     }
@@ -155,6 +161,7 @@ impl<'a, 'l> Conversation<'a, 'l> {
         }
         self.messages.append(&mut self.held);
         let content = if said.is_empty() { None } else { Some(said.split().0) };
+        self.unanswered = tool_calls.len();
         if content.is_some() || !tool_calls.is_empty() {
             self.messages.push(Message::Assistant { content, tool_calls });
         }
@@ -171,8 +178,7 @@ impl<'a, 'l> Conversation<'a, 'l> {
                 Message::User { content: crate::chat::UserContent::Text(content) }
             }
         };
-        if matches!(self.messages.last(), Some(Message::Assistant { tool_calls, .. }) if !tool_calls.is_empty())
-        {
+        if self.unanswered > 0 {
             self.losses.add(path, "system message moved behind the answers to the tool calls before it");
             self.held.push(message);
         } else {

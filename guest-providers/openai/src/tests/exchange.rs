@@ -193,3 +193,27 @@ fn a_configuration_that_makes_no_sense_is_refused() {
         assert!(testing::exchange::<OpenAi>(config, request(WHOLE, "gpt-4o")).is_err(), "{config}");
     }
 }
+
+#[test]
+fn what_waits_for_an_open_tool_call_is_bounded() {
+    let open = r#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"A","arguments":"{"}}]}}]}"#;
+    let other = format!(
+        r#"data: {{"choices":[{{"delta":{{"tool_calls":[{{"index":1,"id":"b","function":{{"name":"B","arguments":"{}"}}}}]}}}}]}}"#,
+        "x".repeat(500_000)
+    );
+    let inputs = [head(200, &[SSE]), chunk(&format!("{open}\n\n"))]
+        .into_iter()
+        .chain(std::iter::repeat_n(chunk(&format!("{other}\n\n")), 17));
+    assert!(failure(STREAMED, inputs).message.contains("holds back"));
+}
+
+#[test]
+fn a_reply_with_no_end_of_tool_calls_is_a_failure() {
+    let calls = (0..2000).map(|n| {
+        chunk(&format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{{\"index\":{n},\"function\":{{\"name\":\"A\"}}}}]}}}}]}}\n\n"
+        ))
+    });
+    let inputs = [head(200, &[SSE])].into_iter().chain(calls);
+    assert!(failure(STREAMED, inputs).message.contains("too many tools"));
+}
