@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::json::Json;
@@ -94,13 +94,21 @@ pub(crate) enum Part<'a> {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ImageUrl<'a> {
-    pub(crate) url: Json<'a>,
+    pub(crate) url: Url<'a>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct File<'a> {
     pub(crate) filename: Json<'a>,
-    pub(crate) file_data: Json<'a>,
+    pub(crate) file_data: Url<'a>,
+}
+
+/// Where an attachment is, or all of it. The data is written straight from the client's body: attachments are most of
+/// what makes a request large.
+#[derive(Debug)]
+pub(crate) enum Url<'a> {
+    Link(Json<'a>),
+    Data { media_type: Cow<'a, str>, data: Cow<'a, str> },
 }
 
 /// A tool call of an earlier turn.
@@ -175,4 +183,17 @@ pub(crate) struct JsonSchema<'a> {
     pub(crate) name: &'static str,
     pub(crate) schema: &'a RawValue,
     pub(crate) strict: bool,
+}
+
+// === impl Url ===
+
+impl Serialize for Url<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Link(link) => link.serialize(serializer),
+            Self::Data { media_type, data } => {
+                serializer.collect_str(&format_args!("data:{media_type};base64,{data}"))
+            }
+        }
+    }
 }

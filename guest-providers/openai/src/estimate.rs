@@ -4,7 +4,7 @@
 use std::iter::Peekable;
 use std::str::Bytes;
 
-use crate::chat::{Message, Part, Request, UserContent};
+use crate::chat::{Message, Part, Request, Url, UserContent};
 
 /// What a message costs besides its text: role and separators.
 const PER_MESSAGE: u64 = 4;
@@ -58,7 +58,11 @@ fn part(part: &Part<'_>) -> u64 {
         Part::Text { text: it } => text(it.get()),
         Part::ImageUrl { .. } => IMAGE,
         Part::File { file } => {
-            let chars = u64::try_from(file.file_data.get().len()).unwrap_or(u64::MAX);
+            let chars = match &file.file_data {
+                Url::Link(link) => link.get().len(),
+                Url::Data { data, .. } => data.len(),
+            };
+            let chars = u64::try_from(chars).unwrap_or(u64::MAX);
             IMAGE.saturating_add(chars / PDF_CHARS)
         }
     }

@@ -57,6 +57,8 @@ enum State {
     Over,
 }
 
+/// The largest body translated: it and what becomes of it are in the guest's 64 MiB at once.
+const MOST: u32 = 24 << 20;
 /// Where the API is, below the route's endpoint.
 const PATH: &str = "/v1/chat/completions";
 
@@ -141,6 +143,10 @@ impl Exchange for Call {
 
 impl Call {
     fn start(&mut self, request: &Request) -> Result<Vec<Output>, Failure> {
+        if request.body.len() > MOST {
+            let message = "the request is larger than the 24 MiB that this provider translates";
+            return Err(Failure::new(413, "request_too_large", message));
+        }
         let body = request.body.read_all();
         let body = std::str::from_utf8(&body).map_err(|_| error::invalid("the body is not UTF-8"))?;
         let target = request::Target {
@@ -154,8 +160,7 @@ impl Call {
         if request.kind == RequestKind::CountTokens {
             return Ok(vec![Output::TokenEstimate(estimate::tokens(&translated.chat)), Output::Done]);
         }
-        let mut json = Vec::with_capacity(body.len() + body.len() / 8 + 256);
-        serde_json::to_writer(&mut json, &translated.chat)
+        let json = written(&translated.chat)
             .map_err(|error| error::invalid(format!("the request cannot be translated: {error}")))?;
 
         let mut outputs: Vec<Output> =
@@ -191,6 +196,25 @@ impl Call {
         };
         if passed.is_empty() { Vec::new() } else { vec![Output::ResponseHeaders(passed)] }
     }
+}
+
+/// The request as JSON. It is measured first: a buffer that grew by doubling would hold twice what it needs.
+fn written(chat: &chat::Request<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    struct Size(usize);
+    impl std::io::Write for Size {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut size = Size(0);
+    serde_json::to_writer(&mut size, chat)?;
+    let mut json = Vec::with_capacity(size.0);
+    serde_json::to_writer(&mut json, chat)?;
+    Ok(json)
 }
 
 /// The failure that an answer stands for which is none: not a success, or not of the type asked for.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Invalid;
-use crate::chat::{File, ImageUrl, Part};
+use crate::chat::{File, ImageUrl, Part, Url};
 use crate::json::{Json, inside, is_array, is_object, joined, object, quoted, string};
 use crate::ledger::Ledger;
 
@@ -163,7 +163,8 @@ impl<'a> Parts<'a> {
             },
             Some("url") if source.url.is_some_and(|it| inside(it).is_some()) => {
                 if let Some(url) = source.url {
-                    self.parts.push(Part::ImageUrl { image_url: ImageUrl { url: Cow::Borrowed(url) } });
+                    self.parts
+                        .push(Part::ImageUrl { image_url: ImageUrl { url: Url::Link(Cow::Borrowed(url)) } });
                 }
             }
             _ => losses.add(path(), "image dropped: its source is not known to the upstream"),
@@ -292,10 +293,9 @@ fn source_kind<'a>(source: &Source<'a>) -> Option<Cow<'a, str>> {
     source.kind.and_then(string)
 }
 
-fn data_url(source: &Source<'_>, otherwise: &str) -> Option<Json<'static>> {
-    let media_type = source.media_type.and_then(inside).unwrap_or(otherwise);
-    let data = source.data.and_then(inside)?;
-    Some(quoted(&format!("data:{media_type};base64,{data}")))
+fn data_url<'a>(source: &Source<'a>, otherwise: &'static str) -> Option<Url<'a>> {
+    let media_type = source.media_type.and_then(string).unwrap_or(Cow::Borrowed(otherwise));
+    Some(Url::Data { media_type, data: source.data.and_then(string)? })
 }
 
 /// How a block of this type was lost.

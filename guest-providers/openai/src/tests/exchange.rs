@@ -217,3 +217,18 @@ fn a_reply_with_no_end_of_tool_calls_is_a_failure() {
     let inputs = [head(200, &[SSE])].into_iter().chain(calls);
     assert!(failure(STREAMED, inputs).message.contains("too many tools"));
 }
+
+#[test]
+fn escaped_slashes_in_base64_do_not_break_an_image() {
+    let body = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image\/png","data":"a\/b="}}]}]}"#;
+    let sent = run("{}", request(body, "gpt-4o"), []).sent.unwrap();
+    assert_eq!(sent["messages"][0]["content"][0]["image_url"]["url"], "data:image/png;base64,a/b=");
+}
+
+#[test]
+fn a_body_that_would_not_fit_beside_its_translation_is_refused() {
+    let body =
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(24 << 20));
+    let failure = failure(&body, []);
+    assert_eq!((failure.status, failure.error_type.as_str()), (413, "request_too_large"));
+}
