@@ -1,0 +1,112 @@
+//! Which names a component of each kind may import and must export.
+
+use sallyport_protocol::package::Kind;
+
+use super::inspect::Structure;
+
+/// The version of the contract that this host speaks; a component may be built against any `0.1.x`.
+const VERSION: &str = "0.1.";
+const PACKAGE: &str = "sallyport:gateway/";
+
+/// WASI 0.2 interfaces that stand as furniture: what they give is empty, frozen or seeded. Sockets and HTTP are not
+/// among them.
+const INERT: [&str; 20] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// Why a component does not fit its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorldError {
+    /// It wants what its world does not give.
+    #[error("a {kind} may not import {import}")]
+    Import {
+        /// Its kind.
+        kind: Kind,
+        /// What it wants.
+        import: String,
+    },
+    /// It does not do what its kind does.
+    #[error("a {kind} must export {missing}, this component exports {found}")]
+    Export {
+        /// Its kind.
+        kind: Kind,
+        /// What is missing.
+        missing: String,
+        /// What is there instead.
+        found: String,
+    },
+}
+
+/// Checks the names; true: it needs the inert system interfaces.
+pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
+    let mut inert = false;
+    for import in &structure.imports {
+        if is_inert(import) {
+            inert = true;
+        } else if !granted(kind).iter().any(|interface| is_ours(import, interface)) {
+            return Err(WorldError::Import { kind, import: import.clone() });
+        }
+    }
+    for interface in ["configurable", api(kind)] {
+        if !structure.exports.iter().any(|export| is_ours(export, interface)) {
+            return Err(WorldError::Export {
+                kind,
+                missing: format!("{PACKAGE}{interface}@{VERSION}x"),
+                found: listed(&structure.exports),
+            });
+        }
+    }
+    Ok(inert)
+}
+
+// === private helpers ===
+
+fn granted(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Policy => &["types", "counters", "evidence"],
+        Kind::Hook => &["types", "evidence"],
+        Kind::Provider => &["types"],
+        Kind::Scanner => &[],
+    }
+}
+
+fn api(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Policy => "policy-api",
+        Kind::Hook => "hook-api",
+        Kind::Provider => "provider-api",
+        Kind::Scanner => "scanner-api",
+    }
+}
+
+fn is_ours(name: &str, interface: &str) -> bool {
+    let Some((path, version)) = name.split_once('@') else { return false };
+    path.strip_prefix(PACKAGE) == Some(interface) && version.starts_with(VERSION)
+}
+
+fn is_inert(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(path, version)| INERT.contains(&path) && version.starts_with("0.2."))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
