@@ -1,0 +1,118 @@
+//! JSON for things that are signed or that decide: what two parsers could read differently is refused rather than read.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+
+/// The size accepted unless told otherwise, in bytes: 64 KiB.
+pub const DEFAULT_LIMIT: usize = 64 * 1024;
+/// How deep arrays and objects may be nested.
+pub const MAX_DEPTH: usize = 32;
+/// The largest integer that every JSON implementation reads the same (RFC 7493, section 2.2): 2^53 - 1.
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// Why JSON is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StrictError {
+    /// More bytes than allowed.
+    #[error("the json is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Not JSON, bytes after the value, a name twice in one object, nested deeper than [`MAX_DEPTH`], or a number beyond
+    /// [`MAX_INTEGER`].
+    #[error("the json is refused")]
+    Json(#[source] serde_json::Error),
+    /// JSON of another shape: a member is missing, unknown or of another type.
+    #[error("the json has another shape")]
+    Shape(#[source] serde_json::Error),
+}
+
+/// Reads `bytes`, at most `limit` of them, as one JSON value of type `T`. Refuses a byte order mark, invalid UTF-8, bytes
+/// after the value, a name that stands twice in one object (at any depth, also where `T` ignores it), nesting beyond
+/// [`MAX_DEPTH`] and numbers beyond [`MAX_INTEGER`]. Unknown members are refused if `T` says `deny_unknown_fields`.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, StrictError> {
+    if bytes.len() > limit {
+        return Err(StrictError::TooLarge { limit });
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    Check { depth: 0 }.deserialize(&mut deserializer).map_err(StrictError::Json)?;
+    deserializer.end().map_err(StrictError::Json)?;
+    serde_json::from_slice(bytes).map_err(StrictError::Shape)
+}
+
+#[derive(Clone, Copy)]
+struct Check {
+    depth: usize,
+}
+
+impl Check {
+    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+        if self.depth < MAX_DEPTH {
+            Ok(Self { depth: self.depth + 1 })
+        } else {
+            Err(E::custom("nested too deeply"))
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Check {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Check {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("json")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
+        if number <= MAX_INTEGER { Ok(()) } else { Err(E::custom("a number is too large")) }
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
+        self.visit_u64(number.unsigned_abs())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
+        if number.abs() <= 9_007_199_254_740_991.0 { Ok(()) } else { Err(E::custom("a number is too large")) }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while items.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        let mut seen = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if !seen.insert(name) {
+                return Err(de::Error::custom("a name stands twice in one object"));
+            }
+            members.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
