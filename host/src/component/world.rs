@@ -78,6 +78,11 @@ pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
     Ok(inert)
 }
 
+/// The export that holds `configure`.
+pub(crate) fn configurable(structure: &Structure) -> &str {
+    structure.exports.iter().find(|export| is_ours(export, "configurable")).map_or("", String::as_str)
+}
+
 // === private helpers ===
 
 fn granted(kind: Kind) -> &'static [&'static str] {
