@@ -12,7 +12,8 @@ use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment, policy};
 use sallyport::component::{
-    AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, InspectError, Settings, WorldError,
+    AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, InspectError,
+    Settings, WorldError,
 };
 use sallyport_protocol::package::{Kind, Package, TrustError, Verified};
 use sallyport_tests::{binary, hostile};
@@ -60,7 +61,8 @@ impl Rig {
             development: false,
         };
         let clock = Arc::new(ManualClock::new(hostile::NOW));
-        let components = Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock).unwrap();
+        let components =
+            Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock).unwrap();
         let admit = async |name| components.admit(&guest(name), &json!({})).await.unwrap();
         let policy = admit("00-honest-policy").await;
         let provider = admit("00-honest-provider").await;
@@ -113,7 +115,9 @@ impl Rig {
     async fn honest_work_goes_on(&self) {
         assert_eq!(self.components.capacity().live, 0, "a guest is still alive");
         assert!(matches!(self.check(&self.policy).await, Ok(policy::Verdict::Allow)));
-        assert!(self.components.scan(&self.scanner, TextKind::User, "hello").await.result.unwrap().is_empty());
+        assert!(
+            self.components.scan(&self.scanner, TextKind::User, "hello").await.result.unwrap().is_empty()
+        );
         let mut exchange = self.begin(&self.provider).await.unwrap();
         assert!(exchange.next(Input::Start).await.unwrap().is_empty());
         drop(exchange);
@@ -157,7 +161,9 @@ async fn guest_06_memory_of_4_gib_is_refused_unseen_by_the_compiler() {
     let rig = Rig::new().await;
     let error = rig.refuse("06-memory-4gib").await;
     let limit = (32 * MIB) as u64;
-    assert!(matches!(error, AdmitError::Inspect(InspectError::Memory { bytes: 4_294_967_296, limit: found }) if found == limit));
+    assert!(
+        matches!(error, AdmitError::Inspect(InspectError::Memory { bytes: 4_294_967_296, limit: found }) if found == limit)
+    );
     rig.honest_work_goes_on().await;
 }
 
@@ -188,7 +194,10 @@ async fn guest_09_list_of_33_mb_is_not_copied() {
 
 #[tokio::test]
 async fn guest_10_same_string_100k_times_is_not_copied() {
-    assert_eq!(Rig::new().await.fault_of_scanner("10-same-string-100k").await, Fault::TooMuchData { limit: MIB });
+    assert_eq!(
+        Rig::new().await.fault_of_scanner("10-same-string-100k").await,
+        Fault::TooMuchData { limit: MIB }
+    );
 }
 
 #[tokio::test]
@@ -209,7 +218,10 @@ async fn guest_14_bad_utf8_is_garbage() {
 async fn guest_14_utf16_is_refused_by_name() {
     let rig = Rig::new().await;
     let error = rig.refuse("14-utf16").await;
-    assert!(matches!(error, AdmitError::Inspect(InspectError::Feature { feature: "UTF-16 strings" })), "{error:?}");
+    assert!(
+        matches!(error, AdmitError::Inspect(InspectError::Feature { feature: "UTF-16 strings" })),
+        "{error:?}"
+    );
     rig.honest_work_goes_on().await;
 }
 
@@ -260,7 +272,10 @@ async fn guest_21_memory_canary_is_never_seen_again() {
     let guest = rig.admit("21-memory-canary").await;
     for call in 0..200 {
         let verdict = rig.check(&guest).await.unwrap();
-        assert!(matches!(verdict, policy::Verdict::Allow), "call {call} saw the memory of an earlier one: {verdict:?}");
+        assert!(
+            matches!(verdict, policy::Verdict::Allow),
+            "call {call} saw the memory of an earlier one: {verdict:?}"
+        );
     }
     rig.honest_work_goes_on().await;
 }
@@ -275,9 +290,13 @@ async fn guest_22_trap_in_post_return_is_a_fault() {
 async fn guest_23_unknown_import_is_refused_by_name() {
     let rig = Rig::new().await;
     let error = rig.refuse("23-unknown-import").await;
-    assert!(matches!(error, AdmitError::World(WorldError::Import { kind: Kind::Policy, ref import }) if import == "sallyport:gateway/admin@0.1.0"));
+    assert!(
+        matches!(error, AdmitError::World(WorldError::Import { kind: Kind::Policy, ref import }) if import == "sallyport:gateway/admin@0.1.0")
+    );
     let error = rig.refuse("23-other-version").await;
-    assert!(matches!(error, AdmitError::World(WorldError::Import { ref import, .. }) if import == "sallyport:gateway/types@0.9.0"));
+    assert!(
+        matches!(error, AdmitError::World(WorldError::Import { ref import, .. }) if import == "sallyport:gateway/types@0.9.0")
+    );
     rig.honest_work_goes_on().await;
 }
 

@@ -10,7 +10,9 @@ pub fn sallyport() -> PathBuf {
     let binary = profile.join(format!("sallyport{}", std::env::consts::EXE_SUFFIX));
     if !binary.exists() {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--package", "sallyport", "--bin", "sallyport"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build
+            .args(["build", "--package", "sallyport", "--bin", "sallyport"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");
         }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World};
+use sallyport_protocol::package::{
+    Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
+};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use wit_component::{ComponentEncoder, StringEncoding};
@@ -18,7 +20,11 @@ pub const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
 pub fn component(name: &str) -> (Option<Kind>, Vec<u8>) {
     let path = sources().join(format!("{name}.wat"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let kind = text.lines().next().and_then(|line| line.strip_prefix(";; kind: ")).expect("the first line names the kind");
+    let kind = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix(";; kind: "))
+        .expect("the first line names the kind");
     let binary = wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     match Kind::parse(kind) {
         Some(kind) => (Some(kind), componentise(kind, binary)),
@@ -30,7 +36,9 @@ pub fn component(name: &str) -> (Option<Kind>, Vec<u8>) {
 pub fn verified(name: &str, key: &SigningKey) -> Verified {
     let (kind, component) = component(name);
     let package = package(statement(name, kind.unwrap_or(Kind::Policy)), key, &component);
-    package.verify(&[publisher(key)], NOW, &semver::Version::new(0, 1, 0), None, None).expect("the guest is signed properly")
+    package
+        .verify(&[publisher(key)], NOW, &semver::Version::new(0, 1, 0), None, None)
+        .expect("the guest is signed properly")
 }
 
 /// What a publisher says about a guest.
@@ -78,9 +86,14 @@ fn sources() -> PathBuf {
 fn componentise(kind: Kind, mut module: Vec<u8>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve
-        .push_str("random.wit", "package wasi:random@0.2.0; interface random { get-random-bytes: func(len: u64) -> list<u8>; }")
+        .push_str(
+            "random.wit",
+            "package wasi:random@0.2.0; interface random { get-random-bytes: func(len: u64) -> list<u8>; }",
+        )
         .expect("the WIT of wasi:random is right");
-    resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).expect("the WIT of the gateway is right");
+    resolve
+        .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit"))
+        .expect("the WIT of the gateway is right");
     let kind = kind.as_str();
     let world = format!(
         "package test:hostile; world guest {{ include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; }}"

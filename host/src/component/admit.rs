@@ -194,7 +194,8 @@ impl Components {
     async fn code(&self, prepared: &Prepared, verified: &Verified) -> Result<Code, AdmitError> {
         let id = Id::new(verified.digest().as_str(), &prepared.config_digest, &self.compatibility);
         let (cache, engine) = (Arc::clone(&self.cache), self.engine.clone());
-        let kept = blocking(move || cache.load(id).and_then(|trusted| Code::load(&trusted, &engine).ok())).await?;
+        let kept =
+            blocking(move || cache.load(id).and_then(|trusted| Code::load(&trusted, &engine).ok())).await?;
         if let Some(code) = kept {
             return Ok(code);
         }
@@ -219,7 +220,8 @@ impl Components {
         let Prepared { structure, config_digest, job } = prepared;
         let statement = verified.statement();
         let Code { loaded, snapshotted } = code;
-        let needs = loaded.resources_required().map_or((1, 0), |needs| (needs.num_memories, needs.num_tables));
+        let needs =
+            loaded.resources_required().map_or((1, 0), |needs| (needs.num_memories, needs.num_tables));
         let linked = self.linkers.link(statement.kind, job.inert, &loaded).map_err(|error| link(&error))?;
         let component = Arc::new(Component {
             name: Arc::from(statement.name.as_str()),

@@ -3,7 +3,13 @@
 //! Exports are async, so that a guest runs on a fiber and can be made to yield; imports may trap, so that a guest
 //! which asks for too much is stopped instead of answered.
 
-#[expect(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic, reason = "generated from wit/")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
 pub mod policy {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -14,7 +20,13 @@ pub mod policy {
     });
 }
 
-#[expect(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic, reason = "generated from wit/")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
 pub mod scanner {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -23,7 +35,13 @@ pub mod scanner {
     });
 }
 
-#[expect(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic, reason = "generated from wit/")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
 pub mod hook {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -37,7 +55,13 @@ pub mod hook {
     });
 }
 
-#[expect(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic, reason = "generated from wit/")]
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
 pub mod provider {
     wasmtime::component::bindgen!({
         path: "../wit",

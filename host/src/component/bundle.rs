@@ -72,7 +72,8 @@ impl Bundle {
     /// Sorts `entries` by kind, keeping their order within it, and names the result by its hash. A provider among `entries`
     /// is ignored: providers have tags.
     pub fn assemble(entries: Vec<Entry>, providers: BTreeMap<String, Arc<Component>>) -> Self {
-        let of = |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
+        let of =
+            |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
         let (policies, scanners, hooks) = (of(Kind::Policy), of(Kind::Scanner), of(Kind::Hook));
         let version = version(&[&policies, &scanners, &hooks], &providers);
         Self { version, policies, scanners, hooks, providers }

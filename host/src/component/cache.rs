@@ -121,7 +121,12 @@ impl Cache {
     }
 
     fn mac(&self, id: Id, flags: [u8; 1], code: &[u8]) -> blake3::Hash {
-        blake3::Hasher::new_keyed(&self.key).update(MAGIC).update(&id.0).update(&flags).update(code).finalize()
+        blake3::Hasher::new_keyed(&self.key)
+            .update(MAGIC)
+            .update(&id.0)
+            .update(&flags)
+            .update(code)
+            .finalize()
     }
 }
 

@@ -97,7 +97,8 @@ macro_rules! guest {
         async {
             let $instance = $pre.instantiate_async(&mut *store).await?;
             if let Some(config) = component.config.as_deref() {
-                let configured = $instance.sallyport_gateway_configurable().call_configure(&mut *store, config).await?;
+                let configured =
+                    $instance.sallyport_gateway_configurable().call_configure(&mut *store, config).await?;
                 if let Err(message) = configured {
                     return Ok(Err(Fault::Configure { message }));
                 }
@@ -112,7 +113,12 @@ macro_rules! guest {
 
 impl Components {
     /// Asks a policy.
-    pub async fn check(&self, component: &Arc<Component>, call: &Call, body: &Arc<dyn BodyView>) -> Ran<policy::Verdict> {
+    pub async fn check(
+        &self,
+        component: &Arc<Component>,
+        call: &Call,
+        body: &Arc<dyn BodyView>,
+    ) -> Ran<policy::Verdict> {
         let Linked::Policy(pre) = &component.linked else { return Ran::wrong_kind(component) };
         let scene = self.scene(component, &call.principal.tenant, &call.trace);
         let mut run = match self.begin(component, scene) {
@@ -133,7 +139,12 @@ impl Components {
     }
 
     /// Tells a policy what a call came to.
-    pub async fn settle(&self, component: &Arc<Component>, call: &Call, spent: &policy::Settlement) -> Ran<()> {
+    pub async fn settle(
+        &self,
+        component: &Arc<Component>,
+        call: &Call,
+        spent: &policy::Settlement,
+    ) -> Ran<()> {
         let Linked::Policy(pre) = &component.linked else { return Ran::wrong_kind(component) };
         let scene = self.scene(component, &call.principal.tenant, &call.trace);
         let mut run = match self.begin(component, scene) {
@@ -149,7 +160,12 @@ impl Components {
     }
 
     /// Has a scanner look at one text. Nothing but the text, its kind and the configuration decides what comes of it.
-    pub async fn scan(&self, component: &Arc<Component>, kind: scanner::TextKind, text: &str) -> Ran<Vec<scanner::Finding>> {
+    pub async fn scan(
+        &self,
+        component: &Arc<Component>,
+        kind: scanner::TextKind,
+        text: &str,
+    ) -> Ran<Vec<scanner::Finding>> {
         let Linked::Scanner(pre) = &component.linked else { return Ran::wrong_kind(component) };
         let mut scene = self.scene(component, "", "");
         scene.now = Duration::ZERO;
@@ -183,7 +199,11 @@ impl Components {
     }
 
     /// Puts a provider to work on one client call.
-    pub async fn exchange(&self, component: &Arc<Component>, request: ExchangeRequest) -> Result<Exchange, Fault> {
+    pub async fn exchange(
+        &self,
+        component: &Arc<Component>,
+        request: ExchangeRequest,
+    ) -> Result<Exchange, Fault> {
         let Linked::Provider(pre) = &component.linked else { return Err(wrong_kind(component)) };
         let scene = self.scene(component, &request.call.principal.tenant, &request.call.trace);
         let mut run = self.begin(component, scene)?;
@@ -234,7 +254,9 @@ impl Components {
 
     /// Takes a place in the pool.
     fn begin<'a>(&self, component: &'a Component, scene: Scene) -> Result<Run<'a>, Fault> {
-        let place = Arc::clone(&self.places).try_acquire_many_owned(component.weight).map_err(|_| Fault::Exhausted)?;
+        let place = Arc::clone(&self.places)
+            .try_acquire_many_owned(component.weight)
+            .map_err(|_| Fault::Exhausted)?;
         let limits = *component.limits();
         let store = State::store(&self.engine, limits, scene);
         let meter = Arc::clone(&store.data().meter);
@@ -304,7 +326,11 @@ impl Exchange {
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { component, micros, live, .. } = self;
-        out.debug_struct("Exchange").field("component", component).field("micros", micros).field("live", &live.is_some()).finish_non_exhaustive()
+        out.debug_struct("Exchange")
+            .field("component", component)
+            .field("micros", micros)
+            .field("live", &live.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -360,5 +386,7 @@ fn micros(meter: &Meter) -> u32 {
 }
 
 fn wrong_kind(component: &Component) -> Fault {
-    Fault::Garbage { what: format!("{} is a {}, which cannot be called this way", component.name(), component.kind()) }
+    Fault::Garbage {
+        what: format!("{} is a {}, which cannot be called this way", component.name(), component.kind()),
+    }
 }

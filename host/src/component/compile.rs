@@ -153,7 +153,8 @@ impl Compiler {
             .kill_on_drop(true)
             .spawn()
             .map_err(CompileError::Start)?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(CompileError::Garbled);
         };

@@ -8,12 +8,16 @@ pub use super::bindings::policy::sallyport::gateway::types::{
 
 /// What a policy answers.
 pub mod policy {
-    pub use crate::component::bindings::policy::exports::sallyport::gateway::policy_api::{Settlement, Verdict};
+    pub use crate::component::bindings::policy::exports::sallyport::gateway::policy_api::{
+        Settlement, Verdict,
+    };
 }
 
 /// What a scanner is asked and answers.
 pub mod scanner {
-    pub use crate::component::bindings::scanner::exports::sallyport::gateway::scanner_api::{Action, Finding, TextKind};
+    pub use crate::component::bindings::scanner::exports::sallyport::gateway::scanner_api::{
+        Action, Finding, TextKind,
+    };
 }
 
 /// What a hook is told and answers.
@@ -26,8 +30,8 @@ pub mod hook {
 /// What a provider is fed and answers.
 pub mod provider {
     pub use crate::component::bindings::provider::exports::sallyport::gateway::provider_api::{
-        Auth, Block, BlockDelta, BlockStart, Delta, Failure, Input, Loss, MessageDelta, MessageStart, Output, Reply, RequestBody,
-        RequestKind, ResponseHead, StreamEvent, ToolUse, TransportFault, UpstreamRequest,
+        Auth, Block, BlockDelta, BlockStart, Delta, Failure, Input, Loss, MessageDelta, MessageStart, Output,
+        Reply, RequestBody, RequestKind, ResponseHead, StreamEvent, ToolUse, TransportFault, UpstreamRequest,
     };
 }
 

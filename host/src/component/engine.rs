@@ -4,10 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::thread;
 
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, ProfilingStrategy, Strategy,
-    WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    ProfilingStrategy, Strategy, WasmBacktraceDetails,
 };
 
+use super::inspect;
 use super::limits::{INSTANCES, MEMORIES, SLOT_BYTES, STACK_BYTES, TABLE_ELEMENTS, TABLES};
 use super::meter::TICK;
 
@@ -66,7 +67,8 @@ pub(crate) fn engine(pool: u32) -> Result<Engine, EngineError> {
 /// An engine that compiles fast code slowly is a waste for code that runs once: this one does not optimise. What it compiles
 /// cannot be loaded by [`engine`].
 pub(crate) fn draft(pool: u32) -> Result<Engine, EngineError> {
-    Engine::new(config(pool).cranelift_opt_level(OptLevel::None)).map_err(|error| EngineError::Engine(format!("{error:#}")))
+    Engine::new(config(pool).cranelift_opt_level(OptLevel::None))
+        .map_err(|error| EngineError::Engine(format!("{error:#}")))
 }
 
 /// Moves the epoch until the engine is gone.
@@ -119,34 +121,10 @@ fn config(pool: u32) -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .debug_info(false)
         .generate_address_map(false);
-    features(&mut config);
+    // Whatever the first look refuses, the compiler refuses too.
+    config.wasm_features(!inspect::features(), false).shared_memory(false);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
     config
-}
-
-fn features(config: &mut Config) {
-    config
-        .wasm_component_model(true)
-        .wasm_component_model_async(false)
-        .wasm_component_model_more_async_builtins(false)
-        .wasm_component_model_async_stackful(false)
-        .wasm_component_model_threading(false)
-        .wasm_component_model_error_context(false)
-        .wasm_component_model_gc(false)
-        .wasm_component_model_map(false)
-        .wasm_component_model_memory64(false)
-        .wasm_component_model_fixed_length_lists(false)
-        .wasm_component_model_implements(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_exceptions(false)
-        .wasm_function_references(false)
-        .wasm_memory64(false)
-        .wasm_multi_memory(true)
-        .wasm_relaxed_simd(false)
-        .wasm_shared_everything_threads(false)
-        .wasm_stack_switching(false)
-        .wasm_wide_arithmetic(false)
-        .shared_memory(false);
 }
 
 fn pooling(pool: u32) -> PoolingAllocationConfig {

@@ -173,7 +173,10 @@ impl Fault {
         if text.contains("exceeds the limit") && text.contains("memory") {
             return Self::Memory { limit: limits.memory };
         }
-        if text.contains("wasm trap: ") || text.contains("cannot leave component") || text.contains("cannot enter component") {
+        if text.contains("wasm trap: ")
+            || text.contains("cannot leave component")
+            || text.contains("cannot enter component")
+        {
             return Self::Trap { what: first_line(text) };
         }
         Self::Garbage { what: first_line(text) }

@@ -2,8 +2,8 @@
 //! never meets the compiler.
 
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentTypeRef, Encoding, FunctionBody, Parser, Payload, TypeRef, Validator,
-    WasmFeatures,
+    CanonicalFunction, CanonicalOption, ComponentTypeRef, Encoding, FunctionBody, Parser, Payload, TypeRef,
+    Validator, WasmFeatures,
 };
 
 use super::limits::{MEMORIES, TABLE_ELEMENTS, TABLES};
@@ -132,14 +132,18 @@ fn scan(bytes: &[u8], memory: u64) -> Result<Structure, InspectError> {
             Payload::End(_) => {
                 levels.pop();
             }
-            Payload::ComponentSection { .. } => count(&mut found.components, "nested components", MAX_COMPONENTS)?,
+            Payload::ComponentSection { .. } => {
+                count(&mut found.components, "nested components", MAX_COMPONENTS)?
+            }
             Payload::ModuleSection { .. } => {
                 count(&mut found.modules, "core modules", MAX_MODULES)?;
                 found.nested_modules |= levels.len() > 1;
             }
             Payload::InstanceSection(section) => {
                 for instance in section {
-                    if let wasmparser::Instance::Instantiate { .. } = instance.map_err(|error| invalid(&error))? {
+                    if let wasmparser::Instance::Instantiate { .. } =
+                        instance.map_err(|error| invalid(&error))?
+                    {
                         count(&mut instances, "core instances", MAX_INSTANCES)?;
                     }
                 }
@@ -271,3 +275,6 @@ fn at_most(count: u64, what: &'static str, limit: u64) -> Result<(), InspectErro
 fn invalid(error: &wasmparser::BinaryReaderError) -> InspectError {
     InspectError::Invalid(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

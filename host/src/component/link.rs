@@ -34,7 +34,9 @@ pub(crate) enum Linked {
 impl Linkers {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         Ok(Self {
-            policy: Pair::new(engine, |linker| policy::Policy::add_to_linker::<_, HasSelf<State>>(linker, |state| state))?,
+            policy: Pair::new(engine, |linker| {
+                policy::Policy::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+            })?,
             hook: Pair::new(engine, |linker| {
                 use policy::sallyport::gateway::{evidence, types};
                 types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
@@ -48,7 +50,12 @@ impl Linkers {
     }
 
     /// Links without looking at types: enough to run `configure`.
-    pub(crate) fn link_any(&self, kind: Kind, inert: bool, component: &Component) -> wasmtime::Result<InstancePre<State>> {
+    pub(crate) fn link_any(
+        &self,
+        kind: Kind,
+        inert: bool,
+        component: &Component,
+    ) -> wasmtime::Result<InstancePre<State>> {
         let pair = match kind {
             Kind::Policy => &self.policy,
             Kind::Hook => &self.hook,
@@ -73,7 +80,10 @@ impl Linkers {
 // === impl Pair ===
 
 impl Pair {
-    fn new(engine: &Engine, world: impl Fn(&mut Linker<State>) -> wasmtime::Result<()>) -> wasmtime::Result<Self> {
+    fn new(
+        engine: &Engine,
+        world: impl Fn(&mut Linker<State>) -> wasmtime::Result<()>,
+    ) -> wasmtime::Result<Self> {
         let mut plain = Linker::new(engine);
         world(&mut plain)?;
         let mut inert = Linker::new(engine);

@@ -25,7 +25,9 @@ struct Current {
 impl Registry {
     /// `bundle` is in force for every tenant that has none of its own.
     pub fn new(bundle: Bundle) -> Self {
-        Self { current: ArcSwap::from_pointee(Current { default: Arc::new(bundle), tenants: HashMap::new() }) }
+        Self {
+            current: ArcSwap::from_pointee(Current { default: Arc::new(bundle), tenants: HashMap::new() }),
+        }
     }
 
     /// What is in force for `tenant` now. Requests hold on to it until they end.

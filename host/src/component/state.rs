@@ -129,7 +129,12 @@ impl State {
 impl ResourceLimiter for State {
     /// Counts the growth of all memories together. More than the limit stops the guest: a guest that is told `-1` goes on
     /// to abort in ways that hide the cause.
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             let declared = maximum.unwrap_or_default();
             if declared < self.limits.memory {
@@ -144,7 +149,12 @@ impl ResourceLimiter for State {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if desired > TABLE_ELEMENTS {
             return Err(Stop::Table.into());
         }

@@ -115,3 +115,61 @@ fn is_inert(name: &str) -> bool {
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn structure(imports: &[&str], exports: &[&str]) -> Structure {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Structure { imports: owned(imports), exports: owned(exports), ..Structure::default() }
+    }
+
+    const POLICY: [&str; 2] = ["sallyport:gateway/configurable@0.1.0", "sallyport:gateway/policy-api@0.1.0"];
+    const SCANNER: [&str; 2] =
+        ["sallyport:gateway/configurable@0.1.3", "sallyport:gateway/scanner-api@0.1.3"];
+
+    #[test]
+    fn a_policy_may_count_and_note() {
+        let imports = [
+            "sallyport:gateway/types@0.1.0",
+            "sallyport:gateway/counters@0.1.7",
+            "sallyport:gateway/evidence@0.1.0",
+        ];
+        assert_eq!(check(Kind::Policy, &structure(&imports, &POLICY)), Ok(false));
+    }
+
+    #[test]
+    fn a_scanner_may_import_nothing_of_the_gateway() {
+        let error =
+            check(Kind::Scanner, &structure(&["sallyport:gateway/types@0.1.0"], &SCANNER)).unwrap_err();
+        assert_eq!(error.to_string(), "a scanner may not import sallyport:gateway/types@0.1.0");
+        assert_eq!(check(Kind::Scanner, &structure(&["wasi:cli/stderr@0.2.6"], &SCANNER)), Ok(true));
+    }
+
+    #[test]
+    fn sockets_http_and_what_nobody_knows_are_refused_by_name() {
+        for import in [
+            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:sockets/tcp@0.2.0",
+            "wasi:filesystem/types@0.3.0",
+            "sallyport:gateway/secrets@0.1.0",
+            "sallyport:gateway/types@0.2.0",
+            "sallyport:gateway/types",
+            "evil:corp/types@0.1.0",
+        ] {
+            let error = check(Kind::Policy, &structure(&[import], &POLICY)).unwrap_err();
+            assert_eq!(error, WorldError::Import { kind: Kind::Policy, import: import.to_owned() });
+        }
+    }
+
+    #[test]
+    fn a_component_of_another_kind_is_refused_with_what_it_exports() {
+        let error = check(Kind::Provider, &structure(&[], &POLICY)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a provider must export sallyport:gateway/provider-api@0.1.x, this component exports \
+             sallyport:gateway/configurable@0.1.0, sallyport:gateway/policy-api@0.1.0"
+        );
+    }
+}

@@ -43,7 +43,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     random::insecure::add_to_linker::<State, WasiRandom>(linker, random_of)?;
     random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, random_of)?;
-    cli::exit::add_to_linker::<State, WasiCli>(linker, &cli::exit::LinkOptions::default(), State::cli)?;
+    cli::exit::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::environment::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::terminal_input::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     cli::terminal_output::add_to_linker::<State, WasiCli>(linker, State::cli)?;
@@ -63,7 +63,9 @@ impl Inert {
     pub(crate) fn new(limits: &Limits, seed: &str, now: Duration) -> Self {
         let log = Log::default();
         let mut bytes = vec![0; usize::try_from(limits.random).unwrap_or(4_096)];
-        let mut reader = blake3::Hasher::new_derive_key("sallyport 2026 guest randomness").update(seed.as_bytes()).finalize_xof();
+        let mut reader = blake3::Hasher::new_derive_key("sallyport 2026 guest randomness")
+            .update(seed.as_bytes())
+            .finalize_xof();
         reader.fill(&mut bytes);
         let mut seed = [0; 16];
         reader.fill(&mut seed);

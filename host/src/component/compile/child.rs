@@ -43,7 +43,9 @@ pub fn compile_child() -> ExitCode {
     }
     let Some((job, start)) = read_frame::<Job>(&frame) else { return ExitCode::from(4) };
     // A thread of its own: the caller may have a runtime, and this needs one.
-    let worker = thread::Builder::new().stack_size(STACK).spawn(move || work(&job, frame.get(start..).unwrap_or_default()));
+    let worker = thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(move || work(&job, frame.get(start..).unwrap_or_default()));
     let Ok(Ok((answer, code))) = worker.map(thread::JoinHandle::join) else { return ExitCode::from(5) };
     let Some(head) = frame_head(&answer) else { return ExitCode::from(6) };
     let mut out = std::io::stdout().lock();
@@ -146,7 +148,8 @@ async fn call_configure(
 ) -> wasmtime::Result<Result<(), String>> {
     let missing = || wasmtime::format_err!("the component does not export {}", job.configurable);
     let interface = instance.get_export_index(&mut *store, None, &job.configurable).ok_or_else(missing)?;
-    let function = instance.get_export_index(&mut *store, Some(&interface), "configure").ok_or_else(missing)?;
+    let function =
+        instance.get_export_index(&mut *store, Some(&interface), "configure").ok_or_else(missing)?;
     let function = instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, function)?;
     let (answer,) = function.call_async(&mut *store, (job.config.as_str(),)).await?;
     Ok(answer)

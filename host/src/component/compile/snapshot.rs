@@ -35,15 +35,24 @@ struct Source {
 // === impl Source ===
 
 impl Source {
-    async fn call<R: Lift + Send + Sync + 'static>(&mut self, interface: &str, function: &str) -> wasmtime::Result<R> {
+    async fn call<R: Lift + Send + Sync + 'static>(
+        &mut self,
+        interface: &str,
+        function: &str,
+    ) -> wasmtime::Result<R> {
         let missing = || wasmtime::format_err!("the instrumented component does not export {interface}");
         let index = self.instance.get_export_index(&mut self.store, None, interface).ok_or_else(missing)?;
-        let index = self.instance.get_export_index(&mut self.store, Some(&index), function).ok_or_else(missing)?;
+        let index =
+            self.instance.get_export_index(&mut self.store, Some(&index), function).ok_or_else(missing)?;
         let function = self.instance.get_typed_func::<(), (R,)>(&mut self.store, index)?;
         Ok(function.call_async(&mut self.store, ()).await?.0)
     }
 
-    async fn value<R: Lift + Send + Sync + Default + 'static>(&mut self, interface: &str, function: &str) -> R {
+    async fn value<R: Lift + Send + Sync + Default + 'static>(
+        &mut self,
+        interface: &str,
+        function: &str,
+    ) -> R {
         match self.call(interface, function).await {
             Ok(value) => value,
             Err(error) => {
@@ -55,7 +64,12 @@ impl Source {
 }
 
 impl ComponentInstanceState for Source {
-    async fn call_func_ret_list_u8(&mut self, instance: &str, func: &str, contents: impl FnOnce(&[u8]) + Send) {
+    async fn call_func_ret_list_u8(
+        &mut self,
+        instance: &str,
+        func: &str,
+        contents: impl FnOnce(&[u8]) + Send,
+    ) {
         match self.call::<WasmList<u8>>(instance, func).await {
             Ok(list) => contents(list.as_le_slice(&self.store)),
             Err(error) => {
