@@ -94,7 +94,7 @@ struct Run<'a> {
 macro_rules! guest {
     ($run:ident, $pre:expr, $instance:ident => $call:expr) => {{
         let Run { store, component, .. } = &mut $run;
-        async {
+        async move {
             let $instance = $pre.instantiate_async(&mut *store).await?;
             if let Some(config) = component.config.as_deref() {
                 let configured =
@@ -104,7 +104,7 @@ macro_rules! guest {
                 }
             }
             let $run = &mut *store;
-            wasmtime::Result::Ok(Ok($call))
+            Ok::<_, wasmtime::Error>(Ok($call))
         }
     }};
 }
@@ -234,10 +234,10 @@ impl Components {
         let mut run = self.begin(component, scene)?;
         let meter = run.start();
         match &component.linked {
-            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, _instance => ())).await,
-            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, _instance => ())).await,
-            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, _instance => ())).await,
-            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, _instance => ())).await,
+            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
         }
     }
 

@@ -153,7 +153,7 @@ fn scan(bytes: &[u8], memory: u64) -> Result<Structure, InspectError> {
                     found.memories += 1;
                     check_memory(&kind.map_err(|error| invalid(&error))?, memory)?;
                 }
-                at_most(found.memories as u64, "memories", MEMORIES as u64)?;
+                at_most(found.memories as u64, "memories", u64::from(MEMORIES))?;
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
@@ -171,7 +171,7 @@ fn scan(bytes: &[u8], memory: u64) -> Result<Structure, InspectError> {
                     }
                     at_most(table.initial, "table elements", TABLE_ELEMENTS as u64)?;
                 }
-                at_most(tables as u64, "tables", TABLES as u64)?;
+                at_most(tables as u64, "tables", u64::from(TABLES))?;
             }
             Payload::CodeSectionEntry(body) => {
                 found.functions += 1;

@@ -11,11 +11,11 @@ const MIB: usize = 1024 * KIB;
 /// The largest linear memory that the pool has room for.
 pub const SLOT_BYTES: usize = 64 * MIB;
 /// Core instances that one component may consist of.
-pub const INSTANCES: usize = 16;
+pub const INSTANCES: u32 = 16;
 /// Tables that one component may have.
-pub const TABLES: usize = 8;
+pub const TABLES: u32 = 8;
 /// Linear memories that one component may have.
-pub const MEMORIES: usize = 4;
+pub const MEMORIES: u32 = 4;
 /// Elements that one table may have. A Python guest needs 5,676.
 pub const TABLE_ELEMENTS: usize = 10_000;
 /// Wasm stack of a call.

@@ -6,7 +6,7 @@
 //! at a tick a guest over its deadline is stopped, and one that has run for long enough yields, then goes on in the slow
 //! lane, which never holds more than half of the runtime's threads.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;

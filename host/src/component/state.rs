@@ -162,14 +162,14 @@ impl ResourceLimiter for State {
     }
 
     fn instances(&self) -> usize {
-        INSTANCES * 2
+        INSTANCES as usize
     }
 
     fn tables(&self) -> usize {
-        TABLES
+        TABLES as usize
     }
 
     fn memories(&self) -> usize {
-        MEMORIES
+        MEMORIES as usize
     }
 }
