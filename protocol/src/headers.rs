@@ -19,3 +19,12 @@ pub const CALL_SOURCE: &str = "x-call-source";
 /// a request leaves for an upstream.
 pub const SEVEN: [&str; 7] =
     [USER_ID, SESSION_ID, TRACE_ID, CLIENT_ID, TENANT_ID, POLICY_VERSION, CALL_SOURCE];
+
+/// The caller's W3C trace context, the first source of a trace id; see [`crate::id::TraceId::from_traceparent`].
+pub const TRACEPARENT: &str = "traceparent";
+/// Claude Code's session: read for lineage, stripped before the upstream.
+pub const CLAUDE_CODE_SESSION_ID: &str = "x-claude-code-session-id";
+/// Claude Code's prompt: ties the turns, hooks and telemetry of one prompt together; stripped before the upstream.
+pub const CLAUDE_CODE_PROMPT_ID: &str = "x-claude-code-prompt-id";
+/// Which agent of the client speaks, for routing; stripped before the upstream.
+pub const AGENT_NAME: &str = "x-agent-name";

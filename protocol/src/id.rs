@@ -170,6 +170,20 @@ impl TraceId {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(hexed("t_", bytes))
     }
+
+    /// `t_` and the trace id of a `traceparent` header (W3C Trace Context, section 3.2); `None` where the header is not a
+    /// valid one.
+    pub fn from_traceparent(header: &str) -> Option<Self> {
+        let is_hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        let mut parts = header.splitn(5, '-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let well_formed = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
+        let known = version != "ff" && (version != "00" || parts.next().is_none());
+        let zero = |text: &str| text.bytes().all(|b| b == b'0');
+        (well_formed && known && !zero(trace) && !zero(parent)).then(|| Self(Arc::from(format!("t_{trace}"))))
+    }
 }
 
 // === impl ClientId ===
@@ -303,6 +317,27 @@ mod tests {
         assert_eq!(SessionId::from_bytes([0; 16]).as_str(), format!("sess_{}", "00".repeat(16)));
         let trace = TraceId::from_bytes([7; 16]);
         assert_eq!(TraceId::parse(trace.as_str()).unwrap(), trace);
+    }
+
+    #[test]
+    fn a_trace_id_is_taken_from_a_valid_traceparent_alone() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let of = |text: &str| TraceId::from_traceparent(text).map(|id| id.to_string());
+        let expected = Some(format!("t_{trace}"));
+        assert_eq!(of(&format!("00-{trace}-00f067aa0ba902b7-01")), expected);
+        assert_eq!(of(&format!("cc-{trace}-00f067aa0ba902b7-01-what-the-future")), expected);
+        for text in [
+            String::new(),
+            format!("00-{trace}-00f067aa0ba902b7"),
+            format!("00-{trace}-00f067aa0ba902b7-01-x"),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            format!("00-{trace}0-00f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(of(&text), None, "{text}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub enum TrustError {
     /// No publisher has the key that signed it.
     #[error("signed by {0}, which is no publisher's key")]
     UnknownKey(KeyId),
-    /// The signature does not belong to the statement.
+    /// The signature does not belong to the statement, or was made for another purpose.
     #[error("the signature does not fit the statement")]
     BadSignature,
     /// The component's SHA-256 is not the one that was signed.

@@ -306,3 +306,5 @@ fn nibble(digit: u8) -> Result<u8, KeyError> {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -116,3 +116,106 @@ impl<'de> Visitor<'de> for Check {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Closed {
+        #[expect(dead_code, reason = "read by the deserialiser alone")]
+        a: u32,
+    }
+
+    fn read(json: &str) -> Result<Value, StrictError> {
+        parse(json.as_bytes(), DEFAULT_LIMIT)
+    }
+
+    #[test]
+    fn plain_json_is_read_as_it_is() {
+        let value = read(r#" {"a":[1,-2,0.5,null,true,"x"],"b":{"a":{}}} "#).unwrap();
+        assert_eq!(value["a"][2], 0.5);
+        assert_eq!(read("9007199254740991").unwrap(), 9_007_199_254_740_991_u64);
+        assert_eq!(read("-9007199254740991").unwrap(), -9_007_199_254_740_991_i64);
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        for json in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"[{"b":{"c":[{"x":1,"x":2}]}}]"#,
+            "9007199254740992",
+            "-9007199254740992",
+            "18446744073709551616",
+            "1e300",
+            "{} {}",
+            "{}x",
+            "\u{feff}{}",
+            r#"{"a":1,}"#,
+            "[1,]",
+            "{'a':1}",
+            "// a\n{}",
+            "NaN",
+            "01",
+            "+1",
+            r#""\ud800""#,
+            "\"a\nb\"",
+            "",
+        ] {
+            assert!(matches!(read(json), Err(StrictError::Json(_))), "{json}");
+        }
+        let invalid: Result<Value, _> = parse(b"\"\xc3\x28\"", DEFAULT_LIMIT);
+        assert!(matches!(invalid, Err(StrictError::Json(_))));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        read(&nested(MAX_DEPTH)).unwrap();
+        assert!(matches!(read(&nested(MAX_DEPTH + 1)), Err(StrictError::Json(_))));
+        assert!(matches!(read(&"[".repeat(60_000)), Err(StrictError::Json(_))));
+        assert!(matches!(read(&r#"{"a":"#.repeat(10_000)), Err(StrictError::Json(_))));
+    }
+
+    #[test]
+    fn size_is_bounded_before_anything_is_read() {
+        let json = format!("\"{}\"", "x".repeat(DEFAULT_LIMIT));
+        assert!(matches!(read(&json), Err(StrictError::TooLarge { limit: DEFAULT_LIMIT })));
+        let fits = format!("\"{}\"", "x".repeat(DEFAULT_LIMIT - 2));
+        read(&fits).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_member_is_another_shape() {
+        let closed = |json: &str| parse::<Closed>(json.as_bytes(), DEFAULT_LIMIT);
+        closed(r#"{"a":1}"#).unwrap();
+        for json in [r#"{"a":1,"b":2}"#, "{}", r#"{"a":"1"}"#, r#"{"a":-1}"#, "[]"] {
+            assert!(matches!(closed(json), Err(StrictError::Shape(_))), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused_also_where_it_is_ignored() {
+        #[derive(Deserialize)]
+        struct Open {}
+        assert!(parse::<Open>(br#"{"x":{"y":1,"y":2}}"#, DEFAULT_LIMIT).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _parsed: Result<Value, _> = parse(&bytes, DEFAULT_LIMIT);
+        }
+
+        #[test]
+        fn what_is_accepted_is_what_serde_json_reads(json in r#"[{}\[\]",:a1e.\- ]{0,30}"#) {
+            if let Ok(strict) = read(&json) {
+                prop_assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), strict);
+            }
+        }
+    }
+}

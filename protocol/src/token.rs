@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(text.len(), LEN);
         assert_eq!(
             text.as_str(),
-            "sp_pat_0a0a0a0a0a0a0a0a___________________________________________8_08c0f2c5"
+            "sp_pat_0a0a0a0a0a0a0a0a___________________________________________8_23e66973"
         );
         assert_eq!(Pat::parse(&text), Ok(pat));
     }

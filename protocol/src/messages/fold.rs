@@ -221,3 +221,5 @@ impl Open {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::event::{Block, Delta, Kind, StreamEvent};
+use super::event::{Block, Delta, Kind, StreamEvent, Usage};
 
 /// Follows one stream and refuses the first event that does not belong where it stands.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +120,27 @@ impl Grammar {
     /// The index of the block that may begin next.
     pub fn next_index(&self) -> u32 {
         self.next_index
+    }
+
+    /// The events that end a running stream early in good order: the open block is closed, a text block says why, and the
+    /// turn ends with `end_turn`, which clients take as the regular end of a reply. Empty before `message_start` and after
+    /// the end; without the text where no block may begin any more.
+    pub fn conclude(&self, why: &str, usage: Usage) -> Vec<StreamEvent> {
+        if !self.has_started() || self.is_over() {
+            return Vec::new();
+        }
+        let mut events: Vec<StreamEvent> =
+            self.open_block().map(|index| StreamEvent::BlockStop { index }).into_iter().collect();
+        if !self.is_ending() {
+            let index = self.next_index;
+            events.push(StreamEvent::BlockStart { index, block: Block::text() });
+            events.push(StreamEvent::BlockDelta { index, delta: Delta::Text(why.to_owned()) });
+            events.push(StreamEvent::BlockStop { index });
+        }
+        let stop_reason = Some("end_turn".to_owned());
+        events.push(StreamEvent::MessageDelta { stop_reason, stop_sequence: None, usage });
+        events.push(StreamEvent::MessageStop);
+        events
     }
 
     fn step(&mut self, event: &StreamEvent) -> Result<State, GrammarError> {
@@ -258,3 +279,5 @@ fn typed<'a>(what: &'static str, json: &'a str) -> Result<Cow<'a, str>, GrammarE
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -230,7 +230,18 @@ impl RawEvent {
 
     /// What kind of Messages event it is, without parsing its JSON; see [`event::quick_kind`].
     pub fn kind(&self) -> Kind {
-        event::quick_kind(self.name_bytes(), &self.data())
+        let mut name: &[u8] = b"";
+        let mut data: &[u8] = b"";
+        for (field, value) in self.fields() {
+            match field {
+                b"event" => name = value,
+                // Only JSON that a vendor spreads over lines has a second one; it is joined then.
+                b"data" if data.is_empty() => data = value,
+                b"data" => return event::quick_kind(self.name_bytes(), &self.data()),
+                _ => {}
+            }
+        }
+        event::quick_kind((!name.is_empty()).then_some(name), data)
     }
 
     /// Whether there is a `data` field: a block without one is never shown to the client's program.

@@ -94,7 +94,7 @@ pub enum HookEvent {
 }
 
 /// A component's name: `namespace/name`, each 1 to 64 of `a-z`, `0-9`, `-`, starting with a letter or digit.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
 /// A WIT world and its version: `policy@0.1.0`.
@@ -107,7 +107,7 @@ pub struct World {
 }
 
 /// `sha256:<64 hex>` of a component's exact bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(String);
 
 /// Why a statement, or a part of one, makes no sense.
@@ -349,12 +349,6 @@ macro_rules! text {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.as_str())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), self.as_str())
             }
         }
     };

@@ -103,37 +103,37 @@ struct ErrorBody {
 }
 
 #[derive(Deserialize)]
-struct WireBlock<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
+struct Text {
     #[serde(default)]
     text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Thinking {
     #[serde(default)]
     thinking: Option<String>,
     #[serde(default)]
     signature: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Redacted {
     #[serde(default)]
     data: Option<String>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ToolUse<'a> {
+    id: String,
+    name: String,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct WireDelta<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(default)]
-    text: Option<String>,
+struct InputJson {
     #[serde(default)]
     partial_json: Option<String>,
-    #[serde(default)]
-    thinking: Option<String>,
-    #[serde(default)]
-    signature: Option<String>,
 }
 
 /// Reads the event with this `event` field (`None` where there is none) and this data. An event, block or delta of an
@@ -186,30 +186,40 @@ fn read(name: &str, data: &str) -> Result<StreamEvent, serde_json::Error> {
 }
 
 fn block(json: &str) -> Result<Block, serde_json::Error> {
-    let wire: WireBlock<'_> = serde_json::from_str(json)?;
-    Ok(match wire.kind.as_ref() {
-        "text" => Block::Text(wire.text.unwrap_or_default()),
-        "thinking" => Block::Thinking {
-            thinking: wire.thinking.unwrap_or_default(),
-            signature: wire.signature.unwrap_or_default(),
-        },
-        "redacted_thinking" => Block::RedactedThinking(wire.data.unwrap_or_default()),
-        "tool_use" => Block::ToolUse {
-            id: wire.id.unwrap_or_default(),
-            name: wire.name.unwrap_or_default(),
-            input: wire.input.map_or("{}", RawValue::get).to_owned(),
-        },
+    let kind = serde_json::from_str::<Typed<'_>>(json)?.kind.unwrap_or_default();
+    Ok(match kind.as_ref() {
+        "text" => Block::Text(serde_json::from_str::<Text>(json)?.text.unwrap_or_default()),
+        "thinking" => {
+            let Thinking { thinking, signature } = serde_json::from_str(json)?;
+            Block::Thinking {
+                thinking: thinking.unwrap_or_default(),
+                signature: signature.unwrap_or_default(),
+            }
+        }
+        "redacted_thinking" => {
+            Block::RedactedThinking(serde_json::from_str::<Redacted>(json)?.data.unwrap_or_default())
+        }
+        "tool_use" => {
+            let ToolUse { id, name, input } = serde_json::from_str(json)?;
+            Block::ToolUse { id, name, input: input.map_or("{}", RawValue::get).to_owned() }
+        }
         _ => Block::Raw(json.to_owned()),
     })
 }
 
 fn delta(json: &str) -> Result<Delta, serde_json::Error> {
-    let wire: WireDelta<'_> = serde_json::from_str(json)?;
-    Ok(match wire.kind.as_ref() {
-        "text_delta" => Delta::Text(wire.text.unwrap_or_default()),
-        "input_json_delta" => Delta::InputJson(wire.partial_json.unwrap_or_default()),
-        "thinking_delta" => Delta::Thinking(wire.thinking.unwrap_or_default()),
-        "signature_delta" => Delta::Signature(wire.signature.unwrap_or_default()),
+    let kind = serde_json::from_str::<Typed<'_>>(json)?.kind.unwrap_or_default();
+    Ok(match kind.as_ref() {
+        "text_delta" => Delta::Text(serde_json::from_str::<Text>(json)?.text.unwrap_or_default()),
+        "input_json_delta" => {
+            Delta::InputJson(serde_json::from_str::<InputJson>(json)?.partial_json.unwrap_or_default())
+        }
+        "thinking_delta" => {
+            Delta::Thinking(serde_json::from_str::<Thinking>(json)?.thinking.unwrap_or_default())
+        }
+        "signature_delta" => {
+            Delta::Signature(serde_json::from_str::<Thinking>(json)?.signature.unwrap_or_default())
+        }
         _ => Delta::Raw(json.to_owned()),
     })
 }
