@@ -109,9 +109,8 @@ impl Anchors {
 pub(crate) fn at(text: &str, at: usize) -> Option<Match> {
     let bytes = text.as_bytes();
     match bytes.get(at)? {
-        b'=' => assignment(text, at),
         b':' if bytes.get(at..)?.starts_with(b"://") => password(text, at),
-        b':' => assignment(text, at),
+        b'=' | b':' => assignment(text, at),
         b'-' => private_key(text, at),
         b'0'..=b'9' => card(bytes, at),
         b'e' => jwt(bytes, at),
@@ -137,7 +136,7 @@ fn private_key(text: &str, at: usize) -> Option<Match> {
     if label.len() > 40 || !(label.ends_with("PRIVATE KEY") || label.ends_with("PRIVATE KEY BLOCK")) {
         return None;
     }
-    let material = rest.bytes().take(400).filter(|byte| byte.is_ascii_alphanumeric()).count();
+    let material = rest.bytes().take(400).filter(u8::is_ascii_alphanumeric).count();
     let quoted = rest.trim_start_matches(['\\', 'n', 'r', '\n', '\r', ' ', '\t']);
     let begins = run(quoted.as_bytes(), Alphabet::Path) >= 24 || quoted.starts_with("Proc-Type:");
     if material < 40 || !begins {

@@ -35,7 +35,10 @@ fn scanner(config: &str) -> SecretScan {
 
 fn found<'a>(config: &str, text: &'a str) -> Vec<(String, &'a str)> {
     let findings = scanner(config).scan(TextKind::User, text);
-    findings.into_iter().map(|found| (found.rule, &text[found.start as usize..found.end as usize])).collect()
+    findings
+        .into_iter()
+        .map(|found| (found.rule, text.get(found.start as usize..found.end as usize).unwrap()))
+        .collect()
 }
 
 /// Every rule with a secret of it, and the text around it.
