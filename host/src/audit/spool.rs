@@ -264,7 +264,7 @@ impl Writer {
                     Err(unavailable) => drop(reply.send(Err(unavailable))),
                 },
                 Command::Close { call, rows: body, reply } => {
-                    rows.push((reply, self.stage_close(call, body)))
+                    rows.push((reply, self.stage_close(call, body)));
                 }
                 Command::Add { rows: body, reply } => rows.push((Some(reply), self.stage_rows(body))),
                 Command::Sync => sync = true,
@@ -312,14 +312,24 @@ impl Writer {
     }
 
     fn stage_close(&mut self, call: u64, mut rows: Rows) -> Result<u64, Unavailable> {
-        if self.open.remove(&call).is_some() {
+        let open = self.open.remove(&call);
+        if open.is_some() {
             self.reserved = self.reserved.saturating_sub(RESERVE);
         }
         rows.fit(self.sizes.record);
         if rows.size() > RESERVE && !self.down && self.make_room(rows.size()).is_err() {
             rows.fit(RESERVE);
         }
-        self.stage(Tag::Close, call, &rows.body, rows.count).ok_or_else(|| self.shared.down())
+        if let Some(sequence) = self.stage(Tag::Close, call, &rows.body, rows.count) {
+            return Ok(sequence);
+        }
+        if let Some(open) = open {
+            // Its outcome is lost, but not that it had none: a fresh segment says so.
+            self.reserved += RESERVE;
+            self.open.insert(call, open);
+            self.refused.push(call);
+        }
+        Err(self.shared.down())
     }
 
     fn stage_rows(&mut self, mut rows: Rows) -> Result<u64, Unavailable> {
@@ -366,8 +376,8 @@ impl Writer {
         };
         let mut rows = Rows::new(&mut [intent.interrupted(self.shared.clock.now())]);
         rows.fit(RESERVE);
-        if self.stage_close(call, rows).is_err() {
-            self.refused.push(call);
+        if let Err(error) = self.stage_close(call, rows) {
+            tracing::warn!(call, error = %error, "an interrupted call is not closed yet");
         }
     }
 
