@@ -1,5 +1,7 @@
 //! What the audit trail adds to a call: intent (with its `fdatasync`) and outcome, one call after the other and 64 at once.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run must say so and stop")]
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -201,11 +201,11 @@ impl Audit {
         db: Db,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StartError> {
-        Self::start_on(settings, db, clock, Arc::new(LocalDisk)).await
+        Self::start_on(&settings, db, clock, Arc::new(LocalDisk)).await
     }
 
     async fn start_on(
-        settings: AuditSettings,
+        settings: &AuditSettings,
         db: Db,
         clock: Arc<dyn Clock>,
         disk: Arc<dyn Disk>,
@@ -243,7 +243,7 @@ impl Audit {
         let (commands, received) = mpsc::channel();
         let broken = recovered.broken.clone();
         let shared = Arc::new(Shared::new(
-            Arc::clone(&clock),
+            clock,
             settings.durability,
             settings.max_age,
             commands,

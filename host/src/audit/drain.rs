@@ -169,7 +169,7 @@ impl Consumer {
             return Ok(());
         }
         match target {
-            Target::Database(db) => store(db, &self.replica, rows(batch)?).await,
+            Target::Database(db) => store(db, &self.replica, &rows(batch)?).await,
             Target::Siem(outlet) => {
                 let lines = lines(batch, &self.replica)?;
                 let outlet = outlet.clone();
@@ -236,7 +236,7 @@ fn lines(batch: &Batch, replica: &str) -> Result<Vec<u8>, DrainError> {
     Ok(out)
 }
 
-async fn store(db: &Db, replica: &str, rows: Vec<NewRow>) -> Result<(), DrainError> {
+async fn store(db: &Db, replica: &str, rows: &[NewRow]) -> Result<(), DrainError> {
     // A record may bring many rows; a statement has room for so many values.
     for part in rows.chunks(500) {
         let new = match db.audit_insert(replica, part).await {

@@ -270,7 +270,7 @@ fn essence(payload: &Value) -> Value {
     for name in ["reason", "code", "tool", "server", "department", "agent"] {
         if let (Some(text), Some(fields)) = (payload.get(name).and_then(Value::as_str), kept.as_object_mut())
         {
-            fields.insert(name.to_owned(), text.chars().take(64).collect());
+            fields.insert(name.to_owned(), Value::from(text.chars().take(64).collect::<String>()));
         }
     }
     kept

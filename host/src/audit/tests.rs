@@ -44,7 +44,7 @@ impl Trail {
     }
 
     async fn try_start(&self, disk: Arc<dyn Disk>) -> Result<Arc<Audit>, StartError> {
-        Audit::start_on(self.settings.clone(), self.db.clone(), Arc::clone(&self.clock) as _, disk).await
+        Audit::start_on(&self.settings, self.db.clone(), Arc::clone(&self.clock) as _, disk).await
     }
 
     /// The same trail as a SIGKILL now would leave it: what the kernel has of the files.

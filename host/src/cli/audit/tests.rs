@@ -35,12 +35,11 @@ async fn database(dir: &tempfile::TempDir) -> Db {
 
 async fn told(command: Command, db: &Db, json: bool) -> anyhow::Result<String> {
     let mut out = Vec::new();
-    run(command, &mut context(db, json, &mut out)).await?;
+    match command {
+        Command::Lineage(asked) => lineage(&asked, db, json, &mut out).await?,
+        Command::Tail(asked) => tail(&asked, db, json, &mut out).await?,
+    }
     Ok(String::from_utf8(out).unwrap())
-}
-
-fn context<'a>(db: &Db, json: bool, out: &'a mut Vec<u8>) -> Context<'a> {
-    Context { db: db.clone(), json, out }
 }
 
 #[tokio::test]

@@ -4,6 +4,20 @@ use time::macros::datetime;
 use super::testing::both;
 use super::*;
 
+/// A row of the lineage query.
+type Answer = (
+    At,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<i32>,
+    Option<i32>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+);
+
 fn row(sequence: i64, at: OffsetDateTime, kind: &str, fields: &Value) -> NewRow {
     let mut all = json!({
         "occurred_at": At(at).text(), "kind": kind, "user_id": "u_29f8a3", "session_id": "sess_1",
@@ -61,18 +75,6 @@ async fn the_lineage_query_answers_in_order_on_both_databases() {
         let mut rows = turn();
         rows.reverse();
         assert_eq!(db.audit_insert("local", &rows).await.unwrap(), 7);
-        type Answer = (
-            At,
-            String,
-            String,
-            Option<String>,
-            Option<String>,
-            Option<i32>,
-            Option<i32>,
-            Option<i64>,
-            Option<String>,
-            Option<String>,
-        );
         let found: Vec<Answer> = on!(&db, pool => sqlx::query_as(
 "SELECT
   e.occurred_at,
