@@ -1,4 +1,5 @@
-//! Personal access tokens: their text form, minting and parsing. A mistyped token fails its checksum here and never costs a database look-up.
+//! Personal access tokens: their text form, minting and parsing. A mistyped token fails its checksum here and
+//! never costs a database look-up.
 
 use std::fmt;
 
@@ -15,8 +16,9 @@ const CHECKSUM_LEN: usize = 8;
 /// Length of a token in bytes.
 pub const LEN: usize = PREFIX.len() + ID_LEN + 1 + SECRET_LEN + 1 + CHECKSUM_LEN;
 
-/// A personal access token: `sp_pat_<16 hex>_<43 base64url>_<8 hex>`: a public id, 32 random bytes and the CRC-32 (IEEE)
-/// of all that stands before the last `_`. `Debug` shows the id alone; the secret is wiped when it is dropped.
+/// A personal access token: `sp_pat_<16 hex>_<43 base64url>_<8 hex>`: a public id, 32 random bytes and the
+/// CRC-32 (IEEE) of all that stands before the last `_`. `Debug` shows the id alone; the secret is wiped when
+/// it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pat {
     id: String,
