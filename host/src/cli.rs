@@ -1,1 +1,3 @@
-//! Being written.
+//! The commands of `sallyport`.
+
+pub mod identity;

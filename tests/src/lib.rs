@@ -1,1 +1,3 @@
-//! Placeholder
+//! The rig of the tests.
+
+pub mod postgres;
