@@ -344,7 +344,7 @@ impl Auth {
         if settings.issuer.is_empty() || settings.audience.is_empty() {
             return Err(OpenError::Empty);
         }
-        let signer = Signer::new(keys.jwt())?;
+        let signer = Signer::new(keys.jwt());
         let verifier =
             Verifier::new(&[*signer.public()], &settings.issuer, &settings.audience, &settings.tiers)?;
         let revoked = Revoked::load(&db, clock.now()).await?;

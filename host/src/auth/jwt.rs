@@ -5,7 +5,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use sallyport_protocol::id::{CallSource, ClientId, PolicyVersion, SessionId, TenantId, UserId};
@@ -14,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{Tier, form};
+use super::{Tier, form, keys};
 
 /// The largest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
@@ -239,14 +238,13 @@ impl Claims {
 // === impl Signer ===
 
 impl Signer {
-    pub(crate) fn new(key: &SigningKey) -> Result<Self, BadKey> {
+    pub(crate) fn new(key: &SigningKey) -> Self {
         let public = key.verifying_key();
         let kid = key_id(&public);
-        let der = key.to_pkcs8_der().map_err(|_| BadKey)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYP.to_owned());
         header.kid = Some(kid.clone());
-        Ok(Self { key: EncodingKey::from_ed_der(der.as_bytes()), header, public, kid })
+        Self { key: EncodingKey::from_ed_der(&keys::to_pkcs8(key)), header, public, kid }
     }
 
     pub(crate) fn sign(&self, claims: &Claims) -> Result<String, BadKey> {

@@ -10,7 +10,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use sallyport_protocol::canonical;
 use zeroize::Zeroizing;
 
@@ -20,6 +19,9 @@ use crate::clock::Entropy;
 pub const DIRECTORY: &str = "keys";
 
 const JWT: &str = "jwt.pk8";
+/// What stands before the 32 bytes of an Ed25519 key in a PKCS#8 document: version, algorithm, lengths.
+const PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// Longer than any key file.
 const MAX_LEN: u64 = 1024;
 
@@ -171,7 +173,7 @@ impl Keys {
 
         let path = directory.join(JWT);
         let der = read_private(&path)?;
-        let jwt = SigningKey::from_pkcs8_der(&der).map_err(|_| KeysError::Malformed { path })?;
+        let jwt = from_pkcs8(&der).ok_or(KeysError::Malformed { path })?;
         let keys = Self {
             jwt,
             pat_pepper: read_secret(directory, Purpose::PatPepper)?,
@@ -205,9 +207,7 @@ impl Keys {
     }
 
     fn store(&self, directory: &Path) -> Result<(), KeysError> {
-        let path = directory.join(JWT);
-        let der = self.jwt.to_pkcs8_der().map_err(|_| KeysError::Malformed { path: path.clone() })?;
-        write_private(&path, der.as_bytes())?;
+        write_private(&directory.join(JWT), &to_pkcs8(&self.jwt))?;
         for (purpose, key) in [
             (Purpose::PatPepper, &self.pat_pepper),
             (Purpose::ComponentCache, &self.component_cache),
@@ -239,6 +239,19 @@ impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keys(..)")
     }
+}
+
+/// The key as a PKCS#8 document (RFC 8410, section 7), as `openssl genpkey -algorithm ED25519 -outform DER` writes it.
+pub(crate) fn to_pkcs8(key: &SigningKey) -> Zeroizing<Vec<u8>> {
+    let mut der = Zeroizing::new(Vec::with_capacity(PKCS8.len() + 32));
+    der.extend_from_slice(&PKCS8);
+    der.extend_from_slice(key.as_bytes());
+    der
+}
+
+fn from_pkcs8(der: &[u8]) -> Option<SigningKey> {
+    let seed = Zeroizing::new(<[u8; 32]>::try_from(der.strip_prefix(&PKCS8)?).ok()?);
+    Some(SigningKey::from_bytes(&seed))
 }
 
 fn move_into_place(staging: &Path, directory: &Path) -> Result<(), KeysError> {
@@ -356,7 +369,8 @@ mod tests {
             })
             .collect();
         files.sort();
-        insta::assert_debug_snapshot!(files, @"");
+        let names = ["audit-chain.key", "component-cache.key", "jwt.pk8", "pat-pepper.key"];
+        assert_eq!(files, names.map(|name| (name.to_owned(), "600".to_owned())));
         assert_eq!(std::fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "nothing is left next to it");
 

@@ -90,7 +90,7 @@ fn a_token_of_ours_is_believed() {
 
 #[test]
 fn what_the_signer_writes_the_verifier_reads() {
-    let signer = Signer::new(&Forge::new().key).unwrap();
+    let signer = Signer::new(&Forge::new().key);
     let claims: Claims = serde_json::from_value(Forge::new().claims).unwrap();
     let token = signer.sign(&claims).unwrap();
     assert_eq!(verifier().verify(&token, NOW), Ok(claims));

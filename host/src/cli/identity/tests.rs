@@ -82,8 +82,16 @@ async fn tenants_and_users_are_listed_as_tables() {
         .await
         .unwrap();
     office.run(false, &["user", "disable", "bob", "--tenant", "acme"]).await.unwrap();
-    insta::assert_snapshot!(office.table(&["tenant", "list"]).await, @"");
-    insta::assert_snapshot!(office.table(&["user", "list", "--tenant", "acme"]).await, @"");
+    insta::assert_snapshot!(office.table(&["tenant", "list"]).await, @"
+    ID       NAME      CREATED_AT            DISABLED_AT
+    acme     Acme Ltd  2027-01-15T08:00:00Z  -
+    default  Default   2027-01-15T08:00:00Z  -
+    ");
+    insta::assert_snapshot!(office.table(&["user", "list", "--tenant", "acme"]).await, @"
+    ID                                  NAME   ROLES          DEPARTMENT  CREATED_AT            DISABLED_AT
+    u_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx  alice  author,ring-1  -           2027-01-15T08:00:00Z  -
+    u_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx  bob    member         Finance     2027-01-15T08:00:00Z  2027-01-15T08:00:00Z
+    ");
 }
 
 #[tokio::test]
@@ -99,7 +107,10 @@ async fn a_token_is_shown_once_and_listed_without_its_secret() {
     let listed = office.json(&["gateway", "pat", "list"]).await;
     assert_eq!(listed[0]["id"], pat.id());
     assert!(!listed.to_string().contains("sp_pat_"));
-    insta::assert_snapshot!(office.table(&["gateway", "pat", "list", "--user", "admin"]).await, @"");
+    insta::assert_snapshot!(office.table(&["gateway", "pat", "list", "--user", "admin"]).await, @"
+    ID                USER                                NAME           SCOPES     CREATED_AT            EXPIRES_AT            LAST_USED_AT  REVOKED_AT
+    xxxxxxxxxxxxxxxx  u_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx  cowork laptop  inference  2027-01-15T08:00:00Z  2027-01-22T08:00:00Z  -             -
+    ");
 
     let (_, change) = office.run(true, &["gateway", "pat", "revoke", pat.id()]).await.unwrap();
     let change = change.unwrap();
@@ -167,7 +178,22 @@ async fn a_mistake_is_explained() {
         told.push_str(&office.error(line).await);
         told.push('\n');
     }
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @"
+    there is a user alice in tenant default already
+    a name does not start with u_: ids do
+    a name has 1 to 128 characters and no control characters
+    role Admin is refused: a role has lower-case letters, digits, - and _
+    there is no tenant nowhere
+    there is no user carl in tenant default
+    there is a tenant default already
+    the id of a tenant has letters, digits, - _ and .
+    there is no user carl in tenant default
+    the name of a token has 1 to 128 characters and no control characters
+    the scopes of a token are one or more of: inference
+    there is no token 0011223344556677 in tenant default
+    not a session id
+    not the id of an access token
+    ");
     for days in ["0", "367", "-1"] {
         let line = ["gateway", "pat", "create", "--user", "alice", "--name", "x", "--expires-days", days];
         assert!(office.error(&line).await.contains("invalid value") || days == "-1");
