@@ -1,6 +1,7 @@
 //! The `sallyport` command.
 
 pub mod audit;
+pub mod identity;
 
 /// What a command works with.
 pub struct Context<'a> {

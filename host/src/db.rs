@@ -1,6 +1,12 @@
 //! The database: the only module that names sqlx. One file per aggregate, one SQL text for SQLite and PostgreSQL.
 
 pub mod audit;
+pub mod pat;
+pub mod revocation;
+pub mod tenant;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod user;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +16,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use time::OffsetDateTime;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -88,7 +95,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await?);
+        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)?);
         Ok(())
     }
 
@@ -96,4 +103,14 @@ impl Db {
     pub async fn close(&self) {
         on!(self, pool => pool.close().await);
     }
+}
+
+/// Whole seconds in UTC: what the tables hold, so that times compare the same as text and as timestamps.
+pub(crate) fn seconds(at: OffsetDateTime) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(at.unix_timestamp()).unwrap_or(at)
+}
+
+/// A stored value that no longer reads as what was written.
+fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> DbError {
+    DbError::Query(sqlx::Error::Decode(Box::new(error)))
 }
