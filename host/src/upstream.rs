@@ -1,1 +1,266 @@
-//! Being written.
+//! The upstream side: the only module that dials out. It owns scheme, authority and credential; a provider component says the
+//! rest, and what it may not say is refused here.
+
+mod head;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::component::contract::Edit;
+use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
+use crate::config::{Endpoint, ExposeSecret as _, SecretString};
+
+pub use self::head::{for_client, for_guest, travelling};
+
+/// Longest path and query that a provider may ask for.
+const LONGEST_PATH: usize = 8 * 1024;
+
+/// How long the gateway waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the head of an answer: a model may think for minutes.
+    pub head: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+}
+
+/// Dials upstreams.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    patience: Patience,
+}
+
+/// The head of an upstream's answer, and its body to come.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Headers as they came.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// A body that arrives in pieces. Dropped, its connection is closed.
+#[derive(Debug)]
+pub struct AnswerBody {
+    incoming: hyper::body::Incoming,
+    idle: Duration,
+}
+
+/// Where a request goes, and as whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    /// The route's endpoint.
+    pub endpoint: &'a Endpoint,
+    /// The route's credential, if it names one.
+    pub credential: Option<&'a SecretString>,
+}
+
+/// Why a request was not sent, or brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The provider asked for something it may not ask for.
+    #[error("the provider's request is not allowed: {0}")]
+    NotAllowed(&'static str),
+    /// The upstream could not be reached, or broke off.
+    #[error("the upstream did not answer ({fault:?})")]
+    Transport {
+        /// How, in the words of the contract.
+        fault: TransportFault,
+        /// Why.
+        #[source]
+        cause: Option<hyper_util::client::legacy::Error>,
+    },
+}
+
+/// A body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection broke.
+    #[error("the upstream broke off")]
+    Closed(#[source] hyper::Error),
+    /// Nothing came for too long.
+    #[error("the upstream fell silent")]
+    Silent,
+}
+
+// === impl Patience ===
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            head: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// A client with the system's certificate authorities. No proxy, no redirects.
+    pub fn new(patience: Patience) -> std::io::Result<Self> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(patience.connect));
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()?
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build(connector);
+        Ok(Self { client, patience })
+    }
+
+    /// Sends what a provider asked for, with the route's credential. `original` is the client's body.
+    pub async fn send(
+        &self,
+        to: Destination<'_>,
+        wanted: UpstreamRequest,
+        original: &Bytes,
+    ) -> Result<Answer, SendError> {
+        let request = build(to, wanted, original)?;
+        let sent = tokio::time::timeout(self.patience.head, self.client.request(request)).await;
+        match sent {
+            Ok(Ok(response)) => {
+                let (head, incoming) = response.into_parts();
+                let body = AnswerBody { incoming, idle: self.patience.idle };
+                Ok(Answer { status: head.status, headers: head.headers, body })
+            }
+            Ok(Err(cause)) => {
+                let fault = if cause.is_connect() { TransportFault::Connect } else { TransportFault::Closed };
+                Err(SendError::Transport { fault, cause: Some(cause) })
+            }
+            Err(_) => Err(SendError::Transport { fault: TransportFault::TimedOut, cause: None }),
+        }
+    }
+}
+
+// === impl AnswerBody ===
+
+impl AnswerBody {
+    /// The next piece; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = tokio::time::timeout(self.idle, self.incoming.frame()).await;
+            match frame.map_err(|_| BodyError::Silent)? {
+                None => return Ok(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    // Trailers and empty pieces mean nothing here.
+                    _ => {}
+                },
+                Some(Err(error)) => return Err(BodyError::Closed(error)),
+            }
+        }
+    }
+}
+
+impl BodyError {
+    /// In the words of the contract.
+    pub fn fault(&self) -> TransportFault {
+        match self {
+            Self::Closed(_) => TransportFault::Closed,
+            Self::Silent => TransportFault::TimedOut,
+        }
+    }
+}
+
+// === private helpers ===
+
+fn build(
+    to: Destination<'_>,
+    wanted: UpstreamRequest,
+    original: &Bytes,
+) -> Result<Request<Full<Bytes>>, SendError> {
+    let UpstreamRequest { method, path, headers, body, auth } = wanted;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| SendError::NotAllowed("method"))?;
+    let body = assemble(body, original)?;
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri(to.endpoint, &path)?;
+    let out = request.headers_mut();
+    for attribute in headers {
+        let (name, value) = head::allowed(&attribute.name, &attribute.value).map_err(SendError::NotAllowed)?;
+        out.append(name, value);
+    }
+    // What comes back is read on the way: an encoding would hide it.
+    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(credential) = to.credential {
+        let (name, text) = match auth {
+            Auth::None => return Ok(request),
+            Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {}", credential.expose_secret())),
+            Auth::Header(name) => (head::credential_name(&name)?, credential.expose_secret().to_owned()),
+        };
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| SendError::NotAllowed("credential with control characters"))?;
+        value.set_sensitive(true);
+        out.insert(name, value);
+    }
+    Ok(request)
+}
+
+/// The provider says the path, the host everything before it: nothing in the path may reach beyond.
+fn uri(endpoint: &Endpoint, path: &str) -> Result<Uri, SendError> {
+    let refused = SendError::NotAllowed("path");
+    let plain = path.is_empty() || (path.starts_with('/') && !path.starts_with("//"));
+    let odd = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'\\' | b'#');
+    let climbs = path.split(['/', '?']).any(|segment| segment == ".." || segment == ".");
+    if !plain || climbs || path.len() > LONGEST_PATH || path.bytes().any(odd) {
+        return Err(refused);
+    }
+    Uri::builder()
+        .scheme(endpoint.scheme.as_str())
+        .authority(endpoint.authority.as_str())
+        .path_and_query(endpoint.join(path))
+        .build()
+        .map_err(|_| refused)
+}
+
+fn assemble(body: RequestBody, original: &Bytes) -> Result<Bytes, SendError> {
+    match body {
+        RequestBody::Empty => Ok(Bytes::new()),
+        RequestBody::Original => Ok(original.clone()),
+        RequestBody::Bytes(bytes) => Ok(bytes.into()),
+        RequestBody::Spliced(edits) => splice(original, &edits),
+    }
+}
+
+/// The client's bytes but for the edits. Edits ascend and do not overlap.
+fn splice(original: &Bytes, edits: &[Edit]) -> Result<Bytes, SendError> {
+    let refused = SendError::NotAllowed("splice outside the body");
+    let grown: usize = edits.iter().map(|edit| edit.replacement.len()).sum();
+    let mut out = BytesMut::with_capacity(original.len() + grown);
+    let mut at = 0;
+    for edit in edits {
+        let start = edit.offset as usize;
+        let end = start + edit.len as usize;
+        if start < at || end > original.len() {
+            return Err(refused);
+        }
+        out.extend_from_slice(original.get(at..start).unwrap_or_default());
+        out.extend_from_slice(&edit.replacement);
+        at = end;
+    }
+    out.extend_from_slice(original.get(at..).unwrap_or_default());
+    Ok(out.freeze())
+}
+
+#[cfg(test)]
+mod tests;

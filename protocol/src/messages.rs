@@ -5,5 +5,6 @@ pub mod error;
 pub mod event;
 pub mod fold;
 pub mod grammar;
+pub mod index;
 pub(crate) mod json;
 pub mod sse;
