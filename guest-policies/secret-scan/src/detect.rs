@@ -1,4 +1,4 @@
-//! The detectors. A pass over the text stops at anchors, pairs of bytes with which a secret may begin, and only there is
+//! The detectors. A pass over the text stops at anchors, three bytes with which a secret may begin, and only there is
 //! anything compared.
 
 use std::ops::Range;
@@ -12,8 +12,16 @@ pub(crate) struct Match {
     pub(crate) range: Range<usize>,
 }
 
-/// Which pairs of bytes may begin a secret: one bit for each. Built by `configure`, so it comes with the snapshot.
-pub(crate) struct Anchors(Vec<u64>);
+/// Which three bytes may begin a secret. Built by `configure`, so it comes with the snapshot.
+pub(crate) struct Anchors {
+    /// First and second byte.
+    seconds: Pairs,
+    /// First and third byte: most of the words that begin like a key are told apart here.
+    thirds: Pairs,
+}
+
+/// A set of pairs of bytes: one bit for each.
+struct Pairs(Vec<u64>);
 
 /// The label of every PEM block.
 const PEM: &str = "-----BEGIN ";
@@ -55,35 +63,48 @@ const NO_PASSWORDS: [&str; 12] = [
 
 impl Anchors {
     pub(crate) fn new() -> Self {
-        let mut pairs = Self(vec![0; 1024]);
-        for shape in SHAPES {
-            pairs.add_start(shape.prefix);
+        let mut anchors = Self { seconds: Pairs::none(), thirds: Pairs::none() };
+        let starts = SHAPES.iter().map(|shape| shape.prefix).chain([PEM, "eyJ", "://"]);
+        for start in starts {
+            if let [first, second, third, ..] = start.as_bytes() {
+                anchors.seconds.add(*first, *second);
+                anchors.thirds.add(*first, *third);
+            }
         }
-        for start in [PEM, "eyJ", "://"] {
-            pairs.add_start(start);
-        }
-        for second in 0..=u8::MAX {
-            pairs.add(b'=', second);
-            // `key: value`, `"key":"value"`: what follows a colon is a space or a quote, or the value of a Java property.
-            if !matches!(second, b'/' | b':' | b'\n') {
-                pairs.add(b':', second);
+        for next in 0..=u8::MAX {
+            anchors.seconds.add(b'=', next);
+            // `key: value`, `"key":"value"`: a space, a quote or the value itself follows the colon.
+            if !matches!(next, b':' | b'\n') {
+                anchors.seconds.add(b':', next);
+            }
+            for first in [b'=', b':', b'2', b'3', b'4', b'5', b'6'] {
+                anchors.thirds.add(first, next);
             }
         }
         // Card numbers begin with 2 to 6 and go on with digits.
         for first in b'2'..=b'6' {
             for second in b'0'..=b'9' {
-                pairs.add(first, second);
+                anchors.seconds.add(first, second);
             }
         }
-        pairs
+        anchors
     }
 
     /// The first anchor from `from` on.
     pub(crate) fn next(&self, text: &[u8], from: usize) -> Option<usize> {
-        let rest = text.get(from..)?;
-        rest.windows(2)
-            .position(|pair| matches!(pair, [first, second] if self.has(*first, *second)))
-            .map(|at| at + from)
+        let may_begin = |three: &[u8]| match three {
+            [first, second, third] => self.seconds.has(*first, *second) && self.thirds.has(*first, *third),
+            _ => false,
+        };
+        text.get(from..)?.windows(3).position(may_begin).map(|at| at + from)
+    }
+}
+
+// === impl Pairs ===
+
+impl Pairs {
+    fn none() -> Self {
+        Self(vec![0; 1024])
     }
 
     fn has(&self, first: u8, second: u8) -> bool {
@@ -95,12 +116,6 @@ impl Anchors {
         let pair = usize::from(u16::from_be_bytes([first, second]));
         if let Some(bits) = self.0.get_mut(pair / 64) {
             *bits |= 1 << (pair % 64);
-        }
-    }
-
-    fn add_start(&mut self, start: &str) {
-        if let [first, second, ..] = start.as_bytes() {
-            self.add(*first, *second);
         }
     }
 }
