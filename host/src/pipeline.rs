@@ -1,1 +1,253 @@
-//! Being written.
+//! The life of a request, from the verified caller to the last byte: index, route, intent, policies, provider, stream, row.
+
+mod counters;
+mod event;
+mod exchange;
+mod facts;
+mod gate;
+mod govern;
+mod memo;
+mod models;
+mod refuse;
+mod row;
+mod stream;
+mod unary;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use sallyport_protocol::id::TraceId;
+use sallyport_protocol::messages::index::Index;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::{Audit, OpenRow};
+use crate::auth::Principal;
+use crate::clock::{Clock, Entropy};
+use crate::component::{Bundle, Components, Registry};
+use crate::config::{Config, Route};
+use crate::upstream::Upstream;
+
+use self::exchange::{Begin, Exchanging};
+use self::facts::Request;
+use self::memo::Memo;
+use self::row::Record;
+
+pub use self::counters::LocalCounters;
+pub use self::models::Listing;
+pub use self::refuse::Refusal;
+
+/// Everything a request passes through.
+pub struct Pipeline {
+    components: Arc<Components>,
+    registry: Arc<Registry>,
+    audit: Arc<Audit>,
+    upstream: Upstream,
+    /// Routes, secrets and prices of the configuration in force.
+    config: ArcSwap<Config>,
+    memo: Memo,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    tasks: TaskTracker,
+}
+
+/// The parts of a pipeline.
+pub struct Parts {
+    /// Runs the components.
+    pub components: Arc<Components>,
+    /// Which components are in force.
+    pub registry: Arc<Registry>,
+    /// Keeps the rows.
+    pub audit: Arc<Audit>,
+    /// Dials out.
+    pub upstream: Upstream,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where streams run on.
+    pub tasks: TaskTracker,
+}
+
+/// What the client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `POST /v1/messages`
+    Message,
+    /// `POST /v1/messages/count_tokens`
+    CountTokens,
+}
+
+/// A call as it came in.
+#[derive(Debug)]
+pub struct Inbound {
+    /// What the client wants.
+    pub operation: Operation,
+    /// Path and query.
+    pub target: String,
+    /// Headers, as they came.
+    pub headers: HeaderMap,
+    /// The exact body.
+    pub body: Bytes,
+    /// Who calls, verified.
+    pub principal: Arc<Principal>,
+    /// The gateway's id of this HTTP request.
+    pub request_id: String,
+}
+
+/// What the client gets.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: ReplyBody,
+    /// The trace, for `x-trace-id`.
+    pub trace: TraceId,
+}
+
+/// The body of a reply.
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// All of it.
+    Whole(Bytes),
+    /// Server-sent events, as they come.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+/// A refusal and the trace it belongs to.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// The trace of the call.
+    pub trace: TraceId,
+}
+
+/// A call in progress: what every step needs of it.
+struct Call {
+    request: Arc<Request>,
+    bundle: Arc<Bundle>,
+    route: Route,
+    config: Arc<Config>,
+    record: Record,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// A pipeline of these parts.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { components, registry, audit, upstream, config, clock, entropy, tasks } = parts;
+        Arc::new(Self {
+            components,
+            registry,
+            audit,
+            upstream,
+            config: ArcSwap::new(config),
+            memo: Memo::new(),
+            clock,
+            entropy,
+            tasks,
+        })
+    }
+
+    /// Puts another configuration in force; calls in progress keep theirs.
+    pub fn reconfigure(&self, config: Arc<Config>) {
+        self.config.store(config);
+    }
+
+    /// Serves one call.
+    pub async fn run(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Refused> {
+        let trace = facts::trace_of(&inbound.headers, self.entropy.as_ref());
+        let refused = |refusal| Refused { refusal, trace: trace.clone() };
+        let config = self.config.load_full();
+        let bundle = self.registry.snapshot(&inbound.principal.tenant);
+        let mut record = Record::begin(&inbound, &trace, &bundle, self.clock.as_ref());
+
+        let index = match Index::parse(&inbound.body) {
+            Ok(index) => index,
+            Err(malformed) => return Err(refused(self.turn_away(record, malformed.into()).await)),
+        };
+        record.model(&index.model);
+        let Some(route) = select(&config, &index) else {
+            let refusal = Refusal::NoRoute { model: index.model };
+            return Err(refused(self.turn_away(record, refusal).await));
+        };
+        let request = Arc::new(Request::new(inbound, trace.clone(), index, &route, self.clock.as_ref()));
+        record.routed(&route);
+        let mut call = Call { request, bundle, route, config, record };
+
+        // No row, no answer: both must be done before anything goes upstream, so they are awaited together.
+        let opening = self.audit.open(call.record.intent());
+        let (opened, governed) = tokio::join!(opening, self.govern(&mut call));
+        let open = match opened {
+            Ok(open) => open,
+            Err(unavailable) => return Err(refused(Refusal::AuditUnavailable(unavailable))),
+        };
+        let served = match governed {
+            Ok(()) => self.dispatch(call, open).await,
+            Err(refusal) => Err(self.fail(call, open, refusal).await),
+        };
+        served.map_err(refused)
+    }
+
+    /// Hands the call to its provider, and the provider's answer to the client.
+    async fn dispatch(self: &Arc<Self>, call: Call, open: OpenRow) -> Result<Reply, Refusal> {
+        let mut exchanging = match Exchanging::open(self, &call).await {
+            Ok(exchanging) => exchanging,
+            Err(refusal) => return Err(self.fail(call, open, refusal).await),
+        };
+        let begin = exchanging.begin(self, &call).await;
+        match begin {
+            Begin::Refused(refusal) => {
+                let mut call = call;
+                call.record.provider(&exchanging);
+                Err(self.fail(call, open, refusal).await)
+            }
+            Begin::Stream(source) => self.stream(call, open, exchanging, source).await,
+            Begin::Whole(whole) => self.whole(call, open, exchanging, whole).await,
+        }
+    }
+
+    /// A call that never came to have an intent: one row says so.
+    async fn turn_away(&self, record: Record, refusal: Refusal) -> Refusal {
+        let rows = record.close(&refusal.ending(), self.clock.as_ref());
+        for row in rows {
+            if let Err(unavailable) = self.audit.record(row).await {
+                return Refusal::AuditUnavailable(unavailable);
+            }
+        }
+        refusal
+    }
+
+    /// Closes the row of a call that ends in `refusal`.
+    async fn fail(&self, call: Call, open: OpenRow, refusal: Refusal) -> Refusal {
+        let rows = call.record.close(&refusal.ending(), self.clock.as_ref());
+        match open.close(rows).await {
+            Ok(()) => refusal,
+            Err(unavailable) => Refusal::AuditUnavailable(unavailable),
+        }
+    }
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Pipeline").finish_non_exhaustive()
+    }
+}
+
+// === private helpers ===
+
+fn select(config: &Config, index: &Index) -> Option<Route> {
+    if !config.gateway.enabled {
+        return None;
+    }
+    config.gateway.route(&index.model).cloned()
+}

@@ -1,0 +1,65 @@
+//! What scanners said before: a scanner is pure, so its findings about a text hold for as long as component and configuration
+//! stay the same. The second turn of a long conversation costs its new text only.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+
+use crate::component::Component;
+use crate::component::contract::scanner::{Finding, TextKind};
+
+/// Verdicts kept. Nearly all are empty: about 150 bytes each.
+const KEPT: usize = 65_536;
+
+/// Remembered findings.
+pub(super) struct Memo {
+    findings: Cache<[u8; 32], Arc<[Finding]>>,
+}
+
+/// A text, named by its hash.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextHash([u8; 32]);
+
+/// A text before a scanner, for a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key([u8; 32]);
+
+// === impl Memo ===
+
+impl Memo {
+    pub(super) fn new() -> Self {
+        Self { findings: Cache::new(KEPT) }
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<Arc<[Finding]>> {
+        self.findings.get(&key.0)
+    }
+
+    pub(super) fn keep(&self, key: Key, findings: Arc<[Finding]>) {
+        self.findings.insert(key.0, findings);
+    }
+}
+
+// === impl TextHash ===
+
+impl TextHash {
+    /// The hash of a text as it stands in the body.
+    pub(super) fn of(raw: &[u8]) -> Self {
+        Self(*blake3::hash(raw).as_bytes())
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    pub(super) fn of(tenant: &str, scanner: &Component, kind: TextKind, text: TextHash) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in [tenant, scanner.digest(), scanner.config_digest()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        hasher.update(&[kind as u8]);
+        hasher.update(&text.0);
+        Self(*hasher.finalize().as_bytes())
+    }
+}
