@@ -1,5 +1,7 @@
 //! The database: the only module that names sqlx. One file per aggregate, one SQL text for SQLite and PostgreSQL.
 
+pub mod audit;
+
 use std::str::FromStr;
 use std::time::Duration;
 

@@ -1,0 +1,115 @@
+//! A row that is open: from the intent to the outcome. Whatever happens in between, one closing record is written.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::spool::shared::Shared;
+use super::spool::{Command, Rows};
+use super::{Durability, Event, Intent, Unavailable};
+
+/// An intent on its way to the disk; the answer comes when it is durable. It is under way at once, so that other work can be
+/// done meanwhile. Dropped, it closes the row as interrupted.
+#[must_use = "nothing may go upstream before the intent is durable"]
+pub struct Opening(Step);
+
+enum Step {
+    Refused(Option<Unavailable>),
+    Waiting(oneshot::Receiver<Result<OpenRow, Unavailable>>),
+}
+
+/// An open row. Dropped unclosed, it is recorded as interrupted.
+#[must_use = "a row that is dropped is recorded as interrupted"]
+pub struct OpenRow {
+    shared: Arc<Shared>,
+    call: u64,
+    intent: Option<Box<Intent>>,
+}
+
+/// In durability `strict` a row waits so long for the database.
+const COMMIT: Duration = Duration::from_secs(10);
+
+// === impl Opening ===
+
+impl Opening {
+    pub(super) fn new(shared: &Shared, intent: Intent) -> Self {
+        if let Err(unavailable) = shared.admit() {
+            return Self(Step::Refused(Some(unavailable)));
+        }
+        let (reply, answer) = oneshot::channel();
+        let body = intent.body();
+        shared.send(Command::Open { intent: Box::new(intent), body, reply });
+        Self(Step::Waiting(answer))
+    }
+}
+
+impl Future for Opening {
+    type Output = Result<OpenRow, Unavailable>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Step::Refused(unavailable) => Poll::Ready(Err(unavailable.take().unwrap_or(Unavailable::Stopped))),
+            Step::Waiting(answer) => {
+                // No answer: the writer is gone.
+                let answer = ready!(Pin::new(answer).poll(context));
+                Poll::Ready(answer.unwrap_or(Err(Unavailable::Stopped)))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Opening").finish_non_exhaustive()
+    }
+}
+
+// === impl OpenRow ===
+
+impl OpenRow {
+    pub(super) fn new(shared: Arc<Shared>, call: u64, intent: Box<Intent>) -> Self {
+        Self { shared, call, intent: Some(intent) }
+    }
+
+    /// Records the outcome: all rows in one record, in this order. Resolves when the record outlives this process, in
+    /// durability `strict` when the database has it. Once this was polled, the record is written even if nobody waits.
+    pub async fn close(mut self, mut rows: Vec<Event>) -> Result<(), Unavailable> {
+        if rows.is_empty() {
+            // A call without an outcome is an interrupted one: the drop says so.
+            return Ok(());
+        }
+        self.intent = None;
+        let (reply, answer) = oneshot::channel();
+        self.shared.send(Command::Close { call: self.call, rows: Rows::new(&mut rows), reply: Some(reply) });
+        let sequence = answer.await.unwrap_or(Err(Unavailable::Stopped))?;
+        settled(&self.shared, sequence).await
+    }
+}
+
+impl Drop for OpenRow {
+    fn drop(&mut self) {
+        if let Some(intent) = self.intent.take() {
+            let rows = Rows::new(&mut [intent.interrupted(self.shared.clock.now())]);
+            // Without a writer the next start finds the intent without outcome and says the same.
+            self.shared.send(Command::Close { call: self.call, rows, reply: None });
+        }
+    }
+}
+
+impl std::fmt::Debug for OpenRow {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("OpenRow").field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+/// Waits for what the durability asks besides the spool.
+pub(super) async fn settled(shared: &Shared, sequence: u64) -> Result<(), Unavailable> {
+    if shared.durability == Durability::Strict {
+        tokio::time::timeout(COMMIT, shared.committed(sequence)).await.map_err(|_| Unavailable::Database)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! What the writer, the open rows and the consumers share: the way to the writer, how far everyone is, and what is wrong.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Command;
+use crate::audit::{Durability, Health, Unavailable};
+use crate::clock::Clock;
+
+/// How far the writer is: sequences that come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Everything before is in the file.
+    pub(crate) written: u64,
+    /// Everything before is durable.
+    pub(crate) synced: u64,
+}
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) durability: Durability,
+    max_age: Duration,
+    commands: Sender<Command>,
+    progress: watch::Sender<Progress>,
+    /// The next sequence that each consumer needs; the database is the first.
+    consumers: Vec<AtomicU64>,
+    /// The next sequence that the database lacks.
+    committed: watch::Sender<u64>,
+    state: Mutex<State>,
+    changed: watch::Sender<Health>,
+}
+
+#[derive(Default)]
+struct State {
+    writer: Option<String>,
+    full: Option<String>,
+    broken: Option<String>,
+    stopped: bool,
+    /// Since when a consumer fails, and why.
+    troubles: Vec<Option<(Duration, String)>>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        durability: Durability,
+        max_age: Duration,
+        commands: Sender<Command>,
+        consumers: &[u64],
+        next: u64,
+        broken: Option<String>,
+    ) -> Self {
+        let state = State { broken, troubles: vec![None; consumers.len()], ..State::default() };
+        Self {
+            clock,
+            durability,
+            max_age,
+            commands,
+            progress: watch::Sender::new(Progress { written: next, synced: next }),
+            consumers: consumers.iter().copied().map(AtomicU64::new).collect(),
+            committed: watch::Sender::new(consumers.first().copied().unwrap_or(next)),
+            changed: watch::Sender::new(state.health()),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Asks the writer; false if it is gone.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// Whether a call may begin.
+    pub(crate) fn admit(&self) -> Result<(), Unavailable> {
+        let now = self.clock.monotonic();
+        let state = self.lock();
+        if state.stopped {
+            return Err(Unavailable::Stopped);
+        }
+        if let Some(reason) = &state.writer {
+            return Err(Unavailable::Down(reason.clone()));
+        }
+        match state.troubles.first() {
+            Some(Some(_)) if self.durability == Durability::Strict => Err(Unavailable::Database),
+            Some(Some((since, _))) if now.saturating_sub(*since) > self.max_age => Err(Unavailable::Database),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the writer is down.
+    pub(crate) fn down(&self) -> Unavailable {
+        let reason = self.lock().writer.clone();
+        Unavailable::Down(reason.unwrap_or_else(|| "the segment is full".to_owned()))
+    }
+
+    pub(crate) fn writer_down(&self) -> bool {
+        self.lock().writer.is_some()
+    }
+
+    pub(crate) fn set_writer(&self, reason: Option<String>) {
+        self.update(|state| state.writer = reason);
+    }
+
+    pub(crate) fn set_full(&self, reason: Option<String>) {
+        if self.lock().full != reason {
+            self.update(|state| state.full = reason);
+        }
+    }
+
+    /// From now on every call is refused.
+    pub(crate) fn stop(&self) {
+        self.update(|state| state.stopped = true);
+    }
+
+    /// A consumer failed, or works again.
+    pub(crate) fn set_trouble(&self, consumer: usize, reason: Option<String>) {
+        let now = self.clock.monotonic();
+        self.update(|state| {
+            if let Some(trouble) = state.troubles.get_mut(consumer) {
+                let since = trouble.as_ref().map_or(now, |(since, _)| *since);
+                *trouble = reason.map(|reason| (since, reason));
+            }
+        });
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if let Err(unavailable) = self.admit() {
+            return Health::Down(unavailable.to_string());
+        }
+        self.lock().health()
+    }
+
+    /// The health whenever it changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<Health> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn publish(&self, progress: Progress) {
+        self.progress.send_if_modified(|current| std::mem::replace(current, progress) != progress);
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// A consumer has everything before `next`.
+    pub(crate) fn consumed(&self, consumer: usize, next: u64) {
+        if let Some(place) = self.consumers.get(consumer) {
+            place.store(next, Ordering::Release);
+        }
+        if consumer == 0 {
+            self.committed.send_replace(next);
+        }
+        self.send(Command::Release);
+    }
+
+    /// The next sequence that some consumer needs.
+    pub(crate) fn slowest(&self) -> u64 {
+        self.consumers.iter().map(|next| next.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    /// Waits until the database has the record.
+    pub(crate) async fn committed(&self, sequence: u64) {
+        let mut committed = self.committed.subscribe();
+        // The sender lives in `self`: this cannot fail while we wait.
+        drop(committed.wait_for(|next| *next > sequence).await);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let health = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.health()
+        };
+        self.changed.send_if_modified(|current| {
+            let modified = *current != health;
+            *current = health;
+            modified
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // No code panics while it holds the lock; a poisoned state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn health(&self) -> Health {
+        if let Some(reason) = &self.writer {
+            return Health::Down(reason.clone());
+        }
+        if let Some(reason) = &self.full {
+            return Health::Down(reason.clone());
+        }
+        if let Some((_, reason)) = self.troubles.iter().flatten().next() {
+            return Health::Degraded(reason.clone());
+        }
+        match &self.broken {
+            Some(reason) => Health::Degraded(format!("the spool was broken: {reason}")),
+            None => Health::Ok,
+        }
+    }
+}
