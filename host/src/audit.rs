@@ -22,9 +22,9 @@ use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::drain::{Consumer, Target};
 pub use self::event::{Event, Intent, Kind, Outcome, Who};
 pub use self::row::{OpenRow, Opening};
-use self::drain::{Consumer, Target};
 use self::siem::Outlet;
 use self::spool::cursor::{Cursor, remembered};
 use self::spool::frame::Chain;
@@ -123,7 +123,9 @@ pub enum StartError {
         dir: PathBuf,
     },
     /// The configured name is not the spool's.
-    #[error("the audit spool at {dir} belongs to replica {found}, not to {wanted}: drain it under its own name first")]
+    #[error(
+        "the audit spool at {dir} belongs to replica {found}, not to {wanted}: drain it under its own name first"
+    )]
     Replica {
         /// The directory.
         dir: PathBuf,
@@ -194,7 +196,11 @@ impl std::fmt::Debug for ChainKey {
 
 impl Audit {
     /// Opens the spool, verifies it, and closes every call that a crash interrupted. The schema must be up to date.
-    pub async fn start(settings: AuditSettings, db: Db, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
+    pub async fn start(
+        settings: AuditSettings,
+        db: Db,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StartError> {
         Self::start_on(settings, db, clock, Arc::new(LocalDisk)).await
     }
 
@@ -258,11 +264,12 @@ impl Audit {
         .map_err(failed)?;
 
         let hurry = Arc::new(Notify::new());
-        let consumers = targets.into_iter().zip(starts).enumerate().map(|(index, ((name, target), start))| {
-            let cursor = Cursor::new(&dir, place(&dir, &name), chain, start);
-            let replica = settings.replica.clone();
-            Consumer::new(index, name, replica, Arc::clone(&shared), Arc::clone(&hurry), cursor, target)
-        });
+        let consumers =
+            targets.into_iter().zip(starts).enumerate().map(|(index, ((name, target), start))| {
+                let cursor = Cursor::new(&dir, place(&dir, &name), chain, start);
+                let replica = settings.replica.clone();
+                Consumer::new(index, name, replica, Arc::clone(&shared), Arc::clone(&hurry), cursor, target)
+            });
         let consumers = consumers.collect();
         let audit = Self { shared, consumers, hurry, writer: Mutex::new(Some(writer)), _lock: lock };
         if let Some(what) = broken {
@@ -310,15 +317,18 @@ impl Audit {
         results.iter().all(Result::is_ok)
     }
 
-    /// Refuses new calls, delivers what it can and ends the writer. Rows still open at this point are closed as interrupted
+    /// Refuses new calls, ends the writer and delivers what it can. Rows still open at this point are closed as interrupted
     /// at the next start.
     pub async fn close(&self) {
         self.shared.stop();
-        // Whoever is still waiting was told by now; a database that is away keeps nobody from ending.
-        drop(tokio::time::timeout(LAST_DELIVERY, self.flush()).await);
         let (reply, stopped) = oneshot::channel();
         self.shared.send(Command::Stop { reply });
-        drop(stopped.await);
+        if stopped.await.is_err() {
+            tracing::warn!("the audit writer had ended before");
+        }
+        if tokio::time::timeout(LAST_DELIVERY, self.flush()).await != Ok(true) {
+            tracing::warn!("audit rows stay in the spool until the next start");
+        }
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             let joined = tokio::task::spawn_blocking(move || writer.join()).await;
@@ -377,7 +387,8 @@ impl std::fmt::Debug for Audit {
 fn claim(dir: &Path, replica: &str) -> Result<(File, bool), StartError> {
     let failed = |source| StartError::Spool { dir: dir.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => return Err(StartError::Locked { dir: dir.to_owned() }),
@@ -386,9 +397,7 @@ fn claim(dir: &Path, replica: &str) -> Result<(File, bool), StartError> {
     let name = dir.join("replica");
     match fs::read_to_string(&name) {
         Ok(found) if found == replica => Ok((lock, false)),
-        Ok(found) => {
-            Err(StartError::Replica { dir: dir.to_owned(), found, wanted: replica.to_owned() })
-        }
+        Ok(found) => Err(StartError::Replica { dir: dir.to_owned(), found, wanted: replica.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             replace(&name, replica.as_bytes()).map_err(failed)?;
             Ok((lock, true))

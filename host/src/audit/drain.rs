@@ -27,7 +27,9 @@ pub(super) enum DrainError {
     Writer(#[source] Unavailable),
     #[error("the database does not take audit rows")]
     Database(#[source] DbError),
-    #[error("row {sequence} of replica {replica} in the database is not the one in the spool: two gateways use this name")]
+    #[error(
+        "row {sequence} of replica {replica} in the database is not the one in the spool: two gateways use this name"
+    )]
     Foreign { replica: String, sequence: i64 },
     #[error("the audit rows could not be exported")]
     Sink(#[source] io::Error),
@@ -180,7 +182,9 @@ impl Consumer {
 
 /// Reads on the blocking pool; the cursor goes there and comes back.
 async fn read(place: &mut Option<Cursor>, end: u64) -> Result<Batch, DrainError> {
-    let Some(mut cursor) = place.take() else { return Err(DrainError::Spool(io::Error::other("the cursor is lost"))) };
+    let Some(mut cursor) = place.take() else {
+        return Err(DrainError::Spool(io::Error::other("the cursor is lost")));
+    };
     let (cursor, batch) = tokio::task::spawn_blocking(move || {
         let batch = cursor.read(end);
         (cursor, batch)
@@ -192,7 +196,9 @@ async fn read(place: &mut Option<Cursor>, end: u64) -> Result<Batch, DrainError>
 }
 
 async fn remember(place: &mut Option<Cursor>, next: u64) -> Result<(), DrainError> {
-    let Some(mut cursor) = place.take() else { return Err(DrainError::Spool(io::Error::other("the cursor is lost"))) };
+    let Some(mut cursor) = place.take() else {
+        return Err(DrainError::Spool(io::Error::other("the cursor is lost")));
+    };
     let (cursor, result) = tokio::task::spawn_blocking(move || {
         let result = cursor.delivered(next);
         (cursor, result)
@@ -222,7 +228,9 @@ fn lines(batch: &Batch, replica: &str) -> Result<Vec<u8>, DrainError> {
         let rows: Vec<&RawValue> = serde_json::from_slice(&entry.body).map_err(DrainError::Record)?;
         for (row, sequence) in rows.into_iter().zip(entry.first_row..) {
             let fields = row.get().strip_suffix('}').unwrap_or_default();
-            out.extend_from_slice(format!("{fields},\"replica\":{replica},\"sequence\":{sequence}}}\n").as_bytes());
+            out.extend_from_slice(
+                format!("{fields},\"replica\":{replica},\"sequence\":{sequence}}}\n").as_bytes(),
+            );
         }
     }
     Ok(out)
@@ -253,7 +261,8 @@ async fn store_singly(db: &Db, replica: &str, rows: &[NewRow]) -> Result<(), Dra
             Ok(_) => {}
             Err(error) if error.refuses_values() => {
                 tracing::error!(row = row.sequence, error = %Causes(&error), "the database refuses an audit payload");
-                let payload = RawValue::from_string(r#"{"code":"payload_refused","truncated":true}"#.to_owned());
+                let payload =
+                    RawValue::from_string(r#"{"code":"payload_refused","truncated":true}"#.to_owned());
                 let bare = NewRow { payload: payload.map_err(DrainError::Record)?, ..row.clone() };
                 db.audit_insert(replica, &[bare]).await.map_err(DrainError::Database)?;
             }
@@ -266,7 +275,8 @@ async fn store_singly(db: &Db, replica: &str, rows: &[NewRow]) -> Result<(), Dra
 /// Rows that were there already must be these rows, delivered before a crash; anything else is another gateway's.
 async fn same(db: &Db, replica: &str, rows: &[NewRow]) -> Result<(), DrainError> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
-    let stamps = db.audit_stamps(replica, first.sequence, last.sequence).await.map_err(DrainError::Database)?;
+    let stamps =
+        db.audit_stamps(replica, first.sequence, last.sequence).await.map_err(DrainError::Database)?;
     for (row, stamp) in rows.iter().zip(stamps) {
         let same = row.sequence == stamp.sequence && row.trace_id == stamp.trace_id && row.kind == stamp.kind;
         if !same || row.occurred_at != stamp.occurred_at {

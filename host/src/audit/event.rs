@@ -74,7 +74,7 @@ pub struct Event {
     pub tokens_in: Option<i64>,
     /// Tokens out; absent is not zero.
     pub tokens_out: Option<i64>,
-    /// Microdollars.
+    /// Microdollars. Where a call has a cost row, that row alone carries it, so that `SUM(cost_micro)` counts it once.
     pub cost_micro: Option<i64>,
     /// Milliseconds.
     pub latency_ms: Option<i64>,
@@ -103,7 +103,7 @@ pub struct Intent {
 /// An intent that is larger keeps the essence of its payload.
 const LARGEST_INTENT: usize = 16 * 1024;
 /// A text column holds at most so many bytes: a client chooses the name of a model, and a row must always fit a record.
-const LONGEST_TEXT: usize = 512;
+const LONGEST_TEXT: usize = 256;
 
 /// The columns of the table in their order.
 #[derive(Serialize)]
@@ -212,6 +212,15 @@ pub(super) fn in_order(rows: &mut [Event]) {
     }
 }
 
+/// Leaves the cost of a call to its cost row, if it has one.
+pub(super) fn cost_once(rows: &mut [Event]) {
+    if rows.iter().any(|row| row.kind == Kind::Cost && row.cost_micro.is_some()) {
+        for row in rows.iter_mut().filter(|row| row.kind != Kind::Cost) {
+            row.cost_micro = None;
+        }
+    }
+}
+
 /// The rows as the body of a record: a JSON array of objects with the table's column names.
 pub(super) fn body(rows: &[Event]) -> Vec<u8> {
     let lines: Vec<Line<'_>> = rows.iter().map(Event::line).collect();
@@ -244,7 +253,8 @@ pub(super) fn shrink(body: &[u8], limit: usize) -> (Vec<u8>, usize) {
         }
         rows.pop();
         dropped += 1;
-        if let Some(payload) = rows.first_mut().and_then(|row| row.get_mut("payload")).and_then(Value::as_object_mut)
+        if let Some(payload) =
+            rows.first_mut().and_then(|row| row.get_mut("payload")).and_then(Value::as_object_mut)
         {
             payload.insert("rows_left_out".to_owned(), Value::from(dropped));
         }
@@ -258,7 +268,8 @@ fn clip(text: &str) -> &str {
 fn essence(payload: &Value) -> Value {
     let mut kept = json!({ "truncated": true });
     for name in ["reason", "code", "tool", "server", "department", "agent"] {
-        if let (Some(text), Some(fields)) = (payload.get(name).and_then(Value::as_str), kept.as_object_mut()) {
+        if let (Some(text), Some(fields)) = (payload.get(name).and_then(Value::as_str), kept.as_object_mut())
+        {
             fields.insert(name.to_owned(), text.chars().take(64).collect());
         }
     }
@@ -292,7 +303,9 @@ mod stamp {
         At(*at).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<OffsetDateTime, D::Error> {
         At::deserialize(deserializer).map(|at| at.0)
     }
 }

@@ -52,7 +52,9 @@ impl Future for Opening {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Step::Refused(unavailable) => Poll::Ready(Err(unavailable.take().unwrap_or(Unavailable::Stopped))),
+            Step::Refused(unavailable) => {
+                Poll::Ready(Err(unavailable.take().unwrap_or(Unavailable::Stopped)))
+            }
             Step::Waiting(answer) => {
                 // No answer: the writer is gone.
                 let answer = ready!(Pin::new(answer).poll(context));

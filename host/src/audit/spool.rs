@@ -105,6 +105,8 @@ pub(super) struct Writer {
     /// Calls that were refused because their intent did not become durable.
     refused: Vec<u64>,
     down: bool,
+    /// The last call was refused for want of room.
+    full: bool,
 }
 
 type OpenReply = (Box<Intent>, u64, oneshot::Sender<Result<OpenRow, Unavailable>>);
@@ -115,6 +117,7 @@ type RowReply = (Option<oneshot::Sender<Result<u64, Unavailable>>>, Result<u64, 
 impl Rows {
     pub(super) fn new(rows: &mut [Event]) -> Self {
         event::in_order(rows);
+        event::cost_once(rows);
         Self { body: event::body(rows), count: u32::try_from(rows.len()).unwrap_or(u32::MAX) }
     }
 
@@ -187,6 +190,7 @@ impl Writer {
             reserved: 0,
             refused: Vec::new(),
             down: false,
+            full: false,
         };
         for (call, body) in recovered.orphans {
             writer.reserved += RESERVE;
@@ -207,34 +211,45 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut group = Vec::new();
         loop {
-            let first = if self.down {
+            let first = if self.down || self.full {
                 match self.commands.recv_timeout(RETRY) {
-                    Ok(command) => Some(command),
-                    Err(RecvTimeoutError::Timeout) => None,
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.retry();
+                        continue;
+                    }
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             } else {
                 match self.commands.recv() {
-                    Ok(command) => Some(command),
+                    Ok(command) => command,
                     Err(_) => return,
                 }
             };
-            if first.is_none() {
-                self.reopen();
-                continue;
-            }
-            group.extend(first);
+            group.push(first);
             while group.len() < GROUP
                 && let Ok(command) = self.commands.try_recv()
             {
                 group.push(command);
             }
             if let Some(stopped) = self.serve(&mut group) {
-                // Nobody may wait for the answer any more.
-                drop(stopped.send(()));
+                self.finish(&mut group);
+                if stopped.send(()).is_err() {
+                    tracing::debug!("nobody waits for the audit writer to end");
+                }
                 return;
             }
         }
+    }
+
+    /// What was asked before the end is still done, and what that led to.
+    fn finish(&mut self, group: &mut Vec<Command>) {
+        while let Ok(command) = self.commands.try_recv() {
+            group.push(command);
+            self.serve(group);
+        }
+        self.sync();
+        self.publish();
     }
 
     /// One group: stage all, write once, answer the outcomes, flush once, answer the intents.
@@ -248,7 +263,9 @@ impl Writer {
                     Ok(call) => opens.push((intent, call, reply)),
                     Err(unavailable) => drop(reply.send(Err(unavailable))),
                 },
-                Command::Close { call, rows: body, reply } => rows.push((reply, self.stage_close(call, body))),
+                Command::Close { call, rows: body, reply } => {
+                    rows.push((reply, self.stage_close(call, body)));
+                }
                 Command::Add { rows: body, reply } => rows.push((Some(reply), self.stage_rows(body))),
                 Command::Sync => sync = true,
                 Command::Release => release = true,
@@ -295,14 +312,24 @@ impl Writer {
     }
 
     fn stage_close(&mut self, call: u64, mut rows: Rows) -> Result<u64, Unavailable> {
-        if self.open.remove(&call).is_some() {
+        let open = self.open.remove(&call);
+        if open.is_some() {
             self.reserved = self.reserved.saturating_sub(RESERVE);
         }
         rows.fit(self.sizes.record);
         if rows.size() > RESERVE && !self.down && self.make_room(rows.size()).is_err() {
             rows.fit(RESERVE);
         }
-        self.stage(Tag::Close, call, &rows.body, rows.count).ok_or_else(|| self.shared.down())
+        if let Some(sequence) = self.stage(Tag::Close, call, &rows.body, rows.count) {
+            return Ok(sequence);
+        }
+        if let Some(open) = open {
+            // Its outcome is lost, but not that it had none: a fresh segment says so.
+            self.reserved += RESERVE;
+            self.open.insert(call, open);
+            self.refused.push(call);
+        }
+        Err(self.shared.down())
     }
 
     fn stage_rows(&mut self, mut rows: Rows) -> Result<u64, Unavailable> {
@@ -341,13 +368,16 @@ impl Writer {
     fn interrupt(&mut self, call: u64) {
         let Some(intent) = self.open.get(&call).and_then(|open| Intent::parse(&open.body)) else {
             // Unreadable as an intent although its hash is right: written by a version that this one does not know.
-            tracing::error!(call, "an intent without outcome cannot be read; no row says that it was interrupted");
+            tracing::error!(
+                call,
+                "an intent without outcome cannot be read; no row says that it was interrupted"
+            );
             return;
         };
         let mut rows = Rows::new(&mut [intent.interrupted(self.shared.clock.now())]);
         rows.fit(RESERVE);
-        if self.stage_close(call, rows).is_err() {
-            self.refused.push(call);
+        if let Err(error) = self.stage_close(call, rows) {
+            tracing::warn!(call, error = %error, "an interrupted call is not closed yet");
         }
     }
 
@@ -364,7 +394,10 @@ impl Writer {
             let spare = self.spares.ready(now) as u64 * usable;
             let free = self.left().saturating_sub(self.sizes.record) + spare;
             if free >= self.reserved + need {
-                self.shared.set_full(None);
+                if self.full {
+                    self.full = false;
+                    self.shared.set_full(None);
+                }
                 return Ok(());
             }
             if self.spares.count() == self.spares.ready(now) {
@@ -372,6 +405,7 @@ impl Writer {
                 let full = (self.sealed.len() + 1 + self.spares.count() >= self.sizes.segments)
                     .then(|| "the spool has reached its size".to_owned());
                 if let Some(reason) = full.or(refused) {
+                    self.full = true;
                     self.shared.set_full(Some(reason));
                     return Err(Unavailable::Full);
                 }
@@ -385,7 +419,11 @@ impl Writer {
     fn order_spare(&mut self) {
         let now = self.shared.clock.monotonic();
         let allowed = self.sealed.len() + 1 + self.spares.count() < self.sizes.segments;
-        if self.spares.ready(now) == 0 && self.spares.count() == 0 && allowed && self.spares.refused(now).is_none() {
+        if self.spares.ready(now) == 0
+            && self.spares.count() == 0
+            && allowed
+            && self.spares.refused(now).is_none()
+        {
             self.spares.order(now);
         }
     }
@@ -460,6 +498,15 @@ impl Writer {
         self.shared.set_writer(Some(format!("{what} on segment {}: {error}", self.active.number)));
     }
 
+    /// Readiness must come back without a call that asks for it.
+    fn retry(&mut self) {
+        if self.down {
+            self.reopen();
+        } else if let Err(error) = self.make_room(2 * RESERVE) {
+            tracing::debug!(error = %error, "the audit spool has no room yet");
+        }
+    }
+
     /// Tries to go on in a fresh segment with everything that the old one may have lost.
     fn reopen(&mut self) {
         let now = self.shared.clock.monotonic();
@@ -477,8 +524,8 @@ impl Writer {
                 self.sealed.push_back(Sealed { number: self.active.number, end: self.synced.first_sequence });
                 self.active = active;
                 // Intents that were not durable yet stand in the fresh segment now.
-                for call in self.open.range_mut(self.synced.first_sequence..) {
-                    call.1.segment = number;
+                for (_, call) in self.open.range_mut(self.synced.first_sequence..) {
+                    call.segment = number;
                 }
             }
             Err(error) => {
@@ -501,7 +548,8 @@ impl Writer {
     }
 
     fn publish(&self) {
-        self.shared.publish(Progress { written: self.marks.first_sequence, synced: self.synced.first_sequence });
+        self.shared
+            .publish(Progress { written: self.marks.first_sequence, synced: self.synced.first_sequence });
     }
 
     /// Removes segments that every consumer is done with. Calls still open there move on to the segment in use.
@@ -522,11 +570,11 @@ impl Writer {
             self.sealed.pop_front();
             removed = true;
         }
-        if removed {
-            self.shared.set_full(None);
-            if let Err(error) = sync_dir(&self.dir) {
-                tracing::warn!(error = %error, "the removal of audit segments may not be durable");
-            }
+        if removed && let Err(error) = sync_dir(&self.dir) {
+            tracing::warn!(error = %error, "the removal of audit segments may not be durable");
+        }
+        if removed && self.full {
+            self.retry();
         }
     }
 
@@ -564,7 +612,8 @@ fn begin_segment(
     marks: &Marks,
     records: &[u8],
 ) -> io::Result<Active> {
-    let spare = spares.take().ok_or_else(|| io::Error::new(io::ErrorKind::StorageFull, "no segment is ready"))?;
+    let spare =
+        spares.take().ok_or_else(|| io::Error::new(io::ErrorKind::StorageFull, "no segment is ready"))?;
     let mut first = marks.bytes().to_vec();
     first.extend_from_slice(records);
     let path = path(dir, number);

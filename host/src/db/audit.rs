@@ -13,6 +13,11 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::{Db, DbError, on};
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 /// A row on its way into the table.
 #[derive(Debug, Clone, Deserialize)]
 pub struct NewRow {
@@ -177,13 +182,18 @@ impl Db {
             .await?))
     }
 
-    /// The inference rows that match, newest first.
+    /// The inference rows that match, newest first, each with what its trace cost.
     pub async fn audit_requests(&self, filter: &Filter) -> Result<Vec<Row>, DbError> {
         Ok(on!(self, pool => sqlx::query_as(
-            "SELECT * FROM audit_events WHERE kind = 'inference' \
-             AND ($1 IS NULL OR tenant_id = $1) AND ($2 IS NULL OR user_id = $2) \
-             AND ($3 IS NULL OR model = $3) AND occurred_at >= $4 \
-             ORDER BY occurred_at DESC, id DESC LIMIT $5")
+            "SELECT e.id, e.occurred_at, e.kind, e.user_id, e.session_id, e.trace_id, e.client_id, e.tenant_id, \
+             e.policy_ver, e.call_source, e.model, e.provider, e.tokens_in, e.tokens_out, \
+             COALESCE(e.cost_micro, (SELECT CAST(SUM(c.cost_micro) AS BIGINT) FROM audit_events c \
+             WHERE c.trace_id = e.trace_id AND c.tenant_id = e.tenant_id AND c.kind = 'cost')) AS cost_micro, \
+             e.latency_ms, e.outcome, e.payload, e.replica, e.sequence \
+             FROM audit_events e WHERE e.kind = 'inference' \
+             AND ($1 IS NULL OR e.tenant_id = $1) AND ($2 IS NULL OR e.user_id = $2) \
+             AND ($3 IS NULL OR e.model = $3) AND e.occurred_at >= $4 \
+             ORDER BY e.occurred_at DESC, e.id DESC LIMIT $5")
             .bind(filter.tenant.as_deref())
             .bind(filter.user.as_deref())
             .bind(filter.model.as_deref())
@@ -273,7 +283,10 @@ impl Type<Sqlite> for At {
 }
 
 impl Encode<'_, Sqlite> for At {
-    fn encode_by_ref(&self, buffer: &mut <Sqlite as Database>::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut <Sqlite as Database>::ArgumentBuffer,
+    ) -> Result<IsNull, BoxDynError> {
         <String as Encode<'_, Sqlite>>::encode(self.text(), buffer)
     }
 }
@@ -292,7 +305,10 @@ impl Type<Postgres> for At {
 }
 
 impl Encode<'_, Postgres> for At {
-    fn encode_by_ref(&self, buffer: &mut <Postgres as Database>::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut <Postgres as Database>::ArgumentBuffer,
+    ) -> Result<IsNull, BoxDynError> {
         <OffsetDateTime as Encode<'_, Postgres>>::encode_by_ref(&self.0, buffer)
     }
 }

@@ -82,7 +82,9 @@ impl Cursor {
                             batch.next += 1;
                             if frame.rows > 0 {
                                 rows += frame.rows;
-                                batch.entries.push(Entry { first_row: frame.first_row, body: frame.body.to_vec() });
+                                batch
+                                    .entries
+                                    .push(Entry { first_row: frame.first_row, body: frame.body.to_vec() });
                             }
                         }
                     }
@@ -162,5 +164,8 @@ fn read_chunk(file: &File, offset: u64, size: usize) -> io::Result<Vec<u8>> {
 }
 
 fn missing(sequence: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("record {sequence} of the spool is damaged or missing"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("record {sequence} of the spool is damaged or missing"),
+    )
 }

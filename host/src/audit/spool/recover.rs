@@ -59,7 +59,7 @@ pub(crate) fn recover(dir: &Path, chain: Chain, delivered: Option<u64>, stamp: i
     };
     let broken = read_all(dir, chain, &found, &mut state)?;
     if let Some(Break { number, offset, what }) = broken {
-        let aside = set_aside(dir, &found, number, offset, stamp)?;
+        let aside = set_aside(dir, number, offset, stamp)?;
         for number in numbers(&aside)? {
             state.seen_row = state.seen_row.max(last_row(chain, &fs::read(path(&aside, number))?));
         }
@@ -89,6 +89,18 @@ fn read_all(dir: &Path, chain: Chain, found: &[u64], state: &mut Recovered) -> i
     for number in found {
         files.push((*number, path(dir, *number)));
     }
+    if let Some((number, file)) = files.last() {
+        let bytes = fs::read(file)?;
+        if Header::parse(&bytes).is_none() && !holds_records(chain, &bytes, 0) {
+            // The crash came before the first record of this segment was durable.
+            fs::remove_file(file)?;
+            if files.len() == 1 {
+                state.next_number = *number;
+            }
+            files.pop();
+            state.fresh = files.is_empty();
+        }
+    }
     let mut next = files.iter().peekable();
     let mut bytes = match next.peek() {
         Some((_, file)) => fs::read(file)?,
@@ -105,11 +117,6 @@ fn read_all(dir: &Path, chain: Chain, found: &[u64], state: &mut Recovered) -> i
             return Ok(Some(Break { number: state.next_number, offset: 0, what: "the segment is missing" }));
         }
         let Some(header) = Header::parse(&bytes) else {
-            if following.is_none() && !holds_records(chain, &bytes, 0) {
-                // The crash came before the first record of this segment was durable.
-                fs::remove_file(file)?;
-                return Ok(None);
-            }
             return Ok(Some(Break { number, offset: 0, what: "the header is damaged" }));
         };
         if first {
@@ -117,7 +124,11 @@ fn read_all(dir: &Path, chain: Chain, found: &[u64], state: &mut Recovered) -> i
             state.begin = header.first_sequence;
             first = false;
         } else if header != state.marks {
-            return Ok(Some(Break { number, offset: 0, what: "the header does not continue the segment before" }));
+            return Ok(Some(Break {
+                number,
+                offset: 0,
+                what: "the header does not continue the segment before",
+            }));
         }
         // The next segment says from where on this one is superseded; nothing behind that was ever durable.
         let end = following.as_deref().and_then(Header::parse).map(|header| header.first_sequence);
@@ -171,8 +182,11 @@ fn read_one(
             }
             Found::End | Found::Broken if end.is_none() && last => {
                 // A tail that a crash tore has nothing whole behind it.
-                return holds_records(chain, bytes, offset).then_some((offset, "whole records follow a damaged one"));
+                return holds_records(chain, bytes, offset)
+                    .then_some((offset, "whole records follow a damaged one"));
             }
+            // What the damaged header behind this says cannot be known; it is reported for itself.
+            Found::End if end.is_none() => return None,
             Found::End => return Some((offset, "records are missing")),
             Found::Broken => return Some((offset, "the record is damaged")),
         }
@@ -199,10 +213,10 @@ fn whole_records(chain: Chain, bytes: &[u8], from: usize) -> impl Iterator<Item 
 }
 
 /// Copies the broken segment and moves all behind it; what stands before the break stays.
-fn set_aside(dir: &Path, found: &[u64], number: u64, offset: usize, stamp: i64) -> io::Result<PathBuf> {
+fn set_aside(dir: &Path, number: u64, offset: usize, stamp: i64) -> io::Result<PathBuf> {
     let aside = dir.join("set-aside").join(format!("{number:020}-{stamp}"));
     fs::create_dir_all(&aside)?;
-    for later in found.iter().copied().filter(|found| *found >= number) {
+    for later in numbers(dir)?.into_iter().filter(|found| *found >= number) {
         let (from, to) = (path(dir, later), path(&aside, later));
         if later == number && offset > 0 {
             fs::copy(&from, &to)?;

@@ -1,0 +1,96 @@
+use serde_json::json;
+use time::macros::datetime;
+
+use super::*;
+use crate::db::audit::testing::sqlite;
+use crate::db::audit::{At, NewRow};
+
+async fn database(dir: &tempfile::TempDir) -> Db {
+    let db = sqlite(dir.path()).await;
+    let at = datetime!(2026-11-01 08:00:00.123 UTC);
+    let row = |sequence: i64, kind: &str, fields: serde_json::Value| {
+        let mut all = json!({
+            "occurred_at": At(at + time::Duration::microseconds(sequence)).text(), "kind": kind, "user_id": "u_1",
+            "session_id": "sess_1", "trace_id": "t_1", "client_id": "sp_1", "tenant_id": "org_acme",
+            "policy_ver": "v1", "call_source": "cowork", "outcome": "allowed", "payload": {},
+        });
+        for (name, value) in fields.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        NewRow { sequence, ..serde_json::from_value(all).unwrap() }
+    };
+    let rows = [
+        row(
+            1,
+            "inference",
+            json!({ "model": "echo-1", "provider": "echo", "tokens_in": 12, "tokens_out": 5,
+            "latency_ms": 840 }),
+        ),
+        row(2, "tool_call", json!({ "payload": { "tool": "Ba\u{1b}[31msh" }, "outcome": "denied" })),
+        row(3, "cost", json!({ "cost_micro": 1_234 })),
+    ];
+    db.audit_insert("local", &rows).await.unwrap();
+    db
+}
+
+async fn told(command: Command, db: &Db, json: bool) -> anyhow::Result<String> {
+    let mut out = Vec::new();
+    run(command, &mut context(db, json, &mut out)).await?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn context<'a>(db: &Db, json: bool, out: &'a mut Vec<u8>) -> Context<'a> {
+    Context { db: db.clone(), json, out }
+}
+
+#[tokio::test]
+async fn a_lineage_reads_as_a_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = database(&dir).await;
+    let asked = |trace: &str, tenant: Option<&str>| {
+        Command::Lineage(Lineage { trace: trace.into(), tenant: tenant.map(Into::into) })
+    };
+    insta::assert_snapshot!(told(asked("t_1", None), &db, false).await.unwrap(), @"");
+    let json: serde_json::Value =
+        serde_json::from_str(&told(asked("t_1", None), &db, true).await.unwrap()).unwrap();
+    assert_eq!(json[2]["cost_micro"], 1_234);
+    assert_eq!(json.as_array().unwrap().len(), 3);
+    let error = told(asked("t_1", Some("org_other")), &db, false).await.unwrap_err();
+    assert_eq!(error.to_string(), "no rows have the trace t_1");
+}
+
+#[tokio::test]
+async fn a_list_shows_what_each_call_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = database(&dir).await;
+    let mut asked = List { since: None, user: None, model: None, tenant: None, limit: 10 };
+    let now = datetime!(2026-11-01 09:00 UTC);
+    let mut out = Vec::new();
+    list(&asked, now, &db, false, &mut out).await.unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+    asked.since = Some("30m".into());
+    let mut out = Vec::new();
+    list(&asked, now, &db, false, &mut out).await.unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), "No calls match.\n");
+}
+
+#[tokio::test]
+async fn a_tail_shows_the_newest_rows_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = database(&dir).await;
+    let asked = |lines| Command::Tail(Tail { follow: false, lines, tenant: Some("org_acme".into()) });
+    insta::assert_snapshot!(told(asked(2), &db, false).await.unwrap(), @"");
+    assert_eq!(told(asked(2), &db, true).await.unwrap().lines().count(), 2);
+    assert_eq!(told(asked(0), &db, false).await.unwrap(), "");
+}
+
+#[test]
+fn since_is_a_time_or_how_long_ago() {
+    let now = datetime!(2026-11-08 09:00 UTC);
+    assert_eq!(since("7d", now).unwrap(), datetime!(2026-11-01 09:00 UTC));
+    assert_eq!(since("90m", now).unwrap(), datetime!(2026-11-08 07:30 UTC));
+    assert_eq!(since("2026-04-01T00:00:00Z", now).unwrap(), datetime!(2026-04-01 00:00 UTC));
+    for wrong in ["", "d", "yesterday", "7y", "-", "999999999999999999d", "9223372036854775807d"] {
+        assert!(since(wrong, now).is_err(), "{wrong}");
+    }
+}
