@@ -1,0 +1,242 @@
+//! What a fresh call of each kind of component costs: store, instance, call, and all of it dropped.
+
+#![expect(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that is broken shall stop"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ed25519_dalek::SigningKey;
+use sallyport::clock::{SystemClock, SystemEntropy};
+use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
+use sallyport::component::contract::provider::{Input, RequestKind};
+use sallyport::component::contract::scanner::TextKind;
+use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment};
+use sallyport::component::{Component, Components, ExchangeRequest, Settings};
+use sallyport_protocol::package::{
+    Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
+};
+use serde_json::json;
+use time::macros::datetime;
+
+/// The contract's ABI in text: what the cheapest possible guest of each kind looks like.
+const HEAD: &str = r#"(memory (export "memory") 2)
+  (global $heap (mut i32) (i32.const 65536))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
+    (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
+    (global.set $heap (i32.add (local.get $at) (local.get 3)))
+    (local.get $at))
+  (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))"#;
+const POLICY: &str = r#"
+  (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
+  (func (export "sallyport:gateway/policy-api@0.1.0#check") (param i32) (result i32) (i32.const 1024))"#;
+const SCANNER: &str = r#"(func (export "sallyport:gateway/scanner-api@0.1.0#scan") (param i32 i32 i32) (result i32) (i32.const 1024))"#;
+const HOOK: &str = r#"(func (export "sallyport:gateway/hook-api@0.1.0#on-event") (param i32) (result i32) (i32.const 1024))"#;
+const PROVIDER: &str = r#"
+  (func (export "sallyport:gateway/provider-api@0.1.0#[constructor]exchange") (param i32) (result i32) (call $new (i32.const 7)))
+  (func (export "sallyport:gateway/provider-api@0.1.0#[method]exchange.next") (param i32 i32 i32 i32 i32) (result i32) (i32.const 1024))"#;
+const NEW: &str = r#"(import "[export]sallyport:gateway/provider-api@0.1.0" "[resource-new]exchange" (func $new (param i32) (result i32)))"#;
+
+struct Hello;
+struct NoCounters;
+
+impl Counters for NoCounters {
+    fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
+        Ok(limit)
+    }
+}
+
+impl BodyView for Hello {
+    fn bytes(&self) -> &[u8] {
+        br#"{"model":"claude-opus-4","messages":[]}"#
+    }
+
+    fn texts(&self) -> Vec<Segment> {
+        Vec::new()
+    }
+}
+
+fn guest(kind: Kind, functions: &str) -> Verified {
+    let import = if kind == Kind::Provider { NEW } else { "" };
+    let mut module = wat::parse_str(format!("(module {import} {HEAD} {functions})")).unwrap();
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).unwrap();
+    let world = resolve.select_world(&[package], Some(kind.as_str())).unwrap();
+    wit_component::embed_component_metadata(
+        &mut module,
+        &resolve,
+        world,
+        wit_component::StringEncoding::UTF8,
+    )
+    .unwrap();
+    let component = wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap();
+    sign(kind, &component)
+}
+
+fn sign(kind: Kind, component: &[u8]) -> Verified {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let statement = Statement {
+        name: Name::parse(&format!("bench/{kind}")).unwrap(),
+        version: semver::Version::new(1, 0, 0),
+        serial: 1,
+        kind,
+        world: World { name: kind.as_str().to_owned(), version: semver::Version::new(0, 1, 0) },
+        digest: Digest::of(b""),
+        size: 0,
+        events: if kind == Kind::Hook { vec![HookEvent::PreToolUse] } else { Vec::new() },
+        capabilities: Vec::new(),
+        limits: Limits::default(),
+        min_host: semver::Version::new(0, 1, 0),
+        not_before: datetime!(2026-01-01 00:00 UTC),
+        expires: datetime!(2036-01-01 00:00 UTC),
+    };
+    let publisher = Publisher {
+        key: key.verifying_key(),
+        namespace: "bench".to_owned(),
+        kinds: vec![kind],
+        tenant: None,
+        development: false,
+        revoked: false,
+    };
+    let package = Package::parse(Package::build(statement, &key, component).unwrap()).unwrap();
+    package
+        .verify(&[publisher], datetime!(2026-11-21 00:00 UTC), &semver::Version::new(0, 1, 0), None, None)
+        .unwrap()
+}
+
+fn call() -> Call {
+    let text = str::to_owned;
+    Call {
+        trace: text("t_00000000000000000000000000000001"),
+        time_ms: text("1795608000000"),
+        principal: Principal {
+            user: text("u_1"),
+            tenant: text("acme"),
+            session: text("sess_1"),
+            client: text("sp_cli"),
+            source: text("cli"),
+            roles: vec![text("engineer")],
+            department: None,
+            scopes: vec![text("inference")],
+            attributes: Vec::new(),
+        },
+        model: text("claude-opus-4"),
+        route: text("claude-*"),
+        provider: text("anthropic"),
+        streaming: true,
+        max_tokens: Some(1_024),
+        body_bytes: 39,
+        message_count: 1,
+        tools: vec![text("Bash"), text("Read")],
+        agent: None,
+        region: None,
+        attributes: Vec::new(),
+    }
+}
+
+fn occurrence() -> Occurrence {
+    Occurrence {
+        trace: "t_1".to_owned(),
+        principal: call().principal,
+        event: Event::PreToolUse(ToolCall {
+            id: "toolu_1".to_owned(),
+            name: "Bash".to_owned(),
+            input: r#"{"command":"ls"}"#.to_owned(),
+            server: None,
+        }),
+        in_band: true,
+        raw: None,
+        attributes: Vec::new(),
+    }
+}
+
+/// The binary that compiles, next to the benchmark.
+fn compiler() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let binary = own.ancestors().nth(2).unwrap().join("sallyport");
+    assert!(
+        binary.exists(),
+        "build the binary first: cargo build --release --package sallyport --bin sallyport"
+    );
+    binary
+}
+
+fn fresh_calls(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        pool: 1_000,
+        cache_dir: directory.path().join("code"),
+        cache_key: [1; 32],
+        compiler: compiler(),
+        development: true,
+    };
+    let components = Components::start(
+        settings,
+        Arc::new(NoCounters),
+        Arc::new(SystemEntropy),
+        Arc::new(SystemClock::default()),
+    )
+    .unwrap();
+    let admit = |verified: Verified| -> Arc<Component> {
+        runtime.block_on(components.admit(&verified, &json!({}))).expect("the guest is admitted")
+    };
+    let policy = admit(guest(Kind::Policy, POLICY));
+    let scanner = admit(guest(Kind::Scanner, SCANNER));
+    let hook = admit(guest(Kind::Hook, HOOK));
+    let provider = admit(guest(Kind::Provider, PROVIDER));
+    let (call, occurrence) = (call(), occurrence());
+    let body: Arc<dyn BodyView> = Arc::new(Hello);
+
+    let mut group = criterion.benchmark_group("fresh call");
+    group.bench_function("policy check", |bench| {
+        bench.to_async(&runtime).iter(async || components.check(&policy, &call, &body).await.result.unwrap());
+    });
+    group.bench_function("scanner scan", |bench| {
+        bench
+            .to_async(&runtime)
+            .iter(async || components.scan(&scanner, TextKind::User, "hello").await.result.unwrap());
+    });
+    group.bench_function("hook on-event", |bench| {
+        bench.to_async(&runtime).iter(async || components.on_event(&hook, &occurrence).await.result.unwrap());
+    });
+    let request = || ExchangeRequest {
+        call: call.clone(),
+        body: Arc::clone(&body),
+        upstream_model: "claude-opus-4".to_owned(),
+        model_span: (9, 15),
+        headers: Vec::new(),
+        kind: RequestKind::Message,
+        target: "/v1/messages".to_owned(),
+    };
+    group.bench_function("provider exchange and first next", |bench| {
+        bench.to_async(&runtime).iter(async || {
+            let mut exchange = components.exchange(&provider, request()).await.unwrap();
+            exchange.next(Input::Start).await.unwrap()
+        });
+    });
+    group.finish();
+
+    criterion.bench_function("provider next, one token", |bench| {
+        let mut exchange = runtime.block_on(components.exchange(&provider, request())).unwrap();
+        let mut answered = 0_u32;
+        bench.iter(|| {
+            let chunk = Input::Chunk(b"data: {\"delta\":\"word\"}\n\n".to_vec());
+            // An exchange may use 200 ms in all: a new one now and then, far below a percent of the calls.
+            answered += 1;
+            if answered % 10_000 == 0 {
+                exchange = runtime.block_on(components.exchange(&provider, request())).unwrap();
+            }
+            runtime.block_on(exchange.next(chunk)).unwrap()
+        });
+    });
+}
+
+criterion_group!(benches, fresh_calls);
+criterion_main!(benches);

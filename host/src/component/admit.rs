@@ -1,0 +1,308 @@
+//! Admission: from a verified package to a component that can be called. Looked at, compared with its world, compiled and
+//! configured in a child, loaded, linked, and tried once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sallyport_protocol::canonical;
+use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::{HookEvent, Kind, Verified};
+use sallyport_protocol::signature::KeyId;
+
+use super::Components;
+use super::cache::{Id, Trusted};
+use super::compile::{CompileError, Job};
+use super::engine::TABLES_PER_GUEST;
+use super::fault::Fault;
+use super::inspect::{self, InspectError, Structure};
+use super::limits::Limits;
+use super::link::Linked;
+use super::world::{self, WorldError};
+
+/// Largest configuration of an entry, as JSON.
+const MAX_CONFIG: usize = 1024 * 1024;
+
+/// Why a component does not become active.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// Its key is a development key, and this is no development gateway.
+    #[error("signed with a development key, which only a development gateway accepts")]
+    Development,
+    /// Its structure is refused.
+    #[error("the component is refused")]
+    Inspect(#[from] InspectError),
+    /// It imports or exports other things than its kind does.
+    #[error("the component does not fit its world")]
+    World(#[from] WorldError),
+    /// The configuration is larger than allowed.
+    #[error("the configuration has {0} bytes, more than {MAX_CONFIG}")]
+    ConfigSize(usize),
+    /// It could not be compiled, or refused its configuration.
+    #[error("the component could not be prepared")]
+    Compile(#[from] CompileError),
+    /// Its code or types do not fit this host.
+    #[error("the component could not be linked: {0}")]
+    Link(String),
+    /// It did not survive being instantiated.
+    #[error("the component failed when it was tried")]
+    Trial(#[source] Fault),
+}
+
+/// A component that can be called.
+pub struct Component {
+    name: Arc<str>,
+    version: semver::Version,
+    serial: u64,
+    digest: String,
+    config_digest: String,
+    kind: Kind,
+    world: String,
+    events: Vec<HookEvent>,
+    capabilities: Vec<String>,
+    publisher: KeyId,
+    tenant: Option<TenantId>,
+    structure: Structure,
+    limits: Limits,
+    snapshotted: bool,
+    /// Its configuration, where it has to be configured for every call.
+    pub(super) config: Option<String>,
+    pub(super) linked: Linked,
+    /// How many places of the pool an instance takes.
+    pub(super) weight: u32,
+    /// Its last call did not finish within a tick.
+    slow: AtomicBool,
+}
+
+// === impl Component ===
+
+impl Component {
+    /// `namespace/name`
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// The publisher's version.
+    pub fn version(&self) -> &semver::Version {
+        &self.version
+    }
+
+    /// The publisher's serial.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// SHA-256 of the component, 64 hex digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// SHA-256 of its configuration in canonical JSON, `sha256:` and 64 hex digits.
+    pub fn config_digest(&self) -> &str {
+        &self.config_digest
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The world it was built against: `policy@0.1.0`.
+    pub fn world(&self) -> &str {
+        &self.world
+    }
+
+    /// The events it wants, for hooks.
+    pub fn events(&self) -> &[HookEvent] {
+        &self.events
+    }
+
+    /// The capabilities it asks for.
+    pub fn capabilities(&self) -> &[String] {
+        &self.capabilities
+    }
+
+    /// The key that signed it.
+    pub fn publisher(&self) -> &KeyId {
+        &self.publisher
+    }
+
+    /// The tenant that alone may run it.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.tenant.as_ref()
+    }
+
+    /// What it imports, exports and is made of.
+    pub fn structure(&self) -> &Structure {
+        &self.structure
+    }
+
+    /// What a call of it may take.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether every call starts from the memory that `configure` left; otherwise `configure` runs in every call.
+    pub fn is_snapshotted(&self) -> bool {
+        self.snapshotted
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_slow(&self, slow: bool) {
+        if self.is_slow() != slow {
+            self.slow.store(slow, Ordering::Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Component")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("kind", &self.kind)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Components ===
+
+impl Components {
+    /// Makes a verified package callable with `config`. Nothing that is in force changes; an error says why it would not work.
+    pub async fn admit(
+        &self,
+        verified: &Verified,
+        config: &serde_json::Value,
+    ) -> Result<Arc<Component>, AdmitError> {
+        if verified.is_development() && !self.settings.development {
+            return Err(AdmitError::Development);
+        }
+        let (package, wanted) = (verified.clone(), config.clone());
+        let prepared = blocking(move || prepare(&package, &wanted)).await??;
+        let code = self.code(&prepared, verified).await?;
+        self.install(verified, prepared, code).await
+    }
+
+    /// Compiled code from the cache, or from a child.
+    async fn code(&self, prepared: &Prepared, verified: &Verified) -> Result<Code, AdmitError> {
+        let id = Id::new(verified.digest().as_str(), &prepared.config_digest, &self.compatibility);
+        let (cache, engine) = (Arc::clone(&self.cache), self.engine.clone());
+        let kept =
+            blocking(move || cache.load(id).and_then(|trusted| Code::load(&trusted, &engine).ok())).await?;
+        if let Some(code) = kept {
+            return Ok(code);
+        }
+        let trusted = Trusted::fresh(self.compiler.compile(&prepared.job, verified.component()).await?);
+        let (cache, engine) = (Arc::clone(&self.cache), self.engine.clone());
+        blocking(move || {
+            if let Err(error) = cache.store(id, &trusted) {
+                tracing::warn!(%error, "compiled component not kept");
+            }
+            Code::load(&trusted, &engine)
+        })
+        .await?
+    }
+
+    /// Links and tries compiled code.
+    pub(super) async fn install(
+        &self,
+        verified: &Verified,
+        prepared: Prepared,
+        code: Code,
+    ) -> Result<Arc<Component>, AdmitError> {
+        let Prepared { structure, config_digest, job } = prepared;
+        let statement = verified.statement();
+        let Code { loaded, snapshotted } = code;
+        let needs =
+            loaded.resources_required().map_or((1, 0), |needs| (needs.num_memories, needs.num_tables));
+        let linked = self.linkers.link(statement.kind, job.inert, &loaded).map_err(|error| link(&error))?;
+        let component = Arc::new(Component {
+            name: Arc::from(statement.name.as_str()),
+            version: statement.version.clone(),
+            serial: statement.serial,
+            digest: statement.digest.hex().to_owned(),
+            config_digest,
+            kind: statement.kind,
+            world: statement.world.to_string(),
+            events: statement.events.clone(),
+            capabilities: statement.capabilities.clone(),
+            publisher: verified.key().clone(),
+            tenant: verified.tenant().cloned(),
+            structure,
+            limits: job.limits,
+            snapshotted,
+            config: (!snapshotted).then_some(job.config),
+            linked,
+            weight: needs.0.max(needs.1.div_ceil(TABLES_PER_GUEST)).max(1),
+            slow: AtomicBool::new(false),
+        });
+        self.try_out(&component).await.map_err(AdmitError::Trial)?;
+        Ok(component)
+    }
+}
+
+/// Code in memory.
+pub(super) struct Code {
+    loaded: wasmtime::component::Component,
+    snapshotted: bool,
+}
+
+// === impl Code ===
+
+impl Code {
+    pub(super) fn load(trusted: &Trusted, engine: &wasmtime::Engine) -> Result<Self, AdmitError> {
+        let loaded = trusted.load(engine).map_err(|error| link(&error))?;
+        Ok(Self { loaded, snapshotted: trusted.snapshotted() })
+    }
+}
+
+/// What is known of a component before it is compiled.
+pub(super) struct Prepared {
+    pub(super) structure: Structure,
+    pub(super) config_digest: String,
+    pub(super) job: Job,
+}
+
+/// Everything that needs no compiler.
+pub(super) fn prepare(verified: &Verified, config: &serde_json::Value) -> Result<Prepared, AdmitError> {
+    let statement = verified.statement();
+    let limits = Limits::declared(statement.kind, &statement.limits);
+    let structure = inspect::inspect(verified.component(), limits.memory)?;
+    let inert = world::check(statement.kind, &structure)?;
+    let config = if config.is_null() { "{}".to_owned() } else { config.to_string() };
+    if config.len() > MAX_CONFIG {
+        return Err(AdmitError::ConfigSize(config.len()));
+    }
+    let job = Job {
+        kind: statement.kind,
+        inert,
+        snapshot: !structure.nested_modules,
+        configurable: world::configurable(&structure).to_owned(),
+        config,
+        limits,
+    };
+    Ok(Prepared { config_digest: digest_of(&job.config), structure, job })
+}
+
+// === private helpers ===
+
+/// Runs what takes long without a pause, off the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdmitError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| AdmitError::Link(error.to_string()))
+}
+
+fn digest_of(config: &str) -> String {
+    let value = serde_json::from_str(config).unwrap_or_default();
+    canonical::digest(&value)
+}
+
+fn link(error: &wasmtime::Error) -> AdmitError {
+    AdmitError::Link(format!("{error:#}"))
+}

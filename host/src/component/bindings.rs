@@ -1,0 +1,73 @@
+//! The bindings that wasmtime generates from `wit/`: one module per world, all sharing the types of the first.
+//!
+//! Exports are async, so that a guest runs on a fiber and can be made to yield; imports may trap, so that a guest
+//! which asks for too much is stopped instead of answered.
+
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
+pub mod policy {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "policy",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: { "sallyport:gateway/types.body": crate::component::capability::Body },
+    });
+}
+
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
+pub mod scanner {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "scanner",
+        exports: { default: async },
+    });
+}
+
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
+pub mod hook {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "hook",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types,
+            "sallyport:gateway/evidence": crate::component::bindings::policy::sallyport::gateway::evidence,
+        },
+    });
+}
+
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    reason = "generated from wit/"
+)]
+pub mod provider {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "provider",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: { "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types },
+    });
+}

@@ -1,0 +1,392 @@
+//! Calls: a fresh store for each, limits on everything in it, and what came of it. Nothing of a call outlives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::Store;
+use wasmtime::component::{Resource, ResourceAny};
+
+use super::Components;
+use super::admit::Component;
+use super::bindings::{hook as hook_world, provider as provider_world};
+use super::capability::Body;
+use super::contract::provider::{Failure, Input, Output, RequestKind};
+use super::contract::{Attribute, BodyView, Call, hook, policy, scanner};
+use super::fault::Fault;
+use super::limits::Limits;
+use super::link::Linked;
+use super::meter::{Meter, SlowLane};
+use super::state::{Left, Scene, State};
+
+type ProviderRequest = provider_world::exports::sallyport::gateway::provider_api::MessagesRequest;
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Ran<T> {
+    /// The guest's answer, or why there is none.
+    pub result: Result<T, Fault>,
+    /// Guest time in microseconds.
+    pub micros: u32,
+    /// Notes for the audit row.
+    pub notes: Vec<Attribute>,
+    /// What the guest wrote to standard error.
+    pub log: Option<String>,
+}
+
+/// One client call, for a provider.
+pub struct ExchangeRequest {
+    /// Its facts.
+    pub call: Call,
+    /// Its bytes.
+    pub body: Arc<dyn BodyView>,
+    /// The model that the upstream is to be asked for.
+    pub upstream_model: String,
+    /// Where the `model` value stands in the body, quotes included: (offset, length).
+    pub model_span: (u32, u32),
+    /// Headers that travel, lower-case names.
+    pub headers: Vec<Attribute>,
+    /// What the client asked for.
+    pub kind: RequestKind,
+    /// Path and query of the client's request.
+    pub target: String,
+}
+
+/// A provider at work on one client call. Dropped, it is gone, whatever it was doing.
+pub struct Exchange {
+    live: Option<Live>,
+    limits: Limits,
+    lane: Arc<SlowLane>,
+    component: Arc<Component>,
+    micros: u32,
+    left: Left,
+}
+
+/// Why an exchange gave no outputs.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The provider said so.
+    #[error("the provider ended the exchange: {} {}", .0.error_type, .0.message)]
+    Failure(Failure),
+    /// The provider broke.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+struct Live {
+    store: Store<State>,
+    provider: provider_world::Provider,
+    exchange: ResourceAny,
+    _place: OwnedSemaphorePermit,
+}
+
+/// A store on its way through one call.
+struct Run<'a> {
+    store: Store<State>,
+    meter: Arc<Meter>,
+    component: &'a Component,
+    limits: Limits,
+    place: OwnedSemaphorePermit,
+}
+
+/// Makes an instance, configures it where the code is no snapshot, and calls it: one future that is metered as a whole.
+/// A macro, since every world has its own type of instance.
+macro_rules! guest {
+    ($run:ident, $pre:expr, $instance:ident => $call:expr) => {{
+        let Run { store, component, .. } = &mut $run;
+        async move {
+            let $instance = $pre.instantiate_async(&mut *store).await?;
+            if let Some(config) = component.config.as_deref() {
+                let configured =
+                    $instance.sallyport_gateway_configurable().call_configure(&mut *store, config).await?;
+                if let Err(message) = configured {
+                    return Ok(Err(Fault::Configure { message }));
+                }
+            }
+            let $run = &mut *store;
+            Ok::<_, wasmtime::Error>(Ok($call))
+        }
+    }};
+}
+
+// === impl Components ===
+
+impl Components {
+    /// Asks a policy.
+    pub async fn check(
+        &self,
+        component: &Arc<Component>,
+        call: &Call,
+        body: &Arc<dyn BodyView>,
+    ) -> Ran<policy::Verdict> {
+        let Linked::Policy(pre) = &component.linked else { return Ran::wrong_kind(component) };
+        let scene = self.scene(component, &call.principal.tenant, &call.trace);
+        let mut run = match self.begin(component, scene) {
+            Ok(run) => run,
+            Err(fault) => return Ran::failed(fault),
+        };
+        let body = Arc::clone(body);
+        let meter = run.start();
+        let guest = guest!(run, pre, instance => {
+            let body = run.data_mut().table.push(Body::new(body))?;
+            let rep = body.rep();
+            let verdict = instance.sallyport_gateway_policy_api().call_check(&mut *run, call, body).await?;
+            run.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
+            verdict
+        });
+        let result = self.finish(component, &meter, guest).await;
+        run.end(result)
+    }
+
+    /// Tells a policy what a call came to.
+    pub async fn settle(
+        &self,
+        component: &Arc<Component>,
+        call: &Call,
+        spent: &policy::Settlement,
+    ) -> Ran<()> {
+        let Linked::Policy(pre) = &component.linked else { return Ran::wrong_kind(component) };
+        let scene = self.scene(component, &call.principal.tenant, &call.trace);
+        let mut run = match self.begin(component, scene) {
+            Ok(run) => run,
+            Err(fault) => return Ran::failed(fault),
+        };
+        let meter = run.start();
+        let guest = guest!(run, pre, instance => {
+            instance.sallyport_gateway_policy_api().call_settle(&mut *run, call, spent).await?
+        });
+        let result = self.finish(component, &meter, guest).await;
+        run.end(result)
+    }
+
+    /// Has a scanner look at one text. Nothing but the text, its kind and the configuration decides what comes of it.
+    pub async fn scan(
+        &self,
+        component: &Arc<Component>,
+        kind: scanner::TextKind,
+        text: &str,
+    ) -> Ran<Vec<scanner::Finding>> {
+        let Linked::Scanner(pre) = &component.linked else { return Ran::wrong_kind(component) };
+        let mut scene = self.scene(component, "", "");
+        scene.now = Duration::ZERO;
+        let mut run = match self.begin(component, scene) {
+            Ok(run) => run,
+            Err(fault) => return Ran::failed(fault),
+        };
+        let meter = run.start();
+        let guest = guest!(run, pre, instance => {
+            instance.sallyport_gateway_scanner_api().call_scan(&mut *run, kind, text).await?
+        });
+        let result = self.finish(component, &meter, guest).await;
+        run.end(result)
+    }
+
+    /// Tells a hook what happened.
+    pub async fn on_event(&self, component: &Arc<Component>, what: &hook::Occurrence) -> Ran<hook::Outcome> {
+        let Linked::Hook(pre) = &component.linked else { return Ran::wrong_kind(component) };
+        let pre: &hook_world::HookPre<State> = pre;
+        let scene = self.scene(component, &what.principal.tenant, &what.trace);
+        let mut run = match self.begin(component, scene) {
+            Ok(run) => run,
+            Err(fault) => return Ran::failed(fault),
+        };
+        let meter = run.start();
+        let guest = guest!(run, pre, instance => {
+            instance.sallyport_gateway_hook_api().call_on_event(&mut *run, what).await?
+        });
+        let result = self.finish(component, &meter, guest).await;
+        run.end(result)
+    }
+
+    /// Puts a provider to work on one client call.
+    pub async fn exchange(
+        &self,
+        component: &Arc<Component>,
+        request: ExchangeRequest,
+    ) -> Result<Exchange, Fault> {
+        let Linked::Provider(pre) = &component.linked else { return Err(wrong_kind(component)) };
+        let scene = self.scene(component, &request.call.principal.tenant, &request.call.trace);
+        let mut run = self.begin(component, scene)?;
+        let meter = run.start();
+        let guest = guest!(run, pre, instance => {
+            let ExchangeRequest { call, body, upstream_model, model_span, headers, kind, target } = request;
+            let body = run.data_mut().table.push(Body::new(body))?;
+            let request = ProviderRequest { call, body, upstream_model, model_span, headers, kind, target };
+            let api = instance.sallyport_gateway_provider_api();
+            let exchange = api.exchange().call_constructor(&mut *run, &request).await?;
+            (instance, exchange)
+        });
+        let (provider, exchange) = self.finish(component, &meter, guest).await?;
+        let Run { store, limits, place, .. } = run;
+        Ok(Exchange {
+            micros: micros(&meter),
+            live: Some(Live { store, provider, exchange, _place: place }),
+            limits,
+            lane: Arc::clone(&self.lane),
+            component: Arc::clone(component),
+            left: Left::default(),
+        })
+    }
+
+    /// Makes one instance and drops it.
+    pub(super) async fn try_out(&self, component: &Arc<Component>) -> Result<(), Fault> {
+        let scene = self.scene(component, "", "");
+        let mut run = self.begin(component, scene)?;
+        let meter = run.start();
+        match &component.linked {
+            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+        }
+    }
+
+    fn scene(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
+        let now = self.clock.now().unix_timestamp_nanos().max(0) / 1_000_000;
+        Scene {
+            component: component.shared_name(),
+            tenant: tenant.to_owned(),
+            seed: format!("{}:{trace}", component.digest()),
+            now: Duration::from_millis(u64::try_from(now).unwrap_or(0)),
+            counters: Some(Arc::clone(&self.counters)),
+        }
+    }
+
+    /// Takes a place in the pool.
+    fn begin<'a>(&self, component: &'a Component, scene: Scene) -> Result<Run<'a>, Fault> {
+        let place = Arc::clone(&self.places)
+            .try_acquire_many_owned(component.weight)
+            .map_err(|_| Fault::Exhausted)?;
+        let limits = *component.limits();
+        let store = State::store(&self.engine, limits, scene);
+        let meter = Arc::clone(&store.data().meter);
+        Ok(Run { store, meter, component, limits, place })
+    }
+
+    async fn finish<T>(
+        &self,
+        component: &Component,
+        meter: &Meter,
+        guest: impl Future<Output = wasmtime::Result<Result<T, Fault>>>,
+    ) -> Result<T, Fault> {
+        metered(component, component.limits(), &self.lane, meter, guest).await
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// What to do now that `input` happened. After an error, and after a call that was dropped half-way, the exchange is over.
+    pub async fn next(&mut self, input: Input) -> Result<Vec<Output>, Ended> {
+        let mut live = self.live.take().ok_or(Fault::Over)?;
+        let meter = Arc::clone(&live.store.data().meter);
+        meter.grant(self.limits.cpu, self.limits.cpu_total);
+        let Live { store, provider, exchange, .. } = &mut live;
+        let guest = async {
+            let api = provider.sallyport_gateway_provider_api();
+            Ok(Ok(api.exchange().call_next(&mut *store, *exchange, &input).await?))
+        };
+        let answered = metered(&self.component, &self.limits, &self.lane, &meter, guest).await;
+        self.micros = micros(&meter);
+        match answered {
+            Ok(Ok(outputs)) => {
+                self.live = Some(live);
+                Ok(outputs)
+            }
+            Ok(Err(failure)) => {
+                self.left = live.store.data_mut().leave();
+                Err(Ended::Failure(failure))
+            }
+            Err(fault) => {
+                self.left = live.store.data_mut().leave();
+                Err(Ended::Fault(fault))
+            }
+        }
+    }
+
+    /// Guest time so far, in microseconds.
+    pub fn micros(&self) -> u32 {
+        self.micros
+    }
+
+    /// What the provider wrote to standard error.
+    pub fn take_log(&mut self) -> Option<String> {
+        match &mut self.live {
+            Some(live) => live.store.data_mut().leave().log,
+            None => self.left.log.take(),
+        }
+    }
+
+    /// Which provider it is.
+    pub fn component(&self) -> &Arc<Component> {
+        &self.component
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { component, micros, live, .. } = self;
+        out.debug_struct("Exchange")
+            .field("component", component)
+            .field("micros", micros)
+            .field("live", &live.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Run ===
+
+impl Run<'_> {
+    /// Starts the deadline.
+    fn start(&self) -> Arc<Meter> {
+        self.meter.grant(self.limits.cpu, self.limits.cpu_total);
+        Arc::clone(&self.meter)
+    }
+
+    fn end<T>(mut self, result: Result<T, Fault>) -> Ran<T> {
+        let Left { notes, log } = self.store.data_mut().leave();
+        Ran { result, micros: micros(&self.meter), notes, log }
+    }
+}
+
+// === impl Ran ===
+
+impl<T> Ran<T> {
+    fn failed(fault: Fault) -> Self {
+        Self { result: Err(fault), micros: 0, notes: Vec::new(), log: None }
+    }
+
+    fn wrong_kind(component: &Component) -> Self {
+        Self::failed(wrong_kind(component))
+    }
+}
+
+// === private helpers ===
+
+/// Drives a guest to its end: metered, and with the safety net of the wall clock.
+async fn metered<T>(
+    component: &Component,
+    limits: &Limits,
+    lane: &SlowLane,
+    meter: &Meter,
+    guest: impl Future<Output = wasmtime::Result<Result<T, Fault>>>,
+) -> Result<T, Fault> {
+    let before = meter.used();
+    let ran = tokio::time::timeout(limits.wall, meter.run(lane, component.is_slow(), guest)).await;
+    component.set_slow(meter.slow_since(before));
+    match ran {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => Err(Fault::of(&error, limits)),
+        Err(_) => Err(Fault::Deadline { limit: limits.wall }),
+    }
+}
+
+fn micros(meter: &Meter) -> u32 {
+    u32::try_from(meter.used().as_micros()).unwrap_or(u32::MAX)
+}
+
+fn wrong_kind(component: &Component) -> Fault {
+    Fault::Garbage {
+        what: format!("{} is a {}, which cannot be called this way", component.name(), component.kind()),
+    }
+}

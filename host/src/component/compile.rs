@@ -1,0 +1,241 @@
+//! Compiling happens in a child process with limits of its own, so that a component made to hurt the compiler never
+//! touches the gateway. This file owns the job, the answer and the parent's side.
+
+mod child;
+mod snapshot;
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use sallyport_protocol::package::Kind;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+use tokio::sync::Semaphore;
+
+use super::limits::Limits;
+
+pub use self::child::compile_child;
+#[cfg(test)]
+pub(crate) use self::child::work;
+
+/// The argument that makes the binary a compiler.
+pub const VERB: &str = "compile-component";
+
+/// Wall time of one job: beyond the child's own limit of CPU time, should it sleep.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// Bytes of compiled code that are taken from a child.
+const MAX_CODE: usize = 256 * 1024 * 1024;
+/// Bytes of its last words that are kept.
+const MAX_LAST_WORDS: u64 = 4 * 1024;
+/// Bytes of a frame's head.
+const MAX_HEAD: usize = 4 * 1024 * 1024;
+
+/// What to compile, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Job {
+    /// Its kind.
+    pub(crate) kind: Kind,
+    /// It needs the inert system interfaces.
+    pub(crate) inert: bool,
+    /// It can be snapshotted, as far as its structure shows.
+    pub(crate) snapshot: bool,
+    /// The export that holds `configure`.
+    pub(crate) configurable: String,
+    /// The entry's configuration, JSON.
+    pub(crate) config: String,
+    /// What calls may take.
+    pub(crate) limits: Limits,
+}
+
+/// What the child says, ahead of the code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub(crate) enum Answer {
+    /// The code follows.
+    Compiled {
+        /// `configure` has run, and what it made is part of the code.
+        snapshotted: bool,
+    },
+    /// `configure` said no.
+    Refused {
+        /// What it said.
+        message: String,
+    },
+    /// `configure` did not answer.
+    Faulted {
+        /// What happened.
+        message: String,
+    },
+    /// It could not be compiled or linked.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Compiled code, as it came from a child.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Compiled {
+    pub(crate) snapshotted: bool,
+    pub(crate) code: Vec<u8>,
+}
+
+/// Why there is no code.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The compiler could not be started.
+    #[error("the compiler could not be started")]
+    Start(#[source] std::io::Error),
+    /// Talking to it failed.
+    #[error("the compiler could not be talked to")]
+    Talk(#[source] std::io::Error),
+    /// It took too long.
+    #[error("compiling took longer than {0:?}")]
+    TimedOut(Duration),
+    /// It was stopped by a limit, or broke.
+    #[error("the compiler ended with {status}: {last_words}")]
+    Ended {
+        /// How it ended.
+        status: String,
+        /// The end of what it wrote to standard error.
+        last_words: String,
+    },
+    /// It answered with nothing that makes sense, or too much of it.
+    #[error("the compiler's answer is unreadable")]
+    Garbled,
+    /// `configure` refused the configuration.
+    #[error("the component refuses its configuration: {0}")]
+    Refused(String),
+    /// `configure` trapped or ran too long.
+    #[error("the component failed while it was configured: {0}")]
+    Configure(String),
+    /// It could not be compiled or linked.
+    #[error("the component could not be compiled: {0}")]
+    Failed(String),
+}
+
+/// Starts compilers, one at a time.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    program: PathBuf,
+    turn: Semaphore,
+}
+
+// === impl Compiler ===
+
+impl Compiler {
+    pub(crate) fn new(program: PathBuf) -> Self {
+        Self { program, turn: Semaphore::new(1) }
+    }
+
+    /// Compiles `component` in a child process.
+    pub(crate) async fn compile(&self, job: &Job, component: &[u8]) -> Result<Compiled, CompileError> {
+        let _turn = self.turn.acquire().await;
+        let head = frame_head(job).ok_or(CompileError::Garbled)?;
+        match tokio::time::timeout(PATIENCE, self.talk(&head, component)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(CompileError::TimedOut(PATIENCE)),
+        }
+    }
+
+    /// Dropped half-way, it takes the child along.
+    async fn talk(&self, head: &[u8], component: &[u8]) -> Result<Compiled, CompileError> {
+        let mut child = Command::new(&self.program)
+            .arg(VERB)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(CompileError::Start)?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(CompileError::Garbled);
+        };
+        let ask = async {
+            // A child that dies early closes the pipe; how it ended says more than that.
+            let asked = async {
+                stdin.write_all(head).await?;
+                stdin.write_all(component).await?;
+                stdin.shutdown().await
+            };
+            drop(asked.await);
+            drop(stdin);
+        };
+        let answer = async {
+            let mut bytes = Vec::new();
+            let limit = MAX_CODE.saturating_add(MAX_HEAD);
+            stdout.take(limit as u64 + 1).read_to_end(&mut bytes).await.map(|_| bytes)
+        };
+        let last_words = async {
+            let mut bytes = Vec::new();
+            drop(stderr.take(MAX_LAST_WORDS).read_to_end(&mut bytes).await);
+            String::from_utf8_lossy(&bytes).trim().chars().filter(|c| !c.is_control()).collect::<String>()
+        };
+        let ((), answer, last_words) = tokio::join!(ask, answer, last_words);
+        let answer = answer.map_err(CompileError::Talk)?;
+        if answer.len() > MAX_CODE {
+            return Err(CompileError::Garbled);
+        }
+        let status = child.wait().await.map_err(CompileError::Talk)?;
+        if !status.success() {
+            return Err(CompileError::Ended { status: describe(status), last_words });
+        }
+        read_answer(answer)
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { snapshotted, code } = self;
+        out.debug_struct("Compiled").field("snapshotted", snapshotted).field("bytes", &code.len()).finish()
+    }
+}
+
+// === private helpers ===
+
+/// A frame is the length of its head (four bytes, big endian), the head (JSON), and bytes until the end.
+fn frame_head(head: &impl Serialize) -> Option<Vec<u8>> {
+    let json = serde_json::to_vec(head).ok()?;
+    if json.len() > MAX_HEAD {
+        return None;
+    }
+    let mut frame = u32::try_from(json.len()).ok()?.to_be_bytes().to_vec();
+    frame.extend_from_slice(&json);
+    Some(frame)
+}
+
+fn read_frame<T: for<'de> Deserialize<'de>>(frame: &[u8]) -> Option<(T, usize)> {
+    let (length, rest) = frame.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok().filter(|length| *length <= MAX_HEAD)?;
+    let head = serde_json::from_slice(rest.get(..length)?).ok()?;
+    Some((head, 4 + length))
+}
+
+fn read_answer(mut frame: Vec<u8>) -> Result<Compiled, CompileError> {
+    let (answer, start) = read_frame::<Answer>(&frame).ok_or(CompileError::Garbled)?;
+    match answer {
+        Answer::Compiled { snapshotted } => {
+            frame.drain(..start);
+            Ok(Compiled { snapshotted, code: frame })
+        }
+        Answer::Refused { message } => Err(CompileError::Refused(message)),
+        Answer::Faulted { message } => Err(CompileError::Configure(message)),
+        Answer::Failed { message } => Err(CompileError::Failed(message)),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "no status".to_owned(),
+    }
+}

@@ -1,0 +1,190 @@
+//! Every way a guest call can fail to answer, and how wasmtime's errors become one of them.
+
+use std::time::Duration;
+
+use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+use super::limits::{Limits, TABLE_ELEMENTS};
+
+/// Why a guest did not answer. A policy's fault denies; a hook's follows its failure mode; a provider's fails over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It ran too long.
+    #[error("deadline of {limit:?} passed")]
+    Deadline {
+        /// Guest time it had.
+        limit: Duration,
+    },
+    /// It wanted more linear memory than it may have.
+    #[error("memory limit of {limit} bytes reached")]
+    Memory {
+        /// Bytes it had.
+        limit: usize,
+    },
+    /// It wanted a larger table than it may have.
+    #[error("table limit of {limit} elements reached")]
+    Table {
+        /// Elements it had.
+        limit: usize,
+    },
+    /// It recursed too deep.
+    #[error("stack exhausted")]
+    StackOverflow,
+    /// It stopped itself: a panic, an uncaught exception, a division by zero.
+    #[error("guest trapped: {what}")]
+    Trap {
+        /// Which trap.
+        what: String,
+    },
+    /// It handed the host values that the contract does not allow.
+    #[error("guest answered with garbage: {what}")]
+    Garbage {
+        /// What was wrong with them.
+        what: String,
+    },
+    /// It called the host too often.
+    #[error("limit of {limit} host calls reached")]
+    HostCalls {
+        /// Calls it had.
+        limit: u32,
+    },
+    /// It handed the host more than the host is willing to copy at once.
+    #[error("limit of {limit} bytes copied at once reached")]
+    TooMuchData {
+        /// Bytes it had.
+        limit: usize,
+    },
+    /// It held too many resources.
+    #[error("limit of {limit} handles reached")]
+    Handles {
+        /// Handles it had.
+        limit: usize,
+    },
+    /// It asked for too many random bytes at once.
+    #[error("limit of {limit} random bytes reached")]
+    Random {
+        /// Bytes it had.
+        limit: u64,
+    },
+    /// `configure` refused a configuration that it took when the component was admitted.
+    #[error("the component refused its configuration: {message}")]
+    Configure {
+        /// What it said.
+        message: String,
+    },
+    /// The gateway runs as many guests as it has room for.
+    #[error("no room for another guest")]
+    Exhausted,
+    /// The exchange has ended before: by a fault, a failure, or a call that was given up half-way.
+    #[error("the exchange is over")]
+    Over,
+}
+
+/// Why the host itself stopped a guest; travels through wasmtime as the error of a host function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("deadline")]
+    Deadline(Duration),
+    #[error("memory")]
+    Memory(usize),
+    #[error("table")]
+    Table,
+    #[error("host calls")]
+    HostCalls(u32),
+    #[error("host call not allowed while configuring")]
+    Configuring,
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// A stable name, for audit rows and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Deadline { .. } => "deadline",
+            Self::Memory { .. } => "memory",
+            Self::Table { .. } => "table",
+            Self::StackOverflow => "stack_overflow",
+            Self::Trap { .. } => "trap",
+            Self::Garbage { .. } => "garbage",
+            Self::HostCalls { .. } => "host_calls",
+            Self::TooMuchData { .. } => "too_much_data",
+            Self::Handles { .. } => "handles",
+            Self::Random { .. } => "random",
+            Self::Configure { .. } => "configure",
+            Self::Exhausted => "exhausted",
+            Self::Over => "over",
+        }
+    }
+
+    /// What `error` means for a guest that ran under `limits`.
+    pub(crate) fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
+        if let Some(stop) = error.downcast_ref::<Stop>() {
+            return match *stop {
+                Stop::Deadline(limit) => Self::Deadline { limit },
+                Stop::Memory(limit) => Self::Memory { limit },
+                Stop::Table => Self::Table { limit: TABLE_ELEMENTS },
+                Stop::HostCalls(limit) => Self::HostCalls { limit },
+                Stop::Configuring => Self::Trap { what: stop.to_string() },
+            };
+        }
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            return Self::of_trap(*trap, limits);
+        }
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Self::Exhausted;
+        }
+        if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+            return Self::Handles { limit: limits.handles };
+        }
+        if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            return Self::Trap { what: format!("exit with status {}", exit.0) };
+        }
+        Self::of_text(&format!("{error:#}"), limits)
+    }
+
+    fn of_trap(trap: Trap, limits: &Limits) -> Self {
+        match trap {
+            Trap::StackOverflow => Self::StackOverflow,
+            Trap::Interrupt | Trap::OutOfFuel => Self::Deadline { limit: limits.cpu },
+            Trap::AllocationTooLarge => Self::Memory { limit: limits.memory },
+            Trap::InvalidChar
+            | Trap::InvalidDiscriminant
+            | Trap::UnalignedPointer
+            | Trap::StringOutOfBounds
+            | Trap::ListOutOfBounds => Self::Garbage { what: trap.to_string() },
+            other => Self::Trap { what: other.to_string() },
+        }
+    }
+
+    /// wasmtime has no types for what goes wrong while values cross the border, only texts; what is left after the known
+    /// ones is a value that could not be read.
+    fn of_text(text: &str, limits: &Limits) -> Self {
+        if text.contains("fuel allocated for hostcalls") {
+            return Self::TooMuchData { limit: limits.copied };
+        }
+        if text.contains("handle limit exceeded") || text.contains("too many active lends") {
+            return Self::Handles { limit: limits.handles };
+        }
+        if text.contains("requested len") && text.contains("exceeds limit") {
+            return Self::Random { limit: limits.random };
+        }
+        if text.contains("exceeds the limit") && text.contains("memory") {
+            return Self::Memory { limit: limits.memory };
+        }
+        if text.contains("wasm trap: ")
+            || text.contains("cannot leave component")
+            || text.contains("cannot enter component")
+        {
+            return Self::Trap { what: first_line(text) };
+        }
+        Self::Garbage { what: first_line(text) }
+    }
+}
+
+// === private helpers ===
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(200).collect()
+}

@@ -1,0 +1,94 @@
+//! The linkers, one per kind of component, made once: the host links what a world lists and nothing else.
+
+use sallyport_protocol::package::Kind;
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+
+use super::bindings::{hook, policy, provider, scanner};
+use super::capability::inert;
+use super::state::State;
+
+/// Linkers for every kind, with and without the inert system interfaces.
+pub(crate) struct Linkers {
+    policy: Pair,
+    hook: Pair,
+    provider: Pair,
+    scanner: Pair,
+}
+
+struct Pair {
+    plain: Linker<State>,
+    inert: Linker<State>,
+}
+
+/// A component, linked: what is left to do is to make an instance.
+pub(crate) enum Linked {
+    Policy(policy::PolicyPre<State>),
+    Hook(hook::HookPre<State>),
+    Provider(provider::ProviderPre<State>),
+    Scanner(scanner::ScannerPre<State>),
+}
+
+// === impl Linkers ===
+
+impl Linkers {
+    pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        Ok(Self {
+            policy: Pair::new(engine, |linker| {
+                policy::Policy::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+            })?,
+            hook: Pair::new(engine, |linker| {
+                use policy::sallyport::gateway::{evidence, types};
+                types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+                evidence::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+            })?,
+            provider: Pair::new(engine, |linker| {
+                policy::sallyport::gateway::types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+            })?,
+            scanner: Pair::new(engine, |_| Ok(()))?,
+        })
+    }
+
+    /// Links without looking at types: enough to run `configure`.
+    pub(crate) fn link_any(
+        &self,
+        kind: Kind,
+        inert: bool,
+        component: &Component,
+    ) -> wasmtime::Result<InstancePre<State>> {
+        let pair = match kind {
+            Kind::Policy => &self.policy,
+            Kind::Hook => &self.hook,
+            Kind::Provider => &self.provider,
+            Kind::Scanner => &self.scanner,
+        };
+        if inert { &pair.inert } else { &pair.plain }.instantiate_pre(component)
+    }
+
+    /// Links, and checks that what the component exports has the types of its world.
+    pub(crate) fn link(&self, kind: Kind, inert: bool, component: &Component) -> wasmtime::Result<Linked> {
+        let pre = self.link_any(kind, inert, component)?;
+        Ok(match kind {
+            Kind::Policy => Linked::Policy(policy::PolicyPre::new(pre)?),
+            Kind::Hook => Linked::Hook(hook::HookPre::new(pre)?),
+            Kind::Provider => Linked::Provider(provider::ProviderPre::new(pre)?),
+            Kind::Scanner => Linked::Scanner(scanner::ScannerPre::new(pre)?),
+        })
+    }
+}
+
+// === impl Pair ===
+
+impl Pair {
+    fn new(
+        engine: &Engine,
+        world: impl Fn(&mut Linker<State>) -> wasmtime::Result<()>,
+    ) -> wasmtime::Result<Self> {
+        let mut plain = Linker::new(engine);
+        world(&mut plain)?;
+        let mut inert = Linker::new(engine);
+        world(&mut inert)?;
+        inert::link(&mut inert)?;
+        Ok(Self { plain, inert })
+    }
+}

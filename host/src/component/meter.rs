@@ -1,0 +1,160 @@
+//! Guest time: how long a guest has really run, and what happens when it runs too long.
+//!
+//! Only time in which the guest's future is being polled counts. The first poll is measured by the wall, which is cheap, and
+//! never counts for more than [`FIRST`]; a guest that was still running at a tick is measured by its thread's CPU time from
+//! there on, so that neither waiting for a turn nor a busy machine counts against it. The engine's epoch moves every [`TICK`];
+//! at a tick a guest over its deadline is stopped, and one that has run for long enough yields, then goes on in the slow
+//! lane, which never holds more than half of the runtime's threads.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use wasmtime::UpdateDeadline;
+
+use super::fault::Stop;
+
+/// How often running guests are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// A guest that a tick meets after less than this goes on: it was met by chance.
+const SPARED: Duration = Duration::from_millis(1);
+
+/// The most that a poll measured by the wall counts for: less than any deadline, since the wall proves nothing.
+const FIRST: Duration = Duration::from_millis(4);
+
+/// The guest time of one store.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    /// What the wall is measured from.
+    origin: Instant,
+    /// Measured by CPU time, not by the wall.
+    exact: AtomicBool,
+    /// Nanoseconds before the current poll.
+    used: AtomicU64,
+    /// The clock when the current poll began.
+    entered: AtomicU64,
+    /// Value of `used` at which the guest is stopped.
+    until: AtomicU64,
+    /// What the deadline is called when it passes.
+    limit: AtomicU64,
+    /// The guest yielded at a tick.
+    yielded: AtomicBool,
+}
+
+/// Where guests go on that did not finish within a tick.
+#[derive(Debug)]
+pub(crate) struct SlowLane {
+    turns: Semaphore,
+}
+
+// === impl Meter ===
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self {
+            origin: Instant::now(),
+            exact: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+            entered: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
+            yielded: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives the guest `limit` from now on, but no more than `total` since it began.
+    pub(crate) fn grant(&self, limit: Duration, total: Duration) {
+        let (limit, total) = (nanos(limit), nanos(total));
+        let used = self.used.load(Ordering::Relaxed);
+        let per_call = used.saturating_add(limit);
+        self.until.store(per_call.min(total), Ordering::Relaxed);
+        self.limit.store(if per_call <= total { limit } else { total }, Ordering::Relaxed);
+    }
+
+    /// Guest time so far, outside of a poll.
+    pub(crate) fn used(&self) -> Duration {
+        Duration::from_nanos(self.used.load(Ordering::Relaxed))
+    }
+
+    /// What the engine does with the guest at a tick.
+    pub(crate) fn tick(&self) -> Result<UpdateDeadline, Stop> {
+        let now = self.since_entered();
+        if now < nanos(SPARED) {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        if self.exact.load(Ordering::Relaxed) {
+            let used = self.used.load(Ordering::Relaxed).saturating_add(now);
+            if used >= self.until.load(Ordering::Relaxed) {
+                return Err(Stop::Deadline(Duration::from_nanos(self.limit.load(Ordering::Relaxed))));
+            }
+        }
+        self.yielded.store(true, Ordering::Relaxed);
+        Ok(UpdateDeadline::Yield(1))
+    }
+
+    /// Runs a guest until it is done, metered. `slow`: it is known not to finish within a tick.
+    pub(crate) async fn run<T>(&self, lane: &SlowLane, slow: bool, guest: impl Future<Output = T>) -> T {
+        let mut guest = pin!(guest);
+        self.exact.store(slow, Ordering::Relaxed);
+        let mut turn = if slow { lane.turns.acquire().await.ok() } else { None };
+        loop {
+            let step = poll_fn(|context| {
+                self.entered.store(self.clock(), Ordering::Relaxed);
+                let polled = guest.as_mut().poll(context);
+                self.used.fetch_add(self.since_entered(), Ordering::Relaxed);
+                match polled {
+                    Poll::Ready(value) => Poll::Ready(Some(value)),
+                    Poll::Pending if self.yielded.swap(false, Ordering::Relaxed) => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            if let Some(value) = step.await {
+                return value;
+            }
+            self.exact.store(true, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            if turn.is_none() {
+                turn = lane.turns.acquire().await.ok();
+            }
+        }
+    }
+
+    /// Whether the guest has run for about a tick or more since it had used `before`.
+    pub(crate) fn slow_since(&self, before: Duration) -> bool {
+        self.used().saturating_sub(before) >= FIRST
+    }
+
+    fn since_entered(&self) -> u64 {
+        let passed = self.clock().saturating_sub(self.entered.load(Ordering::Relaxed));
+        if self.exact.load(Ordering::Relaxed) { passed } else { passed.min(nanos(FIRST)) }
+    }
+
+    fn clock(&self) -> u64 {
+        if self.exact.load(Ordering::Relaxed) { thread_nanos() } else { nanos(self.origin.elapsed()) }
+    }
+}
+
+// === impl SlowLane ===
+
+impl SlowLane {
+    /// A lane for a runtime of `workers` threads.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { turns: Semaphore::new((workers / 2).max(1)) }
+    }
+}
+
+// === private helpers ===
+
+fn thread_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

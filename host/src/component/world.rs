@@ -1,0 +1,175 @@
+//! Which names a component of each kind may import and must export.
+
+use sallyport_protocol::package::Kind;
+
+use super::inspect::Structure;
+
+/// The version of the contract that this host speaks; a component may be built against any `0.1.x`.
+const VERSION: &str = "0.1.";
+const PACKAGE: &str = "sallyport:gateway/";
+
+/// WASI 0.2 interfaces that stand as furniture: what they give is empty, frozen or seeded. Sockets and HTTP are not
+/// among them.
+const INERT: [&str; 20] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// Why a component does not fit its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorldError {
+    /// It wants what its world does not give.
+    #[error("a {kind} may not import {import}")]
+    Import {
+        /// Its kind.
+        kind: Kind,
+        /// What it wants.
+        import: String,
+    },
+    /// It does not do what its kind does.
+    #[error("a {kind} must export {missing}, this component exports {found}")]
+    Export {
+        /// Its kind.
+        kind: Kind,
+        /// What is missing.
+        missing: String,
+        /// What is there instead.
+        found: String,
+    },
+}
+
+/// Checks the names; true: it needs the inert system interfaces.
+pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
+    let mut inert = false;
+    for import in &structure.imports {
+        if is_inert(import) {
+            inert = true;
+        } else if !granted(kind).iter().any(|interface| is_ours(import, interface)) {
+            return Err(WorldError::Import { kind, import: import.clone() });
+        }
+    }
+    for interface in ["configurable", api(kind)] {
+        if !structure.exports.iter().any(|export| is_ours(export, interface)) {
+            return Err(WorldError::Export {
+                kind,
+                missing: format!("{PACKAGE}{interface}@{VERSION}x"),
+                found: listed(&structure.exports),
+            });
+        }
+    }
+    Ok(inert)
+}
+
+/// The export that holds `configure`.
+pub(crate) fn configurable(structure: &Structure) -> &str {
+    structure.exports.iter().find(|export| is_ours(export, "configurable")).map_or("", String::as_str)
+}
+
+// === private helpers ===
+
+fn granted(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Policy => &["types", "counters", "evidence"],
+        Kind::Hook => &["types", "evidence"],
+        Kind::Provider => &["types"],
+        Kind::Scanner => &[],
+    }
+}
+
+fn api(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Policy => "policy-api",
+        Kind::Hook => "hook-api",
+        Kind::Provider => "provider-api",
+        Kind::Scanner => "scanner-api",
+    }
+}
+
+fn is_ours(name: &str, interface: &str) -> bool {
+    let Some((path, version)) = name.split_once('@') else { return false };
+    path.strip_prefix(PACKAGE) == Some(interface) && version.starts_with(VERSION)
+}
+
+fn is_inert(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(path, version)| INERT.contains(&path) && version.starts_with("0.2."))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn structure(imports: &[&str], exports: &[&str]) -> Structure {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Structure { imports: owned(imports), exports: owned(exports), ..Structure::default() }
+    }
+
+    const POLICY: [&str; 2] = ["sallyport:gateway/configurable@0.1.0", "sallyport:gateway/policy-api@0.1.0"];
+    const SCANNER: [&str; 2] =
+        ["sallyport:gateway/configurable@0.1.3", "sallyport:gateway/scanner-api@0.1.3"];
+
+    #[test]
+    fn a_policy_may_count_and_note() {
+        let imports = [
+            "sallyport:gateway/types@0.1.0",
+            "sallyport:gateway/counters@0.1.7",
+            "sallyport:gateway/evidence@0.1.0",
+        ];
+        assert_eq!(check(Kind::Policy, &structure(&imports, &POLICY)), Ok(false));
+    }
+
+    #[test]
+    fn a_scanner_may_import_nothing_of_the_gateway() {
+        let error =
+            check(Kind::Scanner, &structure(&["sallyport:gateway/types@0.1.0"], &SCANNER)).unwrap_err();
+        assert_eq!(error.to_string(), "a scanner may not import sallyport:gateway/types@0.1.0");
+        assert_eq!(check(Kind::Scanner, &structure(&["wasi:cli/stderr@0.2.6"], &SCANNER)), Ok(true));
+    }
+
+    #[test]
+    fn sockets_http_and_what_nobody_knows_are_refused_by_name() {
+        for import in [
+            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:sockets/tcp@0.2.0",
+            "wasi:filesystem/types@0.3.0",
+            "sallyport:gateway/secrets@0.1.0",
+            "sallyport:gateway/types@0.2.0",
+            "sallyport:gateway/types",
+            "evil:corp/types@0.1.0",
+        ] {
+            let error = check(Kind::Policy, &structure(&[import], &POLICY)).unwrap_err();
+            assert_eq!(error, WorldError::Import { kind: Kind::Policy, import: import.to_owned() });
+        }
+    }
+
+    #[test]
+    fn a_component_of_another_kind_is_refused_with_what_it_exports() {
+        let error = check(Kind::Provider, &structure(&[], &POLICY)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a provider must export sallyport:gateway/provider-api@0.1.x, this component exports \
+             sallyport:gateway/configurable@0.1.0, sallyport:gateway/policy-api@0.1.0"
+        );
+    }
+}

@@ -1,0 +1,455 @@
+//! Guests that mean harm. Each is stopped with the fault that names what it did, and honest work goes on right after.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use sallyport::clock::{ManualClock, SystemEntropy};
+use sallyport::component::contract::provider::{Input, RequestKind};
+use sallyport::component::contract::scanner::TextKind;
+use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment, policy};
+use sallyport::component::{
+    AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, InspectError,
+    Settings, WorldError,
+};
+use sallyport_protocol::package::{Kind, Package, TrustError, Verified};
+use sallyport_tests::{binary, hostile};
+use serde_json::json;
+
+const MIB: usize = 1024 * 1024;
+
+/// A component host of its own, with one honest component of each kind.
+struct Rig {
+    components: Arc<Components>,
+    policy: Arc<Component>,
+    provider: Arc<Component>,
+    scanner: Arc<Component>,
+    _directory: tempfile::TempDir,
+}
+
+struct Hello;
+
+struct NoCounters;
+
+impl Counters for NoCounters {
+    fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
+        Ok(limit)
+    }
+}
+
+impl BodyView for Hello {
+    fn bytes(&self) -> &[u8] {
+        br#"{"model":"claude-opus-4","messages":[]}"#
+    }
+
+    fn texts(&self) -> Vec<Segment> {
+        Vec::new()
+    }
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            pool: 64,
+            cache_dir: directory.path().join("code"),
+            cache_key: [9; 32],
+            compiler: binary::sallyport(),
+            development: false,
+        };
+        let clock = Arc::new(ManualClock::new(hostile::NOW));
+        let components =
+            Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock).unwrap();
+        let admit = async |name| components.admit(&guest(name), &json!({})).await.unwrap();
+        let policy = admit("00-honest-policy").await;
+        let provider = admit("00-honest-provider").await;
+        let scanner = admit("00-honest-scanner").await;
+        Self { policy, provider, scanner, components, _directory: directory }
+    }
+
+    async fn admit(&self, name: &str) -> Arc<Component> {
+        self.components.admit(&guest(name), &json!({})).await.unwrap()
+    }
+
+    async fn refuse(&self, name: &str) -> AdmitError {
+        self.components.admit(&guest(name), &json!({})).await.unwrap_err()
+    }
+
+    async fn check(&self, policy: &Arc<Component>) -> Result<policy::Verdict, Fault> {
+        let body: Arc<dyn BodyView> = Arc::new(Hello);
+        self.components.check(policy, &call(), &body).await.result
+    }
+
+    async fn begin(&self, provider: &Arc<Component>) -> Result<Exchange, Fault> {
+        let request = ExchangeRequest {
+            call: call(),
+            body: Arc::new(Hello),
+            upstream_model: "claude-opus-4".to_owned(),
+            model_span: (9, 15),
+            headers: Vec::new(),
+            kind: RequestKind::Message,
+            target: "/v1/messages".to_owned(),
+        };
+        self.components.exchange(provider, request).await
+    }
+
+    /// The fault of a policy; then honest work, and nothing left behind.
+    async fn fault_of_policy(&self, name: &str) -> Fault {
+        let guest = self.admit(name).await;
+        let fault = self.check(&guest).await.unwrap_err();
+        self.honest_work_goes_on().await;
+        fault
+    }
+
+    /// The fault of a scanner; then honest work, and nothing left behind.
+    async fn fault_of_scanner(&self, name: &str) -> Fault {
+        let guest = self.admit(name).await;
+        let fault = self.components.scan(&guest, TextKind::User, "hello").await.result.unwrap_err();
+        self.honest_work_goes_on().await;
+        fault
+    }
+
+    async fn honest_work_goes_on(&self) {
+        assert_eq!(self.components.capacity().live, 0, "a guest is still alive");
+        assert!(matches!(self.check(&self.policy).await, Ok(policy::Verdict::Allow)));
+        assert!(
+            self.components.scan(&self.scanner, TextKind::User, "hello").await.result.unwrap().is_empty()
+        );
+        let mut exchange = self.begin(&self.provider).await.unwrap();
+        assert!(exchange.next(Input::Start).await.unwrap().is_empty());
+        drop(exchange);
+        assert_eq!(self.components.capacity().live, 0, "an honest guest is still alive");
+    }
+}
+
+#[tokio::test]
+async fn guest_01_loop_is_stopped_and_denies() {
+    let fault = Rig::new().await.fault_of_policy("01-loop").await;
+    assert_eq!(fault, Fault::Deadline { limit: Duration::from_millis(20) });
+    assert_eq!(fault.code(), "deadline");
+}
+
+#[tokio::test]
+async fn guest_02_start_loop_never_becomes_active() {
+    let rig = Rig::new().await;
+    let error = rig.refuse("02-start-loop").await;
+    let AdmitError::Compile(CompileError::Configure(message)) = error else { panic!("{error:?}") };
+    assert!(message.starts_with("deadline of"), "{message}");
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_03_recursion_ends_with_its_stack() {
+    assert_eq!(Rig::new().await.fault_of_policy("03-recursion").await, Fault::StackOverflow);
+}
+
+#[tokio::test]
+async fn guest_04_memory_grow_stops_at_its_limit() {
+    assert_eq!(Rig::new().await.fault_of_policy("04-memory-grow").await, Fault::Memory { limit: 32 * MIB });
+}
+
+#[tokio::test]
+async fn guest_05_table_grow_stops_at_its_limit() {
+    assert_eq!(Rig::new().await.fault_of_policy("05-table-grow").await, Fault::Table { limit: 10_000 });
+}
+
+#[tokio::test]
+async fn guest_06_memory_of_4_gib_is_refused_unseen_by_the_compiler() {
+    let rig = Rig::new().await;
+    let error = rig.refuse("06-memory-4gib").await;
+    let limit = (32 * MIB) as u64;
+    assert!(
+        matches!(error, AdmitError::Inspect(InspectError::Memory { bytes: 4_294_967_296, limit: found }) if found == limit)
+    );
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_07_resource_flood_runs_out_of_handles() {
+    let rig = Rig::new().await;
+    let guest = rig.admit("07-resource-flood").await;
+    assert_eq!(rig.begin(&guest).await.unwrap_err(), Fault::Handles { limit: 1_024 });
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_08_lend_flood_runs_out_of_host_calls() {
+    assert_eq!(Rig::new().await.fault_of_policy("08-lend-flood").await, Fault::HostCalls { limit: 1_000 });
+}
+
+#[tokio::test]
+async fn guest_09_list_of_33_mb_is_not_copied() {
+    let rig = Rig::new().await;
+    let guest = rig.admit("09-list-33mb").await;
+    let mut exchange = rig.begin(&guest).await.unwrap();
+    let ended = exchange.next(Input::Start).await.unwrap_err();
+    assert!(matches!(ended, Ended::Fault(Fault::TooMuchData { limit }) if limit == 8 * MIB), "{ended:?}");
+    let again = exchange.next(Input::End).await.unwrap_err();
+    assert!(matches!(again, Ended::Fault(Fault::Over)), "a store is never used again after a fault");
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_10_same_string_100k_times_is_not_copied() {
+    assert_eq!(
+        Rig::new().await.fault_of_scanner("10-same-string-100k").await,
+        Fault::TooMuchData { limit: MIB }
+    );
+}
+
+#[tokio::test]
+async fn guest_12_random_flood_gets_no_byte() {
+    assert_eq!(Rig::new().await.fault_of_policy("12-random").await, Fault::Random { limit: 4_096 });
+}
+
+#[tokio::test]
+async fn guest_14_bad_utf8_is_garbage() {
+    let rig = Rig::new().await;
+    let fault = rig.fault_of_scanner("14-bad-utf8").await;
+    assert!(matches!(fault, Fault::Garbage { .. }), "{fault:?}");
+    let fault = rig.fault_of_scanner("14-misaligned").await;
+    assert!(matches!(fault, Fault::Garbage { .. }), "{fault:?}");
+}
+
+#[tokio::test]
+async fn guest_14_utf16_is_refused_by_name() {
+    let rig = Rig::new().await;
+    let error = rig.refuse("14-utf16").await;
+    assert!(
+        matches!(error, AdmitError::Inspect(InspectError::Feature { feature: "UTF-16 strings" })),
+        "{error:?}"
+    );
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_15_realloc_out_of_bounds_or_calling_back_harms_nobody() {
+    let rig = Rig::new().await;
+    for name in ["15-realloc-out-of-bounds", "15-realloc-calls-import"] {
+        let error = rig.refuse(name).await;
+        assert!(matches!(error, AdmitError::Compile(CompileError::Configure(_))), "{name}: {error:?}");
+    }
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_20_client_gone_at_a_thousand_points_leaves_nothing_alive() {
+    let rig = Rig::new().await;
+    let busy = rig.admit("20-client-gone").await;
+    for point in 0..1_000 {
+        match point % 4 {
+            0 => drop(rig.check(&busy)),
+            1 => drop(polled_once(rig.check(&busy))),
+            2 => drop(polled_once(rig.begin(&rig.provider))),
+            _ => {
+                let mut exchange = rig.begin(&rig.provider).await.unwrap();
+                drop(polled_once(exchange.next(Input::Start)));
+            }
+        }
+        assert_eq!(rig.components.capacity().live, 0, "point {point}");
+    }
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_was_given_up_half_way_is_over() {
+    let rig = Rig::new().await;
+    let spinner = rig.admit("09-list-33mb").await;
+    let mut exchange = rig.begin(&spinner).await.unwrap();
+    drop(exchange.next(Input::Start));
+    assert!(exchange.next(Input::Start).await.is_err());
+    assert!(matches!(exchange.next(Input::Start).await, Err(Ended::Fault(Fault::Over))));
+    drop(exchange);
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_21_memory_canary_is_never_seen_again() {
+    let rig = Rig::new().await;
+    let guest = rig.admit("21-memory-canary").await;
+    for call in 0..200 {
+        let verdict = rig.check(&guest).await.unwrap();
+        assert!(
+            matches!(verdict, policy::Verdict::Allow),
+            "call {call} saw the memory of an earlier one: {verdict:?}"
+        );
+    }
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_22_trap_in_post_return_is_a_fault() {
+    let fault = Rig::new().await.fault_of_scanner("22-trap-in-post-return").await;
+    assert!(matches!(fault, Fault::Trap { .. }), "{fault:?}");
+}
+
+#[tokio::test]
+async fn guest_23_unknown_import_is_refused_by_name() {
+    let rig = Rig::new().await;
+    let error = rig.refuse("23-unknown-import").await;
+    assert!(
+        matches!(error, AdmitError::World(WorldError::Import { kind: Kind::Policy, ref import }) if import == "sallyport:gateway/admin@0.1.0")
+    );
+    let error = rig.refuse("23-other-version").await;
+    assert!(
+        matches!(error, AdmitError::World(WorldError::Import { ref import, .. }) if import == "sallyport:gateway/types@0.9.0")
+    );
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_24_garbage_or_panic_is_no_verdict() {
+    let rig = Rig::new().await;
+    let fault = rig.fault_of_policy("24-garbage-verdict").await;
+    assert!(matches!(fault, Fault::Garbage { .. }), "{fault:?}");
+    let fault = rig.fault_of_policy("24-panic").await;
+    assert!(matches!(fault, Fault::Trap { .. }), "{fault:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guest_28_eight_cpu_hogs_do_not_starve_honest_calls() {
+    let rig = Arc::new(Rig::new().await);
+    let hog = rig.admit("28-cpu-hog").await;
+    let until = Instant::now() + Duration::from_secs(2);
+    let mut hogs = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (rig, hog) = (Arc::clone(&rig), Arc::clone(&hog));
+        hogs.spawn(async move {
+            let mut stopped = 0_u32;
+            while Instant::now() < until {
+                assert!(matches!(rig.check(&hog).await, Err(Fault::Deadline { .. })));
+                stopped += 1;
+            }
+            stopped
+        });
+    }
+    let honest = tokio::task::spawn({
+        let rig = Arc::clone(&rig);
+        async move {
+            let mut calls = 0_u32;
+            while Instant::now() < until {
+                assert!(matches!(rig.check(&rig.policy).await, Ok(policy::Verdict::Allow)));
+                calls += 1;
+                tokio::task::yield_now().await;
+            }
+            calls
+        }
+    });
+    let honest = honest.await.unwrap();
+    let stopped: u32 = hogs.join_all().await.into_iter().sum();
+    assert!(stopped >= 8, "every hog was stopped: {stopped}");
+    assert!(honest > 1_000, "honest calls went on beside eight hogs: {honest}");
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn a_full_pool_refuses_the_next_guest_and_has_room_again_afterwards() {
+    let rig = Rig::new().await;
+    let limit = rig.components.capacity().limit;
+    let mut open = Vec::new();
+    for _ in 0..limit {
+        open.push(rig.begin(&rig.provider).await.unwrap());
+    }
+    assert_eq!(rig.components.capacity().live, limit);
+    assert_eq!(rig.check(&rig.policy).await.unwrap_err(), Fault::Exhausted);
+    drop(open);
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn a_package_for_another_world_is_refused_with_what_it_exports() {
+    let rig = Rig::new().await;
+    let (_, scanner) = hostile::component("00-honest-scanner");
+    let package = hostile::package(hostile::statement("wrong-world", Kind::Hook), &key(), &scanner);
+    let error = rig.components.admit(&verify(&package).unwrap(), &json!({})).await.unwrap_err();
+    let AdmitError::World(WorldError::Export { missing, found, .. }) = error else { panic!("{error:?}") };
+    assert_eq!(missing, "sallyport:gateway/hook-api@0.1.x");
+    assert!(found.contains("sallyport:gateway/scanner-api@0.1.0"), "{found}");
+    rig.honest_work_goes_on().await;
+}
+
+#[test]
+fn a_forged_tampered_or_downgraded_package_is_never_admitted() {
+    let (_, component) = hostile::component("00-honest-policy");
+    let statement = || hostile::statement("package", Kind::Policy);
+    let forged = hostile::package(statement(), &SigningKey::from_bytes(&[66; 32]), &component);
+    assert!(matches!(verify(&forged), Err(TrustError::UnknownKey(_))));
+
+    let mut bytes = Package::build(statement(), &key(), &component).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    assert!(matches!(verify(&Package::parse(bytes).unwrap()), Err(TrustError::Digest)));
+
+    let old = hostile::package(statement(), &key(), &component);
+    let publishers = [hostile::publisher(&key())];
+    let downgraded = old.verify(&publishers, hostile::NOW, &semver::Version::new(0, 1, 0), None, Some(2));
+    assert!(matches!(downgraded, Err(TrustError::Downgraded { serial: 1, floor: 2 })));
+}
+
+#[tokio::test]
+async fn code_changed_on_disk_is_compiled_again() {
+    let rig = Rig::new().await;
+    let directory = rig._directory.path().join("code");
+    let before = std::fs::read_dir(&directory).unwrap().count();
+    for file in std::fs::read_dir(&directory).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x41;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let again = rig.admit("00-honest-policy").await;
+    assert!(matches!(rig.check(&again).await, Ok(policy::Verdict::Allow)));
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), before);
+    rig.honest_work_goes_on().await;
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn guest(name: &str) -> Verified {
+    hostile::verified(name, &key())
+}
+
+fn verify(package: &Package) -> Result<Verified, TrustError> {
+    package.verify(&[hostile::publisher(&key())], hostile::NOW, &semver::Version::new(0, 1, 0), None, None)
+}
+
+/// Polls once, as a client does that leaves while its call runs.
+fn polled_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    pin!(future).as_mut().poll(&mut context)
+}
+
+fn call() -> Call {
+    let text = str::to_owned;
+    Call {
+        trace: text("t_00000000000000000000000000000001"),
+        time_ms: text("1795608000000"),
+        principal: Principal {
+            user: text("u_1"),
+            tenant: text("acme"),
+            session: text("sess_1"),
+            client: text("sp_cli"),
+            source: text("cli"),
+            roles: Vec::new(),
+            department: None,
+            scopes: Vec::new(),
+            attributes: Vec::new(),
+        },
+        model: text("claude-opus-4"),
+        route: text("claude-*"),
+        provider: text("honest"),
+        streaming: false,
+        max_tokens: Some(64),
+        body_bytes: 39,
+        message_count: 0,
+        tools: Vec::new(),
+        agent: None,
+        region: None,
+        attributes: Vec::new(),
+    }
+}

@@ -1,0 +1,3 @@
+//! The stories: what the gateway does, told against its public face.
+
+mod hostile;

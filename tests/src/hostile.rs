@@ -1,0 +1,109 @@
+//! Hostile guests: core modules in text that speak the contract's ABI, made into components here, signed and packed, so
+//! that each of them comes to the gateway the way a real component does.
+
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::{
+    Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
+};
+use time::OffsetDateTime;
+use time::macros::datetime;
+use wit_component::{ComponentEncoder, StringEncoding};
+use wit_parser::Resolve;
+
+/// When the guests are admitted.
+pub const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
+
+/// A guest's source by file name without ending, as a component; its first line says what it is.
+pub fn component(name: &str) -> (Option<Kind>, Vec<u8>) {
+    let path = sources().join(format!("{name}.wat"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let kind = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix(";; kind: "))
+        .expect("the first line names the kind");
+    let binary = wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    match Kind::parse(kind) {
+        Some(kind) => (Some(kind), componentise(kind, binary)),
+        None => (None, binary),
+    }
+}
+
+/// The guest, packed and signed by `key` under the name `hostile/<name>`, and verified.
+pub fn verified(name: &str, key: &SigningKey) -> Verified {
+    let (kind, component) = component(name);
+    let package = package(statement(name, kind.unwrap_or(Kind::Policy)), key, &component);
+    package
+        .verify(&[publisher(key)], NOW, &semver::Version::new(0, 1, 0), None, None)
+        .expect("the guest is signed properly")
+}
+
+/// What a publisher says about a guest.
+pub fn statement(name: &str, kind: Kind) -> Statement {
+    Statement {
+        name: Name::parse(&format!("hostile/{name}")).expect("a file name is a name"),
+        version: semver::Version::new(1, 0, 0),
+        serial: 1,
+        kind,
+        world: World { name: kind.as_str().to_owned(), version: semver::Version::new(0, 1, 0) },
+        digest: Digest::of(b""),
+        size: 0,
+        events: if kind == Kind::Hook { vec![HookEvent::PreToolUse] } else { Vec::new() },
+        capabilities: Vec::new(),
+        limits: Limits::default(),
+        min_host: semver::Version::new(0, 1, 0),
+        not_before: datetime!(2026-01-01 00:00 UTC),
+        expires: datetime!(2036-01-01 00:00 UTC),
+    }
+}
+
+/// A package as it comes over the wire.
+pub fn package(statement: Statement, key: &SigningKey, component: &[u8]) -> Package {
+    let bytes = Package::build(statement, key, component).expect("the package can be built");
+    Package::parse(bytes).expect("what was built can be read")
+}
+
+/// Who may sign `hostile/...` for every tenant.
+pub fn publisher(key: &SigningKey) -> Publisher {
+    Publisher {
+        key: key.verifying_key(),
+        namespace: "hostile".to_owned(),
+        kinds: vec![Kind::Provider, Kind::Policy, Kind::Scanner, Kind::Hook],
+        tenant: None::<TenantId>,
+        development: false,
+        revoked: false,
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile-guests")
+}
+
+/// Every guest may import randomness besides what its world gives; whether it gets it is the gateway's to say.
+fn componentise(kind: Kind, mut module: Vec<u8>) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    resolve
+        .push_str(
+            "random.wit",
+            "package wasi:random@0.2.0; interface random { get-random-bytes: func(len: u64) -> list<u8>; }",
+        )
+        .expect("the WIT of wasi:random is right");
+    resolve
+        .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit"))
+        .expect("the WIT of the gateway is right");
+    let kind = kind.as_str();
+    let world = format!(
+        "package test:hostile; world guest {{ include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; }}"
+    );
+    let package = resolve.push_str("guest.wit", &world).expect("the guest's world is right");
+    let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world is there");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("metadata can be embedded");
+    ComponentEncoder::default()
+        .module(&module)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .unwrap_or_else(|error| panic!("no component: {error:#}"))
+}
