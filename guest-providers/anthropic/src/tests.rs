@@ -50,7 +50,7 @@ fn a_mapped_model_replaces_just_its_own_span() {
     let RequestBody::Spliced(edits) = first_request("{}", mapped).body else { panic!("not spliced") };
     let [edit] = edits.as_slice() else { panic!("more than one edit") };
     let (start, end) = (edit.offset as usize, (edit.offset + edit.len) as usize);
-    assert_eq!(&BODY[start..end], r#""claude-opus-5""#);
+    assert_eq!(BODY.get(start..end), Some(r#""claude-opus-5""#));
     assert_eq!(edit.replacement, br#""a\"quoted\"model""#);
 }
 
