@@ -20,6 +20,7 @@ pub use sallyport_protocol::package::Publisher;
 pub use self::endpoint::{Endpoint, EndpointError, Scheme};
 pub use self::report::{Problem, Report};
 pub use self::route::{Gateway, Model, Pattern, PatternError, Route};
+pub(crate) use self::show::masked_url;
 pub use self::secrets::{ExposeSecret, SecretString, Secrets};
 pub use crate::audit::{AuditSettings, Durability, Sink};
 pub use crate::auth::AuthSettings;
