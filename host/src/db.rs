@@ -10,6 +10,14 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use time::OffsetDateTime;
+
+pub mod pat;
+pub mod revocation;
+pub mod tenant;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod user;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -96,4 +104,14 @@ impl Db {
     pub async fn close(&self) {
         on!(self, pool => pool.close().await);
     }
+}
+
+/// Whole seconds in UTC: what the tables hold, so that times compare the same as text and as timestamps.
+pub(crate) fn seconds(at: OffsetDateTime) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(at.unix_timestamp()).unwrap_or(at)
+}
+
+/// A stored value that no longer reads as what was written.
+fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> DbError {
+    DbError::Query(sqlx::Error::Decode(Box::new(error)))
 }

@@ -1,10 +1,12 @@
-//! Canonical JSON and hexadecimal digests: the one form in which values are hashed, so that the same value has the same hash whoever computes it.
+//! Canonical JSON and hexadecimal digests: the one form in which values are hashed, so that the same value
+//! has the same hash whoever computes it.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// `value` as canonical JSON: object members sorted by the UTF-16 code units of their names (RFC 8785, section 3.2.3),
-/// no white space, strings with the fewest escapes. Integers stand as they are; other numbers in their shortest form.
+/// `value` as canonical JSON: object members sorted by the UTF-16 code units of their names (RFC 8785,
+/// section 3.2.3), no white space, strings with the fewest escapes. Integers stand as they are; other numbers
+/// in their shortest form.
 pub fn to_bytes(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     write(&mut out, value);

@@ -1,4 +1,5 @@
-//! What calls cost, in integer microdollars from a versioned price list. No floating point: sums have to come out the same on every machine.
+//! What calls cost, in integer microdollars from a versioned price list. No floating point: sums have to come
+//! out the same on every machine.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +16,10 @@ const RATE_TOKENS: u128 = 1_000_000;
 
 /// What models cost: the first entry whose provider and model match counts.
 ///
-/// The shipped list has the vendors' public list prices (<https://platform.claude.com/docs/en/about-claude/pricing>,
-/// <https://developers.openai.com/api/docs/pricing>): standard service tier, no regional premium. Other terms go into an
-/// own list.
+/// The shipped list has the vendors' public list prices
+/// (<https://platform.claude.com/docs/en/about-claude/pricing>,
+/// <https://developers.openai.com/api/docs/pricing>): standard service tier, no regional premium. Other terms
+/// go into an own list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceList {
@@ -48,7 +50,8 @@ pub struct Price {
     pub long_prompt: Option<LongPrompt>,
 }
 
-/// Rates for calls whose prompt (input, cache reads and cache writes together) is long: they apply to the whole call.
+/// Rates for calls whose prompt (input, cache reads and cache writes together) is long: they apply to the
+/// whole call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LongPrompt {
@@ -108,8 +111,8 @@ impl PriceList {
             .find(|entry| glob::matches(&entry.provider, provider) && glob::matches(&entry.model, model))
     }
 
-    /// What `usage` costs in microdollars, rounded up once, over what is known of it. `None` where the list has no entry
-    /// for the model, where nothing is known of the usage, or where the sum does not fit.
+    /// What `usage` costs in microdollars, rounded up once, over what is known of it. `None` where the list
+    /// has no entry for the model, where nothing is known of the usage, or where the sum does not fit.
     pub fn price(&self, provider: &str, model: &str, usage: &Usage) -> Option<i64> {
         self.entry(provider, model)?.of(usage)
     }

@@ -1,7 +1,8 @@
-//! The one wildcard of the product, shared by routes and price lists so that a pattern means the same everywhere.
+//! The one wildcard of the product, shared by routes and price lists so that a pattern means the same
+//! everywhere.
 
-/// Whether `text` matches `pattern`, where `*` stands for any run of characters, also none; every other character stands
-/// for itself. Linear in practice: it never backtracks past the last `*`.
+/// Whether `text` matches `pattern`, where `*` stands for any run of characters, also none; every other
+/// character stands for itself. Linear in practice: it never backtracks past the last `*`.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (Some((head, rest)), text) = (pattern.split_once('*'), text) else {
         return pattern == text;

@@ -1,4 +1,5 @@
-//! The ids that name users, tenants, sessions, traces and clients, each its own type so that one cannot be passed for another and a malformed one never gets past the edge.
+//! The ids that name users, tenants, sessions, traces and clients, each its own type so that one cannot be
+//! passed for another and a malformed one never gets past the edge.
 
 use std::fmt;
 use std::sync::Arc;
@@ -109,7 +110,8 @@ id! {
     SessionId, prefixes: ["sess_", "s_"], expected: "sess_ or s_"
 }
 id! {
-    /// One inference call and everything it caused: `t_...`; ours are `t_<32 hex>`, the trace id of W3C Trace Context.
+    /// One inference call and everything it caused: `t_...`; ours are `t_<32 hex>`, the trace id of W3C Trace
+    /// Context.
     TraceId, prefixes: ["t_"], expected: "t_"
 }
 id! {
@@ -171,8 +173,8 @@ impl TraceId {
         Self(hexed("t_", bytes))
     }
 
-    /// `t_` and the trace id of a `traceparent` header (W3C Trace Context, section 3.2); `None` where the header is not a
-    /// valid one.
+    /// `t_` and the trace id of a `traceparent` header (W3C Trace Context, section 3.2); `None` where the
+    /// header is not a valid one.
     pub fn from_traceparent(header: &str) -> Option<Self> {
         let is_hex = |text: &str, length: usize| {
             text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

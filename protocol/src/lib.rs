@@ -1,4 +1,6 @@
-//! What every part of Sallyport says to every other: ids, headers, the Messages wire format, signatures, packages, costs and tokens. Pure: no input or output, no async, no clock, no global state, so that everything here can be tested by calling it.
+//! What every part of Sallyport says to every other: ids, headers, the Messages wire format, signatures,
+//! packages, costs and tokens. Pure: no input or output, no async, no clock, no global state, so that
+//! everything here can be tested by calling it.
 
 pub mod canonical;
 pub mod cost;

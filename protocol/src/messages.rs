@@ -1,4 +1,5 @@
-//! The Messages wire format: its event stream, its errors and its replies. What an Anthropic client sees is written here and nowhere else.
+//! The Messages wire format: its event stream, its errors and its replies. What an Anthropic client sees is
+//! written here and nowhere else.
 
 pub mod error;
 pub mod event;

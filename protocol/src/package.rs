@@ -1,15 +1,16 @@
 //! The signed package in which a component travels, and the one place that decides whether it may be trusted.
 //!
-//! A package is `SALLYPORT-COMPONENT-1\n`, the length of the envelope (four bytes, big endian), the envelope (DSSE, see
-//! [`crate::signature`]) and then the component's exact bytes. The envelope's payload is the [`Statement`], JSON.
+//! A package is `SALLYPORT-COMPONENT-1\n`, the length of the envelope (four bytes, big endian), the envelope
+//! (DSSE, see [`crate::signature`]) and then the component's exact bytes. The envelope's payload is the
+//! [`Statement`], JSON.
 
 use bytes::Bytes;
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::canonical;
 use crate::id::TenantId;
-use crate::signature::{self, Envelope, KeyId, SignatureError};
+use crate::signature::{self, Envelope, KeyId, SignatureError, SigningKey, VerifyingKey};
 use crate::strict_json::{self, StrictError};
 
 pub use self::statement::{Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, World};
@@ -33,20 +34,26 @@ pub struct Package {
     component: Bytes,
 }
 
-/// Who may sign what.
-#[derive(Debug, Clone)]
+/// Who may sign what. As JSON: `{"key","namespace","kinds","tenant","development","revoked"}`, the last three
+/// optional.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Publisher {
-    /// The public key.
+    /// The public key; in JSON as [`signature::public_key`] reads it.
+    #[serde(with = "public_key")]
     pub key: VerifyingKey,
     /// The namespace whose components it may sign: the part of the name before the `/`.
     pub namespace: String,
     /// The kinds of component it may sign.
     pub kinds: Vec<Kind>,
     /// The tenant whose components it may sign and who alone may run them; `None`: for all tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
     /// A key that a development build made for itself.
+    #[serde(default)]
     pub development: bool,
     /// No longer trusted.
+    #[serde(default)]
     pub revoked: bool,
 }
 
@@ -152,7 +159,8 @@ pub enum TrustError {
 // === impl Package ===
 
 impl Package {
-    /// Reads a package. The component's bytes are shared with `bytes`, not copied. Errors: see [`PackageError`].
+    /// Reads a package. The component's bytes are shared with `bytes`, not copied. Errors: see
+    /// [`PackageError`].
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, PackageError> {
         let bytes = bytes.into();
         let rest = bytes.strip_prefix(MAGIC).ok_or(PackageError::Magic)?;
@@ -172,8 +180,8 @@ impl Package {
         Ok(Self { envelope, statement, component })
     }
 
-    /// Signs `statement` with `key` and packs it with `component`. `digest` and `size` of the statement are set from the
-    /// component. Errors: [`PackageError::ComponentSize`], [`PackageError::EnvelopeSize`] and
+    /// Signs `statement` with `key` and packs it with `component`. `digest` and `size` of the statement are
+    /// set from the component. Errors: [`PackageError::ComponentSize`], [`PackageError::EnvelopeSize`] and
     /// [`PackageError::Contradiction`], so that what is built can be read again.
     pub fn build(
         mut statement: Statement,
@@ -216,12 +224,13 @@ impl Package {
         &self.component
     }
 
-    /// Decides whether the package may be trusted: signed, for this very purpose, by a publisher that may sign this name
-    /// and kind for this tenant; the component is the one that was signed; the time is right; the host is new enough; no
-    /// later serial was accepted before.
+    /// Decides whether the package may be trusted: signed, for this very purpose, by a publisher that may
+    /// sign this name and kind for this tenant; the component is the one that was signed; the time is right;
+    /// the host is new enough; no later serial was accepted before.
     ///
-    /// `tenant` is the one that shall run it, `None` for all tenants: a publisher bound to a tenant is trusted for that
-    /// tenant alone. `floor` is the highest serial accepted so far for this name. Errors: see [`TrustError`].
+    /// `tenant` is the one that shall run it, `None` for all tenants: a publisher bound to a tenant is
+    /// trusted for that tenant alone. `floor` is the highest serial accepted so far for this name. Errors:
+    /// see [`TrustError`].
     pub fn verify(
         &self,
         publishers: &[Publisher],
@@ -311,8 +320,8 @@ impl Verified {
     }
 }
 
-/// The publisher entry that covers the statement. A key may have several; the error is that of the entry which came
-/// closest.
+/// The publisher entry that covers the statement. A key may have several; the error is that of the entry
+/// which came closest.
 fn authorised<'a>(
     signers: &[&'a Publisher],
     statement: &Statement,
@@ -332,6 +341,22 @@ fn authorised<'a>(
         }
     }
     Err(closest)
+}
+
+/// A public key as text, for serde.
+mod public_key {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::signature::{self, VerifyingKey};
+
+    pub(super) fn serialize<S: Serializer>(key: &VerifyingKey, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&signature::public_key_text(key))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VerifyingKey, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        signature::public_key(&text).map_err(serde::de::Error::custom)
+    }
 }
 
 fn read_statement(payload: &[u8]) -> Result<Statement, PackageError> {

@@ -1,22 +1,25 @@
-//! The one signing envelope of the product: DSSE v1 with Ed25519. Exact bytes are signed, never JSON that is written anew,
-//! and the payload type is part of what is signed, so that a signature made for one purpose is worth nothing for another.
-//! Format: <https://github.com/secure-systems-lab/dsse/blob/v1.0.0/envelope.md>, with stricter reading: one signature
-//! exactly, standard base64 with padding, no unknown members, no duplicate names.
+//! The one signing envelope of the product: DSSE v1 with Ed25519. Exact bytes are signed, never JSON that is
+//! written anew, and the payload type is part of what is signed, so that a signature made for one purpose is
+//! worth nothing for another. Format: <https://github.com/secure-systems-lab/dsse/blob/v1.0.0/envelope.md>,
+//! with stricter reading: one signature exactly, standard base64 with padding, no unknown members, no
+//! duplicate names.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::strict_json::{self, StrictError};
 
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
+
 /// The largest envelope accepted, as JSON, in bytes: 64 KiB.
 pub const MAX_ENVELOPE: usize = strict_json::DEFAULT_LIMIT;
 
-/// Names a public key: `ed25519:` and the first 32 hex digits of the SHA-256 of its 32 bytes (128 bits, so that nobody can
-/// make a second key of the same id; revocation goes by it).
+/// Names a public key: `ed25519:` and the first 32 hex digits of the SHA-256 of its 32 bytes (128 bits, so
+/// that nobody can make a second key of the same id; revocation goes by it).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(String);
 
@@ -102,7 +105,8 @@ pub fn sign(payload_type: &str, payload: Vec<u8>, key: &SigningKey) -> Envelope 
     }
 }
 
-/// Verifies that one of `keys` signed `envelope` for the purpose `payload_type`. Errors: see [`SignatureError`].
+/// Verifies that one of `keys` signed `envelope` for the purpose `payload_type`. Errors: see
+/// [`SignatureError`].
 pub fn verify<'a>(
     envelope: &'a Envelope,
     payload_type: &str,
@@ -136,8 +140,8 @@ pub fn verify<'a>(
     })
 }
 
-/// Reads a public key: 32 bytes in standard base64 (44 characters) or hexadecimal (64). Refuses points of small order and
-/// encodings that are not the canonical one.
+/// Reads a public key: 32 bytes in standard base64 (44 characters) or hexadecimal (64). Refuses points of
+/// small order and encodings that are not the canonical one.
 pub fn public_key(text: &str) -> Result<VerifyingKey, KeyError> {
     let mut bytes = [0_u8; 32];
     match text.len() {
@@ -157,7 +161,12 @@ pub fn public_key(text: &str) -> Result<VerifyingKey, KeyError> {
     public_key_from_bytes(&bytes)
 }
 
-/// The same from its 32 bytes.
+/// A public key as [`public_key`] reads it: standard base64 of its 32 bytes.
+pub fn public_key_text(key: &VerifyingKey) -> String {
+    STANDARD.encode(key.as_bytes())
+}
+
+/// Reads a public key from its 32 bytes; see [`public_key`].
 pub fn public_key_from_bytes(bytes: &[u8; 32]) -> Result<VerifyingKey, KeyError> {
     let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::Point)?;
     if key.to_edwards().compress().as_bytes() != bytes {
@@ -218,8 +227,8 @@ impl<'de> Deserialize<'de> for KeyId {
 // === impl Envelope ===
 
 impl Envelope {
-    /// Reads an envelope strictly: at most [`MAX_ENVELOPE`] bytes, exactly one signature, no unknown members, no name
-    /// twice, standard base64.
+    /// Reads an envelope strictly: at most [`MAX_ENVELOPE`] bytes, exactly one signature, no unknown members,
+    /// no name twice, standard base64.
     pub fn parse(bytes: &[u8]) -> Result<Self, SignatureError> {
         let wire: WireEnvelope =
             strict_json::parse(bytes, MAX_ENVELOPE).map_err(SignatureError::Malformed)?;

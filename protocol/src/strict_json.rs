@@ -1,4 +1,5 @@
-//! JSON for things that are signed or that decide: what two parsers could read differently is refused rather than read.
+//! JSON for things that are signed or that decide: what two parsers could read differently is refused rather
+//! than read.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,8 +22,8 @@ pub enum StrictError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Not JSON, bytes after the value, a name twice in one object, nested deeper than [`MAX_DEPTH`], or a number beyond
-    /// [`MAX_INTEGER`].
+    /// Not JSON, bytes after the value, a name twice in one object, nested deeper than [`MAX_DEPTH`], or a
+    /// number beyond [`MAX_INTEGER`].
     #[error("the json is refused")]
     Json(#[source] serde_json::Error),
     /// JSON of another shape: a member is missing, unknown or of another type.
@@ -30,9 +31,10 @@ pub enum StrictError {
     Shape(#[source] serde_json::Error),
 }
 
-/// Reads `bytes`, at most `limit` of them, as one JSON value of type `T`. Refuses a byte order mark, invalid UTF-8, bytes
-/// after the value, a name that stands twice in one object (at any depth, also where `T` ignores it), nesting beyond
-/// [`MAX_DEPTH`] and numbers beyond [`MAX_INTEGER`]. Unknown members are refused if `T` says `deny_unknown_fields`.
+/// Reads `bytes`, at most `limit` of them, as one JSON value of type `T`. Refuses a byte order mark, invalid
+/// UTF-8, bytes after the value, a name that stands twice in one object (at any depth, also where `T` ignores
+/// it), nesting beyond [`MAX_DEPTH`] and numbers beyond [`MAX_INTEGER`]. Unknown members are refused if `T`
+/// says `deny_unknown_fields`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, StrictError> {
     if bytes.len() > limit {
         return Err(StrictError::TooLarge { limit });

@@ -4,3 +4,4 @@
 
 pub mod binary;
 pub mod hostile;
+pub mod postgres;

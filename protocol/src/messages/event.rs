@@ -1,6 +1,6 @@
-//! The events of the Messages stream: typed, read from and written as server-sent events. The host alone serialises what
-//! a provider component says, so that no component can put a byte of its own framing on a client's stream.
-//! Shapes: <https://docs.claude.com/en/docs/build-with-claude/streaming>.
+//! The events of the Messages stream: typed, read from and written as server-sent events. The host alone
+//! serialises what a provider component says, so that no component can put a byte of its own framing on a
+//! client's stream. Shapes: <https://docs.claude.com/en/docs/build-with-claude/streaming>.
 
 use serde::Deserialize;
 
@@ -89,7 +89,8 @@ pub enum StreamEvent {
     },
 }
 
-/// The head of a content block. The texts are what the block starts with, which is nothing in nearly every stream.
+/// The head of a content block. The texts are what the block starts with, which is nothing in nearly every
+/// stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Block {
     /// `text`
@@ -134,8 +135,8 @@ pub enum Delta {
 // === impl Usage ===
 
 impl Usage {
-    /// Takes in what a later event says. Counts are cumulative: a later one replaces an earlier one, never adds to it,
-    /// and never lowers it (some upstreams send 0 at the end for what they counted at the start).
+    /// Takes in what a later event says. Counts are cumulative: a later one replaces an earlier one, never
+    /// adds to it, and never lowers it (some upstreams send 0 at the end for what they counted at the start).
     pub fn merge(&mut self, later: Self) {
         self.input = self.input.max(later.input);
         self.output = self.output.max(later.output);
@@ -153,8 +154,9 @@ impl Usage {
         serde_json::from_slice(json).ok()
     }
 
-    /// Appends the `usage` object. Clients compute with `input_tokens` and `output_tokens`, so these are written as 0
-    /// where `required` asks for them and nothing is known; what is metered and charged is never read back from here.
+    /// Appends the `usage` object. Clients compute with `input_tokens` and `output_tokens`, so these are
+    /// written as 0 where `required` asks for them and nothing is known; what is metered and charged is never
+    /// read back from here.
     pub(super) fn write(&self, out: &mut Vec<u8>, required: Required) {
         let input = self.input.or_else(|| matches!(required, Required::Both).then_some(0));
         let fields: [(&[u8], Option<u64>); 4] = [
@@ -203,8 +205,9 @@ impl StreamEvent {
         }
     }
 
-    /// Appends the event as a server-sent event: `event: <name>`, `data: <JSON>`, a blank line. Whatever texts it holds,
-    /// it is exactly one event: line breaks in raw JSON become spaces, and a raw name loses its control characters.
+    /// Appends the event as a server-sent event: `event: <name>`, `data: <JSON>`, a blank line. Whatever
+    /// texts it holds, it is exactly one event: line breaks in raw JSON become spaces, and a raw name loses
+    /// its control characters.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::MessageStart { id, model, usage } => {

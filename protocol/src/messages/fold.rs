@@ -1,5 +1,5 @@
-//! Folds the events of a stream into one Messages reply, for clients that asked for no stream from a provider that
-//! streams. Shape: <https://docs.claude.com/en/api/messages>.
+//! Folds the events of a stream into one Messages reply, for clients that asked for no stream from a provider
+//! that streams. Shape: <https://docs.claude.com/en/api/messages>.
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -72,8 +72,8 @@ impl Fold {
         Self::default()
     }
 
-    /// Takes the next event. Unknown events, and unknown deltas other than citations, have no place in a reply and are
-    /// left out. Errors: see [`FoldError`].
+    /// Takes the next event. Unknown events, and unknown deltas other than citations, have no place in a
+    /// reply and are left out. Errors: see [`FoldError`].
     pub fn push(&mut self, event: &StreamEvent) -> Result<(), FoldError> {
         match event {
             StreamEvent::Ping | StreamEvent::Raw { .. } => {}

@@ -1,5 +1,5 @@
-//! The legal order of a Messages stream. A provider component may say what it likes; what reaches a client is a stream
-//! that its SDK understands, or an error.
+//! The legal order of a Messages stream. A provider component may say what it likes; what reaches a client is
+//! a stream that its SDK understands, or an error.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,8 @@ pub enum GrammarError {
         /// `event`, `block`, `delta` or `tool input`.
         what: &'static str,
     },
-    /// Raw JSON that says of itself to be something this version has a case for, or whose name differs from its type.
+    /// Raw JSON that says of itself to be something this version has a case for, or whose name differs from
+    /// its type.
     #[error("a raw {what} is disguised as something else")]
     Disguised {
         /// `event`, `block` or `delta`.
@@ -122,9 +123,9 @@ impl Grammar {
         self.next_index
     }
 
-    /// The events that end a running stream early in good order: the open block is closed, a text block says why, and the
-    /// turn ends with `end_turn`, which clients take as the regular end of a reply. Empty before `message_start` and after
-    /// the end; without the text where no block may begin any more.
+    /// The events that end a running stream early in good order: the open block is closed, a text block says
+    /// why, and the turn ends with `end_turn`, which clients take as the regular end of a reply. Empty before
+    /// `message_start` and after the end; without the text where no block may begin any more.
     pub fn conclude(&self, why: &str, usage: Usage) -> Vec<StreamEvent> {
         if !self.has_started() || self.is_over() {
             return Vec::new();
@@ -266,7 +267,8 @@ fn fits(delta: &Delta, shape: Shape) -> Result<(), GrammarError> {
     Err(GrammarError::Delta { delta: name, block: shape.name() })
 }
 
-/// The `type` of a raw JSON object. A second `type` is refused by the deserialiser: clients would follow the last one.
+/// The `type` of a raw JSON object. A second `type` is refused by the deserialiser: clients would follow the
+/// last one.
 fn typed<'a>(what: &'static str, json: &'a str) -> Result<Cow<'a, str>, GrammarError> {
     #[derive(Deserialize)]
     struct Typed<'a> {

@@ -1,4 +1,5 @@
-//! Writes JSON text straight into a buffer. It cannot fail and builds no tree: events are written once per token on the hot path.
+//! Writes JSON text straight into a buffer. It cannot fail and builds no tree: events are written once per
+//! token on the hot path.
 
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
@@ -47,8 +48,8 @@ pub(crate) fn number(out: &mut Vec<u8>, value: u64) {
     out.push(b'0' + (value % 10) as u8);
 }
 
-/// Appends JSON text on one line. Outside strings a line break is white space, and inside them JSON does not allow one,
-/// so that valid JSON means the same after it, and no text can end an SSE line early.
+/// Appends JSON text on one line. Outside strings a line break is white space, and inside them JSON does not
+/// allow one, so that valid JSON means the same after it, and no text can end an SSE line early.
 pub(crate) fn raw(out: &mut Vec<u8>, json: &str) {
     out.extend(json.bytes().map(|b| if b == b'\n' || b == b'\r' { b' ' } else { b }));
 }

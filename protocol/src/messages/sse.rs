@@ -1,6 +1,6 @@
-//! Cuts a byte stream into server-sent events without changing or, where an event lies whole in one chunk, copying a
-//! byte. It stands on the path of every forwarded stream.
-//! Grammar: WHATWG HTML, section 9.2.6 (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+//! Cuts a byte stream into server-sent events without changing or, where an event lies whole in one chunk,
+//! copying a byte. It stands on the path of every forwarded stream. Grammar: WHATWG HTML, section 9.2.6
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
 use std::borrow::Cow;
 
@@ -23,8 +23,8 @@ pub enum SseError {
     },
 }
 
-/// Cuts chunks into events. The bytes of the events handed out, and the rest, are together exactly the bytes pushed, and
-/// where the cuts fall does not depend on how the stream was chunked.
+/// Cuts chunks into events. The bytes of the events handed out, and the rest, are together exactly the bytes
+/// pushed, and where the cuts fall does not depend on how the stream was chunked.
 #[derive(Debug)]
 pub struct Splitter {
     limit: usize,
@@ -63,8 +63,8 @@ pub enum Rest {
     Partial(Bytes),
 }
 
-/// One event as it came over the wire: its lines and the blank line that ends it. A block of comments alone, or an extra
-/// blank line, is handed out the same way, with no name and no data.
+/// One event as it came over the wire: its lines and the blank line that ends it. A block of comments alone,
+/// or an extra blank line, is handed out the same way, with no name and no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawEvent {
     /// The exact bytes, blank line included.
@@ -95,7 +95,8 @@ impl Splitter {
         }
     }
 
-    /// Adds the next chunk of the stream. Take all events before the next push: what is left of a chunk is copied.
+    /// Adds the next chunk of the stream. Take all events before the next push: what is left of a chunk is
+    /// copied.
     pub fn push(&mut self, chunk: Bytes) {
         if self.chunk.is_empty() {
             self.chunk = chunk;
@@ -208,8 +209,8 @@ impl RawEvent {
         std::str::from_utf8(name).ok()
     }
 
-    /// The event's data: its `data` fields joined by line feeds; borrowed where there is only one. Empty where there is
-    /// none.
+    /// The event's data: its `data` fields joined by line feeds; borrowed where there is only one. Empty
+    /// where there is none.
     pub fn data(&self) -> Cow<'_, [u8]> {
         let mut data: Option<Cow<'_, [u8]>> = None;
         for (field, value) in self.fields() {
@@ -230,6 +231,9 @@ impl RawEvent {
 
     /// What kind of Messages event it is, without parsing its JSON; see [`event::quick_kind`].
     pub fn kind(&self) -> Kind {
+        if let Some((name, data)) = self.plain() {
+            return event::quick_kind(Some(name), data);
+        }
         let mut name: &[u8] = b"";
         let mut data: &[u8] = b"";
         for (field, value) in self.fields() {
@@ -249,12 +253,23 @@ impl RawEvent {
         self.fields().any(|(field, _)| field == b"data")
     }
 
+    /// Name and data of an event in the form that nearly all have: `event: <name>`, one `data: ` line,
+    /// nothing else.
+    fn plain(&self) -> Option<(&[u8], &[u8])> {
+        let rest = self.bytes.strip_prefix(b"event: ")?;
+        let (name, rest) = rest.split_at_checked(memchr2(b'\n', b'\r', rest)?)?;
+        let rest = rest.strip_prefix(b"\ndata: ")?;
+        let (data, end) = rest.split_at_checked(memchr2(b'\n', b'\r', rest)?)?;
+        (end == b"\n\n" && !name.is_empty()).then_some((name, data))
+    }
+
     fn name_bytes(&self) -> Option<&[u8]> {
         let (_, name) = self.fields().filter(|(field, _)| *field == b"event").last()?;
         (!name.is_empty()).then_some(name)
     }
 
-    /// The fields in order: name and value, without the one space that may follow the colon. Comments have an empty name.
+    /// The fields in order: name and value, without the one space that may follow the colon. Comments have an
+    /// empty name.
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let bytes = self.bytes.get(self.start..).unwrap_or_default();
         let mut from = 0;

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
-/// The signed statement about a component. JSON with exactly these members; empty lists and absent limits may be left out.
+/// The signed statement about a component. JSON with exactly these members; empty lists and absent limits may
+/// be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
@@ -136,7 +137,8 @@ pub enum StatementError {
     /// An event or a capability stands there twice.
     #[error("{0} stands there twice")]
     Twice(String),
-    /// A capability's name has other characters than `a-z`, `0-9`, `-`, `.`, `:`, `/`, `_`, or none, or more than 128.
+    /// A capability's name has other characters than `a-z`, `0-9`, `-`, `.`, `:`, `/`, `_`, or none, or more
+    /// than 128.
     #[error("a capability has no proper name")]
     Capability,
     /// It expires before it is valid.

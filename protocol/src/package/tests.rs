@@ -160,6 +160,21 @@ fn a_publisher_signs_its_kinds_alone() {
 }
 
 #[test]
+fn a_publisher_is_read_as_it_is_written() {
+    let json = serde_json::to_string(&publisher()).unwrap();
+    insta::assert_snapshot!(json, @r#"{"key":"iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=","namespace":"acme","kinds":["policy","scanner"],"development":false,"revoked":false}"#);
+    assert_eq!(serde_json::from_str::<Publisher>(&json).unwrap(), publisher());
+    let weak = json.replace(
+        "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=",
+        "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    );
+    assert_ne!(weak, json);
+    let refused = serde_json::from_str::<Publisher>(&weak).unwrap_err();
+    assert!(refused.to_string().contains("small order"), "{refused}");
+    assert!(serde_json::from_str::<Publisher>(&json.replace("\"kinds\"", "\"kind\"")).is_err());
+}
+
+#[test]
 fn a_tenants_publisher_signs_for_that_tenant_alone() {
     let tenant = |text| TenantId::parse(text).unwrap();
     let own = [Publisher { tenant: Some(tenant("t1")), ..publisher() }];

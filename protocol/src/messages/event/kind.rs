@@ -1,4 +1,5 @@
-//! Tells what kind of event passes by without parsing its JSON, so that a tap on a forwarded stream costs next to nothing.
+//! Tells what kind of event passes by without parsing its JSON, so that a tap on a forwarded stream costs
+//! next to nothing.
 
 /// The kinds of event a tap tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +20,8 @@ pub enum Kind {
     Ping,
     /// `error`
     Error,
-    /// Any other event, a comment, or an event whose `event` field and whose data's `type` name different kinds: clients
-    /// differ in which of the two they follow, so such an event must not pass for either.
+    /// Any other event, a comment, or an event whose `event` field and whose data's `type` name different
+    /// kinds: clients differ in which of the two they follow, so such an event must not pass for either.
     Other,
 }
 
@@ -43,11 +44,15 @@ impl Kind {
     }
 }
 
-/// The kind of an event with this `event` field (`None` where there is none) and this data. The name decides; the data's
-/// top-level `type` decides where there is no name, and has to agree where there is one.
+/// The kind of an event with this `event` field (`None` where there is none) and this data. The name decides;
+/// the data's top-level `type` decides where there is no name, and has to agree where there is one.
 pub fn quick_kind(name: Option<&[u8]>, data: &[u8]) -> Kind {
-    let typed = type_of(data);
-    match (name, typed) {
+    if let Some(name) = name
+        && starts_with_type(data, name)
+    {
+        return Kind::of(name);
+    }
+    match (name, type_of(data)) {
         (Some(name), Some(typed)) if name != typed => Kind::Other,
         (Some(name), _) => Kind::of(name),
         (None, Some(typed)) => Kind::of(typed),
@@ -55,8 +60,18 @@ pub fn quick_kind(name: Option<&[u8]>, data: &[u8]) -> Kind {
     }
 }
 
-/// The `type` of a JSON object, where its first member is one with a plain string; else the first such member at the top
-/// level. `None` where there is none.
+/// Whether `data` begins as nearly every event's data does: `{"type":"<name>"`, with or without a space.
+fn starts_with_type(data: &[u8], name: &[u8]) -> bool {
+    let Some(rest) = data.strip_prefix(b"{\"type\":") else {
+        return false;
+    };
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+    let value = rest.strip_prefix(b"\"").and_then(|rest| rest.strip_prefix(name));
+    value.is_some_and(|after| after.starts_with(b"\""))
+}
+
+/// The `type` of a JSON object, where its first member is one with a plain string; else the first such member
+/// at the top level. `None` where there is none.
 fn type_of(data: &[u8]) -> Option<&[u8]> {
     let mut rest = space(data).strip_prefix(b"{")?;
     loop {

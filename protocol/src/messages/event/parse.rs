@@ -136,8 +136,9 @@ struct InputJson {
     partial_json: Option<String>,
 }
 
-/// Reads the event with this `event` field (`None` where there is none) and this data. An event, block or delta of an
-/// unknown type becomes `Raw`; members that a known one has besides are left out. Errors: see [`EventError`].
+/// Reads the event with this `event` field (`None` where there is none) and this data. An event, block or
+/// delta of an unknown type becomes `Raw`; members that a known one has besides are left out. Errors: see
+/// [`EventError`].
 pub fn parse(name: Option<&str>, data: &[u8]) -> Result<StreamEvent, EventError> {
     let data = std::str::from_utf8(data).map_err(|_| EventError::Utf8)?;
     let fail = |source| EventError::Data { name: name.unwrap_or("an event").to_owned(), source };

@@ -1,4 +1,5 @@
-//! Stories of typed events: what is written is what Anthropic's clients read, and what was read is what was written.
+//! Stories of typed events: what is written is what Anthropic's clients read, and what was read is what was
+//! written.
 
 use bytes::Bytes;
 use proptest::prelude::*;

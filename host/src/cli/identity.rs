@@ -1,0 +1,514 @@
+//! `tenant`, `user` and `gateway`: who may use the gateway, and with what.
+//!
+//! Works on the database alone, beside a running gateway, which notices within two seconds.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use sallyport_protocol::id::{SessionId, TenantId, UserId};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::auth::keys::Keys;
+use crate::auth::pat::{self, NewPat};
+use crate::auth::{self, AuthSettings, form};
+use crate::clock::{Clock, Entropy};
+use crate::db::Db;
+use crate::db::pat::PatRecord;
+use crate::db::revocation::Revocation;
+use crate::db::tenant::Tenant;
+use crate::db::user::User;
+
+/// Commands about identity.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Organisations that share this gateway
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// People and services that may call
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Credentials, and what the gateway offers
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+}
+
+/// `tenant ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum TenantCommand {
+    /// Create a tenant
+    Create {
+        /// Its id, for example acme
+        id: String,
+        /// Its name for people; the id unless given
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the tenants
+    List,
+    /// Refuse every call of a tenant, from now on
+    Disable {
+        /// Its id
+        id: String,
+    },
+    /// Accept calls of a tenant again
+    Enable {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `user ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum UserCommand {
+    /// Create a user
+    Create {
+        /// Its name, unique within the tenant
+        name: String,
+        #[command(flatten)]
+        tenant: InTenant,
+        /// A role; may be given several times
+        #[arg(long = "role", default_value = "member")]
+        roles: Vec<String>,
+        /// Its department
+        #[arg(long)]
+        department: Option<String>,
+    },
+    /// List the users of a tenant
+    List {
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Refuse every call of a user, from now on
+    Disable {
+        /// Its name or id
+        user: String,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Accept calls of a user again
+    Enable {
+        /// Its name or id
+        user: String,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Revoke everything issued to a user so far; the user may be given new credentials
+    Revoke {
+        /// Its name or id
+        user: String,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+}
+
+/// `gateway ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum GatewayCommand {
+    /// Personal access tokens
+    #[command(subcommand)]
+    Pat(PatCommand),
+    /// Sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Access tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show which ways to sign in the gateway offers
+    Capabilities,
+}
+
+/// `gateway pat ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum PatCommand {
+    /// Make a token; it is shown once
+    Create {
+        /// Whose it will be: a name or an id
+        #[arg(long)]
+        user: String,
+        /// What it is for, for example "cowork laptop"
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        tenant: InTenant,
+        /// What it may be used for; may be given several times
+        #[arg(long = "scope", default_value = form::DEFAULT_SCOPE)]
+        scopes: Vec<String>,
+        /// In how many days it ends
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=366))]
+        expires_days: u16,
+    },
+    /// List tokens, without their secrets
+    List {
+        /// Only those of this user: a name or an id
+        #[arg(long)]
+        user: Option<String>,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Revoke a token, and the sessions that were exchanged for it
+    Revoke {
+        /// Its id, as `list` shows it
+        id: String,
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+}
+
+/// `gateway session ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum SessionCommand {
+    /// Revoke every access token of a session
+    Revoke {
+        /// Its id, as in the audit log
+        id: String,
+    },
+}
+
+/// `gateway token ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum TokenCommand {
+    /// Revoke one access token
+    Revoke {
+        /// Its `jti`, as in the audit log
+        jti: String,
+    },
+}
+
+/// `--tenant`
+#[derive(Debug, clap::Args)]
+pub struct InTenant {
+    /// The tenant
+    #[arg(long, default_value = auth::DEFAULT_TENANT)]
+    pub tenant: String,
+}
+
+/// What the commands work with.
+pub struct Desk<'a> {
+    /// The database.
+    pub db: &'a Db,
+    /// The directory of the gateway's keys.
+    pub keys: &'a Path,
+    /// What the gateway offers.
+    pub settings: &'a AuthSettings,
+    /// What time it is.
+    pub clock: &'a dyn Clock,
+    /// Where secrets come from.
+    pub entropy: &'a dyn Entropy,
+    /// JSON rather than a table.
+    pub json: bool,
+    /// Where the answer goes.
+    pub out: &'a mut (dyn Write + Send),
+}
+
+/// What a command changed, for the audit row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// For example `user.disable`.
+    pub action: &'static str,
+    /// The tenant it concerns; empty where it concerns none.
+    pub tenant: String,
+    /// The id of what was changed.
+    pub subject: String,
+    /// What else is worth knowing; never a secret.
+    pub detail: Value,
+}
+
+/// Runs a command. Returns what it changed, if it changed anything.
+pub async fn run(command: Command, desk: &mut Desk<'_>) -> anyhow::Result<Option<Change>> {
+    match command {
+        Command::Tenant(command) => desk.tenant(command).await,
+        Command::User(command) => desk.user(command).await,
+        Command::Gateway(GatewayCommand::Pat(command)) => desk.pat(command).await,
+        Command::Gateway(GatewayCommand::Session(SessionCommand::Revoke { id })) => {
+            let session = SessionId::parse(&id).context("not a session id")?;
+            desk.revoke(Revocation::Session(session), "session.revoke", &id).await
+        }
+        Command::Gateway(GatewayCommand::Token(TokenCommand::Revoke { jti })) => {
+            if !form::token_id(&jti) {
+                bail!("not the id of an access token");
+            }
+            desk.revoke(Revocation::Token(jti.clone()), "token.revoke", &jti).await
+        }
+        Command::Gateway(GatewayCommand::Capabilities) => {
+            let keys = Keys::load(desk.keys)?;
+            desk.show(&auth::capabilities(desk.settings, &keys), &["modes", "issuer", "key"])?;
+            Ok(None)
+        }
+    }
+}
+
+// === impl Desk ===
+
+impl Desk<'_> {
+    async fn tenant(&mut self, command: TenantCommand) -> anyhow::Result<Option<Change>> {
+        let (action, id) = match command {
+            TenantCommand::List => {
+                let tenants: Vec<_> = self.db.tenants().await?.iter().map(tenant_json).collect();
+                self.list(tenants, &["id", "name", "created_at", "disabled_at"])?;
+                return Ok(None);
+            }
+            TenantCommand::Create { id, name } => {
+                let tenant =
+                    TenantId::parse(&id).context("the id of a tenant has letters, digits, - _ and .")?;
+                let name = name.unwrap_or_else(|| id.clone());
+                if !form::label(&name) {
+                    bail!("a name has 1 to 128 characters and no control characters");
+                }
+                if !self.db.insert_tenant(&tenant, &name, self.clock.now()).await? {
+                    bail!("there is a tenant {id} already");
+                }
+                ("tenant.create", tenant)
+            }
+            TenantCommand::Disable { id } => {
+                let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
+                if !self.db.disable_tenant(&tenant, self.clock.now()).await? {
+                    bail!("there is no tenant {id}");
+                }
+                ("tenant.disable", tenant)
+            }
+            TenantCommand::Enable { id } => {
+                let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
+                if !self.db.enable_tenant(&tenant).await? {
+                    bail!("there is no tenant {id}");
+                }
+                ("tenant.enable", tenant)
+            }
+        };
+        let tenant = self.db.tenant(&id).await?.context("the tenant is gone")?;
+        self.show(&tenant_json(&tenant), &["id", "name", "created_at", "disabled_at"])?;
+        Ok(Some(Change { action, tenant: id.to_string(), subject: id.to_string(), detail: json!({}) }))
+    }
+
+    async fn user(&mut self, command: UserCommand) -> anyhow::Result<Option<Change>> {
+        let columns = ["id", "name", "roles", "department", "created_at", "disabled_at"];
+        let (action, tenant, id) = match command {
+            UserCommand::List { tenant } => {
+                let tenant = self.known_tenant(&tenant).await?;
+                let users: Vec<_> = self.db.users(&tenant).await?.iter().map(user_json).collect();
+                self.list(users, &columns)?;
+                return Ok(None);
+            }
+            UserCommand::Create { name, tenant, roles, department } => {
+                let tenant = self.known_tenant(&tenant).await?;
+                let user = self.new_user(tenant, name, roles, department)?;
+                if !self.db.insert_user(&user).await? {
+                    bail!("there is a user {} in tenant {} already", user.name, user.tenant);
+                }
+                ("user.create", user.tenant, user.id)
+            }
+            UserCommand::Disable { user, tenant } => {
+                let user = self.known_user(&tenant, &user).await?;
+                self.db.disable_user(&user.tenant, &user.id, self.clock.now()).await?;
+                ("user.disable", user.tenant, user.id)
+            }
+            UserCommand::Enable { user, tenant } => {
+                let user = self.known_user(&tenant, &user).await?;
+                self.db.enable_user(&user.tenant, &user.id).await?;
+                ("user.enable", user.tenant, user.id)
+            }
+            UserCommand::Revoke { user, tenant } => {
+                let user = self.known_user(&tenant, &user).await?;
+                let what = Revocation::User(user.tenant.clone(), user.id.clone());
+                self.db.revoke(&what, self.clock.now()).await?;
+                ("user.revoke", user.tenant, user.id)
+            }
+        };
+        let user = self.db.user(&tenant, &id).await?.context("the user is gone")?;
+        self.show(&user_json(&user), &columns)?;
+        let detail = json!({ "name": user.name, "roles": user.roles, "department": user.department });
+        Ok(Some(Change { action, tenant: tenant.to_string(), subject: id.to_string(), detail }))
+    }
+
+    async fn pat(&mut self, command: PatCommand) -> anyhow::Result<Option<Change>> {
+        let columns =
+            ["id", "user", "name", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"];
+        match command {
+            PatCommand::Create { user, name, tenant, scopes, expires_days } => {
+                let user = self.known_user(&tenant, &user).await?;
+                let keys = Keys::load(self.keys)?;
+                let lifetime = Duration::from_secs(u64::from(expires_days) * 24 * 3600);
+                let new = NewPat { user: &user, name: &name, scopes, lifetime };
+                let minted = pat::mint(self.db, keys.pat_pepper(), self.clock, self.entropy, new).await?;
+                let mut shown = pat_json(&minted.record);
+                if let Some(fields) = shown.as_object_mut() {
+                    fields.insert("token".to_owned(), Value::from(minted.text.as_str()));
+                }
+                self.show(&shown, &["id", "user", "name", "scopes", "expires_at", "token"])?;
+                Ok(Some(change_of("pat.create", &minted.record)))
+            }
+            PatCommand::List { user, tenant } => {
+                let user = match user {
+                    Some(user) => Some(self.known_user(&tenant, &user).await?.id),
+                    None => None,
+                };
+                let tenant = self.known_tenant(&tenant).await?;
+                let pats: Vec<_> = self.db.pats(&tenant, user.as_ref()).await?.iter().map(pat_json).collect();
+                self.list(pats, &columns)?;
+                Ok(None)
+            }
+            PatCommand::Revoke { id, tenant } => {
+                let tenant = self.known_tenant(&tenant).await?;
+                let revoked = self.db.revoke_pat(&tenant, &id, self.clock.now()).await?;
+                let record = revoked.with_context(|| format!("there is no token {id} in tenant {tenant}"))?;
+                self.show(&pat_json(&record), &columns)?;
+                Ok(Some(change_of("pat.revoke", &record)))
+            }
+        }
+    }
+
+    async fn revoke(
+        &mut self,
+        what: Revocation,
+        action: &'static str,
+        subject: &str,
+    ) -> anyhow::Result<Option<Change>> {
+        self.db.revoke(&what, self.clock.now()).await?;
+        self.show(&json!({ "revoked": subject }), &["revoked"])?;
+        Ok(Some(Change { action, tenant: String::new(), subject: subject.to_owned(), detail: json!({}) }))
+    }
+
+    fn new_user(
+        &self,
+        tenant: TenantId,
+        name: String,
+        roles: Vec<String>,
+        department: Option<String>,
+    ) -> anyhow::Result<User> {
+        if !form::label(&name) || !department.as_deref().is_none_or(form::label) {
+            bail!("a name has 1 to 128 characters and no control characters");
+        }
+        // An id names one user for ever; a name that looks like one would make `--user` ambiguous.
+        if name.starts_with("u_") {
+            bail!("a name does not start with u_: ids do");
+        }
+        if let Some(role) = roles.iter().find(|role| !form::role(role)) {
+            bail!("role {role} is refused: a role has lower-case letters, digits, - and _");
+        }
+        if roles.len() > form::MAX_ROLES {
+            bail!("a user has at most {} roles", form::MAX_ROLES);
+        }
+        let mut id = [0; 16];
+        self.entropy.fill(&mut id);
+        Ok(User {
+            id: UserId::from_bytes(id),
+            tenant,
+            name,
+            roles,
+            department,
+            created_at: self.clock.now(),
+            disabled_at: None,
+        })
+    }
+
+    async fn known_tenant(&self, tenant: &InTenant) -> anyhow::Result<TenantId> {
+        let id = TenantId::parse(&tenant.tenant).context("not the id of a tenant")?;
+        let known = self.db.tenant(&id).await?;
+        Ok(known.with_context(|| format!("there is no tenant {id}"))?.id)
+    }
+
+    async fn known_user(&self, tenant: &InTenant, user: &str) -> anyhow::Result<User> {
+        let tenant = self.known_tenant(tenant).await?;
+        let known = match UserId::parse(user) {
+            Ok(id) => self.db.user(&tenant, &id).await?,
+            Err(_) => self.db.user_by_name(&tenant, user).await?,
+        };
+        known.with_context(|| format!("there is no user {user} in tenant {tenant}"))
+    }
+
+    /// One object: `name  value` lines, or the object as JSON.
+    fn show(&mut self, object: &Value, columns: &[&str]) -> anyhow::Result<()> {
+        if self.json {
+            writeln!(self.out, "{object:#}")?;
+            return Ok(());
+        }
+        let width = columns.iter().map(|name| name.len()).max().unwrap_or(0);
+        for name in columns {
+            writeln!(self.out, "{name:width$}  {}", cell(object.get(*name)))?;
+        }
+        Ok(())
+    }
+
+    /// Several objects: a table, or an array as JSON.
+    fn list(&mut self, objects: Vec<Value>, columns: &[&str]) -> anyhow::Result<()> {
+        if self.json {
+            writeln!(self.out, "{:#}", Value::Array(objects))?;
+            return Ok(());
+        }
+        let mut rows = vec![columns.iter().map(|name| name.to_uppercase()).collect::<Vec<_>>()];
+        rows.extend(
+            objects.iter().map(|object| columns.iter().map(|name| cell(object.get(*name))).collect()),
+        );
+        let mut widths = vec![0; columns.len()];
+        for row in &rows {
+            for (width, text) in widths.iter_mut().zip(row) {
+                *width = text.chars().count().max(*width);
+            }
+        }
+        for row in rows {
+            let line: Vec<_> =
+                row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
+            writeln!(self.out, "{}", line.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn tenant_json(tenant: &Tenant) -> Value {
+    json!({
+        "id": tenant.id,
+        "name": tenant.name,
+        "created_at": stamp(Some(tenant.created_at)),
+        "disabled_at": stamp(tenant.disabled_at),
+    })
+}
+
+fn user_json(user: &User) -> Value {
+    json!({
+        "id": user.id,
+        "tenant": user.tenant,
+        "name": user.name,
+        "roles": user.roles,
+        "department": user.department,
+        "created_at": stamp(Some(user.created_at)),
+        "disabled_at": stamp(user.disabled_at),
+    })
+}
+
+fn pat_json(pat: &PatRecord) -> Value {
+    json!({
+        "id": pat.id,
+        "tenant": pat.tenant,
+        "user": pat.user,
+        "name": pat.name,
+        "scopes": pat.scopes,
+        "created_at": stamp(Some(pat.created_at)),
+        "expires_at": stamp(Some(pat.expires_at)),
+        "last_used_at": stamp(pat.last_used_at),
+        "revoked_at": stamp(pat.revoked_at),
+    })
+}
+
+fn change_of(action: &'static str, pat: &PatRecord) -> Change {
+    let detail = json!({ "user": pat.user, "name": pat.name, "scopes": pat.scopes, "expires_at": stamp(Some(pat.expires_at)) });
+    Change { action, tenant: pat.tenant.to_string(), subject: pat.id.clone(), detail }
+}
+
+fn stamp(at: Option<OffsetDateTime>) -> Option<String> {
+    at.and_then(|at| at.format(&Rfc3339).ok())
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

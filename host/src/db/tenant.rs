@@ -1,0 +1,101 @@
+//! Tenants as stored: the walls between organisations that share a gateway.
+
+use sallyport_protocol::id::TenantId;
+use time::OffsetDateTime;
+
+use super::{Db, DbError, corrupt, on, seconds};
+
+/// An organisation, or a part of one, whose users, components and audit rows are its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id, chosen when it is created.
+    pub id: TenantId,
+    /// Its name for people.
+    pub name: String,
+    /// When it was created.
+    pub created_at: OffsetDateTime,
+    /// Since when nobody of it may call; `None` while it is enabled.
+    pub disabled_at: Option<OffsetDateTime>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+}
+
+// === impl Db ===
+
+impl Db {
+    /// Stores a new tenant; `false` if there is one with this id already.
+    pub async fn insert_tenant(
+        &self,
+        id: &TenantId,
+        name: &str,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        let inserted = on!(self, pool => sqlx::query(
+            "INSERT INTO tenants (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING")
+            .bind(id.as_str()).bind(name).bind(seconds(now)).execute(pool).await?.rows_affected());
+        Ok(inserted == 1)
+    }
+
+    /// The tenant with this id; `None` if there is none.
+    pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, DbError> {
+        let row: Option<Row> = on!(self, pool => sqlx::query_as(
+            "SELECT id, name, created_at, disabled_at FROM tenants WHERE id = $1")
+            .bind(id.as_str()).fetch_optional(pool).await?);
+        row.map(Tenant::try_from).transpose()
+    }
+
+    /// Every tenant, by id.
+    pub async fn tenants(&self) -> Result<Vec<Tenant>, DbError> {
+        let rows: Vec<Row> = on!(self, pool => sqlx::query_as(
+            "SELECT id, name, created_at, disabled_at FROM tenants ORDER BY id")
+            .fetch_all(pool).await?);
+        rows.into_iter().map(Tenant::try_from).collect()
+    }
+
+    /// Takes the right to call from everybody in the tenant; `false` if there is no such tenant.
+    pub async fn disable_tenant(&self, id: &TenantId, now: OffsetDateTime) -> Result<bool, DbError> {
+        let found = on!(self, pool => {
+            let mut tx = pool.begin().await?;
+            let found = sqlx::query("UPDATE tenants SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1")
+                .bind(id.as_str()).bind(seconds(now)).execute(&mut *tx).await?.rows_affected();
+            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            tx.commit().await?;
+            found
+        });
+        Ok(found == 1)
+    }
+
+    /// Gives the right back; `false` if there is no such tenant.
+    pub async fn enable_tenant(&self, id: &TenantId) -> Result<bool, DbError> {
+        let found = on!(self, pool => {
+            let mut tx = pool.begin().await?;
+            let found = sqlx::query("UPDATE tenants SET disabled_at = NULL WHERE id = $1")
+                .bind(id.as_str()).execute(&mut *tx).await?.rows_affected();
+            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            tx.commit().await?;
+            found
+        });
+        Ok(found == 1)
+    }
+}
+
+// === impl Tenant ===
+
+impl TryFrom<Row> for Tenant {
+    type Error = DbError;
+
+    fn try_from(row: Row) -> Result<Self, DbError> {
+        Ok(Self {
+            id: TenantId::parse(&row.id).map_err(corrupt)?,
+            name: row.name,
+            created_at: row.created_at,
+            disabled_at: row.disabled_at,
+        })
+    }
+}
