@@ -43,7 +43,9 @@ pub struct Context<'a> {
 /// you can prove.
 #[derive(Debug, Parser)]
 #[command(name = "sallyport", version, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 command line not understood, 3 configuration refused.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 command line not understood, 3 configuration refused."
+)]
 pub struct Cli {
     /// The directory with configuration, keys, spool and database [default: ~/.sallyport]
     #[arg(long, global = true, value_name = "DIR")]
@@ -178,7 +180,9 @@ impl Cli {
         }
         let home = match &self.home {
             Some(home) => home.clone(),
-            None => std::env::home_dir().context("this user has no home directory: give --home")?.join(".sallyport"),
+            None => std::env::home_dir()
+                .context("this user has no home directory: give --home")?
+                .join(".sallyport"),
         };
         Ok(home.join(config::FILE))
     }

@@ -20,8 +20,8 @@ pub use sallyport_protocol::package::Publisher;
 pub use self::endpoint::{Endpoint, EndpointError, Scheme};
 pub use self::report::{Problem, Report};
 pub use self::route::{Gateway, Model, Pattern, PatternError, Route};
-pub(crate) use self::show::masked_url;
 pub use self::secrets::{ExposeSecret, SecretString, Secrets};
+pub(crate) use self::show::masked_url;
 pub use crate::audit::{AuditSettings, Durability, Sink};
 pub use crate::auth::AuthSettings;
 
@@ -133,7 +133,10 @@ impl Config {
     /// changes nothing. Errors: everything that is wrong.
     pub fn load(path: &Path) -> Result<Self, Report> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Report::single(path.display().to_string(), format!("cannot be read: {error} (sallyport init makes one)"))
+            Report::single(
+                path.display().to_string(),
+                format!("cannot be read: {error} (sallyport init makes one)"),
+            )
         })?;
         let home = std::path::absolute(path)
             .ok()
@@ -170,7 +173,10 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("home", &self.home).field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("home", &self.home)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,8 @@ const DIRECTIVES: &str = "warn,sallyport=info,guest=info";
 
 /// Starts logging. A second call changes nothing.
 pub fn init() {
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::new(DIRECTIVES));
+    let builder =
+        tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::new(DIRECTIVES));
     let started = if io::stderr().is_terminal() {
         builder.with_target(false).try_init()
     } else {

@@ -16,7 +16,8 @@ pub(super) fn run(file: &Path, json: bool, out: &mut dyn Write) -> anyhow::Resul
         Err(report) => (report.problems(), &[][..]),
     };
     if json {
-        let answer = json!({ "ok": loaded.is_ok(), "problems": listed(problems), "warnings": listed(warnings) });
+        let answer =
+            json!({ "ok": loaded.is_ok(), "problems": listed(problems), "warnings": listed(warnings) });
         writeln!(out, "{answer}")?;
     } else {
         for problem in problems {

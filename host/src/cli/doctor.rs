@@ -105,6 +105,8 @@ fn port(config: &Config) -> Finding {
     let listen = config.server.listen;
     match TcpListener::bind(listen) {
         Ok(_) => ok("address", format!("{listen} is free")),
-        Err(error) => Finding { what: "address", state: State::Warning, detail: format!("{listen} is taken: {error}") },
+        Err(error) => {
+            Finding { what: "address", state: State::Warning, detail: format!("{listen} is taken: {error}") }
+        }
     }
 }

@@ -39,7 +39,9 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
     write_new(file, template::CONFIG, SHARED_FILE)?;
     let config = Config::load(file)?;
     let db = open(&config).await?;
-    auth::bootstrap(&db, &SystemClock::default(), &SystemEntropy).await.context("cannot make the first user")?;
+    auth::bootstrap(&db, &SystemClock::default(), &SystemEntropy)
+        .await
+        .context("cannot make the first user")?;
     db.close().await;
 
     if json {
@@ -47,8 +49,18 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
         writeln!(out, "{answer}")?;
     } else {
         let at = format!("--home {}", config.home.display());
-        writeln!(out, "Made {}: tenant {}, user {}.", config.home.display(), auth::DEFAULT_TENANT, auth::ADMIN)?;
-        writeln!(out, "  sallyport {at} gateway pat create --user {} --name laptop   # a token to call with", auth::ADMIN)?;
+        writeln!(
+            out,
+            "Made {}: tenant {}, user {}.",
+            config.home.display(),
+            auth::DEFAULT_TENANT,
+            auth::ADMIN
+        )?;
+        writeln!(
+            out,
+            "  sallyport {at} gateway pat create --user {} --name laptop   # a token to call with",
+            auth::ADMIN
+        )?;
         writeln!(out, "  sallyport {at} serve                                       # the gateway")?;
     }
     Ok(Ending::Done)

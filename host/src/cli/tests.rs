@@ -61,7 +61,8 @@ async fn check_lists_every_problem_for_programs_too() {
     let (ending, said) = sallyport(home.path(), "check --json").await;
     assert_eq!(ending.unwrap(), Ending::Refused);
     let answer: Value = serde_json::from_str(&said).unwrap();
-    let paths: Vec<_> = answer["problems"].as_array().unwrap().iter().map(|p| p["path"].as_str().unwrap()).collect();
+    let paths: Vec<_> =
+        answer["problems"].as_array().unwrap().iter().map(|p| p["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["gatway", "gateway", "auth.ttl_seconds"]);
 }
 
@@ -75,7 +76,10 @@ async fn config_show_prints_what_is_in_force_and_no_secret() {
     for line in ["config show", "config show --json"] {
         let (ending, said) = sallyport(&home, line).await;
         assert_eq!(ending.unwrap(), Ending::Done);
-        assert!(said.contains("anthropic_prod") && said.contains("33554432") && !said.contains("canary"), "{said}");
+        assert!(
+            said.contains("anthropic_prod") && said.contains("33554432") && !said.contains("canary"),
+            "{said}"
+        );
     }
 }
 

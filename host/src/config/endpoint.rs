@@ -66,7 +66,8 @@ impl Endpoint {
         if authority.as_str().contains('@') {
             return Err(EndpointError::UserInfo);
         }
-        let bad_port = authority.as_str().ends_with(':') || authority.port().is_some_and(|port| port.as_str() == "0");
+        let bad_port =
+            authority.as_str().ends_with(':') || authority.port().is_some_and(|port| port.as_str() == "0");
         if authority.host().is_empty() || bad_port || out_of_range(authority) {
             return Err(EndpointError::Malformed);
         }
@@ -171,7 +172,10 @@ mod tests {
         for (endpoint, expected) in [
             ("http://127.0.0.1:8000/v1/chat/completions", "http://127.0.0.1:8000/v1/chat/completions"),
             ("https://api.groq.com/openai/v1", "https://api.groq.com/openai/v1/chat/completions"),
-            ("https://h.example/compatible-mode/v1/chat/completions", "https://h.example/compatible-mode/v1/chat/completions"),
+            (
+                "https://h.example/compatible-mode/v1/chat/completions",
+                "https://h.example/compatible-mode/v1/chat/completions",
+            ),
             ("https://h.example/paas/v4/chat/completions", "https://h.example/paas/v4/chat/completions"),
         ] {
             assert_eq!(target(endpoint, "/v1/chat/completions"), expected, "{endpoint}");
@@ -199,10 +203,13 @@ mod tests {
 
     #[test]
     fn loopback_is_told_from_the_rest_of_the_world() {
-        for text in ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9:80", "http://[::1]:8080/v1"] {
+        for text in ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9:80", "http://[::1]:8080/v1"]
+        {
             assert!(Endpoint::parse(text).unwrap().is_loopback(), "{text}");
         }
-        for text in ["http://10.0.0.1", "http://127.0.0.1.evil.example", "http://localhost.example:1", "http://[::2]"] {
+        for text in
+            ["http://10.0.0.1", "http://127.0.0.1.evil.example", "http://localhost.example:1", "http://[::2]"]
+        {
             assert!(!Endpoint::parse(text).unwrap().is_loopback(), "{text}");
         }
     }

@@ -14,13 +14,24 @@ use sha2::{Digest as _, Sha256};
 use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
 use super::{
-    AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint, Gateway, Mode,
-    Model, Pattern, Route, SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PROVIDERS, Scheme, Secrets, Server, Sink,
+    AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
+    Gateway, Mode, Model, Pattern, Route, SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PROVIDERS, Scheme,
+    Secrets, Server, Sink,
 };
 
 /// Keys at the top of the file.
-pub(super) const TOP: [&str; 10] =
-    ["server", "deny", "database", "secrets_file", "gateway", "bundle", "components", "audit", "auth", "prices"];
+pub(super) const TOP: [&str; 10] = [
+    "server",
+    "deny",
+    "database",
+    "secrets_file",
+    "gateway",
+    "bundle",
+    "components",
+    "audit",
+    "auth",
+    "prices",
+];
 /// Keys of `server`.
 pub(super) const SERVER: [&str; 3] = ["listen", "public_url", "body_limit_bytes"];
 /// Keys of `database`.
@@ -29,7 +40,14 @@ pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
 pub(super) const GATEWAY: [&str; 2] = ["enabled", "routes"];
 /// Keys of a route.
 pub(super) const ROUTE: [&str; 9] = [
-    "model_pattern", "provider", "endpoint", "api_key_secret", "upstream_model", "models", "region", "lossless",
+    "model_pattern",
+    "provider",
+    "endpoint",
+    "api_key_secret",
+    "upstream_model",
+    "models",
+    "region",
+    "lossless",
     "forward_user_id",
 ];
 /// Keys of a bundle entry.
@@ -39,7 +57,8 @@ pub(super) const COMPONENTS: [&str; 3] = ["publishers", "packages", "pool"];
 /// Keys of a publisher.
 pub(super) const PUBLISHER: [&str; 6] = ["key", "namespace", "kinds", "tenant", "development", "revoked"];
 /// Keys of `audit`.
-pub(super) const AUDIT: [&str; 6] = ["durability", "spool_dir", "max_bytes", "max_age_minutes", "siem", "replica"];
+pub(super) const AUDIT: [&str; 6] =
+    ["durability", "spool_dir", "max_bytes", "max_age_minutes", "siem", "replica"];
 /// Keys of `auth`.
 pub(super) const AUTH: [&str; 3] = ["issuer", "audience", "ttl_seconds"];
 /// Keys of `prices`.
@@ -108,8 +127,12 @@ const DENY: [(&str, DenyStatus); 4] = [
     ("answer", DenyStatus::Answer),
 ];
 const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("off", Mode::Off)];
-const KINDS: [(&str, Kind); 4] =
-    [("provider", Kind::Provider), ("policy", Kind::Policy), ("scanner", Kind::Scanner), ("hook", Kind::Hook)];
+const KINDS: [(&str, Kind); 4] = [
+    ("provider", Kind::Provider),
+    ("policy", Kind::Policy),
+    ("scanner", Kind::Scanner),
+    ("hook", Kind::Hook),
+];
 
 fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
     let section = top.get("server").map(|node| node.section(&SERVER));
@@ -117,7 +140,9 @@ fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
     let listen_node = get("listen");
     let listen = listen_node
         .as_ref()
-        .and_then(|node| node.parsed(|text| text.parse().map_err(|_| "must be an address and a port: 127.0.0.1:8080")))
+        .and_then(|node| {
+            node.parsed(|text| text.parse().map_err(|_| "must be an address and a port: 127.0.0.1:8080"))
+        })
         .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
     let url_node = get("public_url");
     let public_url = url_node.as_ref().and_then(|node| {
@@ -132,7 +157,9 @@ fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
             node.error("is reachable from other machines: say in server.public_url how clients reach it (https, with TLS in front)");
         }
         if components.publishers.iter().any(|publisher| publisher.development) {
-            node.error("is reachable from other machines, while components.publishers trusts a development key");
+            node.error(
+                "is reachable from other machines, while components.publishers trusts a development key",
+            );
         }
     }
     let body_limit = get("body_limit_bytes").and_then(|node| node.number(1024..=DEFAULT_BODY_LIMIT as u64));
@@ -157,14 +184,20 @@ fn database(top: &Section<'_>, home: &Path, secrets: &Secrets) -> String {
         }
     };
     if let Some(node) = secret {
-        let Some(value) = node.text().and_then(|name| secret_named(&node, name, secrets)) else { return local };
+        let Some(value) = node.text().and_then(|name| secret_named(&node, name, secrets)) else {
+            return local;
+        };
         check(&node, value.expose_secret());
         return value.expose_secret().to_owned();
     }
     let Some(node) = section.get("url") else { return local };
     let Some(url) = node.text() else { return local };
     check(&node, url);
-    if url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).is_some_and(|(user, _)| user.contains(':')) {
+    if url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('@'))
+        .is_some_and(|(user, _)| user.contains(':'))
+    {
         node.error("holds a password: put the URL into the secrets file and name it in database.url_secret");
     }
     match url.strip_prefix("sqlite:") {
@@ -190,7 +223,10 @@ fn gateway(top: &Section<'_>, known: &Known, secrets: &Secrets, prices: Option<&
     for item in section.required("routes").map_or_else(Vec::new, |node| node.items()) {
         let Some(route) = route(&item, known, secrets, prices) else { continue };
         if let Some(earlier) = routes.iter().position(|earlier| earlier.pattern.covers(&route.pattern)) {
-            item.warn(format!("is never reached: an earlier route takes {} already", routes_at(&routes, earlier)));
+            item.warn(format!(
+                "is never reached: an earlier route takes {} already",
+                routes_at(&routes, earlier)
+            ));
         }
         routes.push(route);
     }
@@ -230,9 +266,9 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
         secret_named(&node, name, secrets);
         Some(name.to_owned())
     });
-    let models: Vec<Model> = section
-        .get("models")
-        .map_or_else(Vec::new, |node| node.items().iter().filter_map(|item| model(item, pattern.as_ref())).collect());
+    let models: Vec<Model> = section.get("models").map_or_else(Vec::new, |node| {
+        node.items().iter().filter_map(|item| model(item, pattern.as_ref())).collect()
+    });
     let route = Route {
         pattern: pattern?,
         provider: provider?,
@@ -305,7 +341,9 @@ fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEnt
 
 /// Reads a package far enough to know what it says it is. Whether that may be believed is decided when it is loaded.
 fn read_package(node: &Node<'_>, path: &Path) -> Option<(String, Kind)> {
-    let bytes = std::fs::read(path).map_err(|error| node.error(format!("{} cannot be read: {error}", path.display()))).ok()?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| node.error(format!("{} cannot be read: {error}", path.display())))
+        .ok()?;
     match Package::parse(bytes) {
         Ok(package) => Some((package.statement().name.to_string(), package.statement().kind)),
         Err(error) => {
@@ -321,7 +359,9 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
         components: SHIPPED_COMPONENTS.iter().map(ToString::to_string).collect(),
     };
     let mut settings = ComponentSettings { pool: DEFAULT_POOL, ..ComponentSettings::default() };
-    let Some(section) = top.get("components").map(|node| node.section(&COMPONENTS)) else { return (settings, known) };
+    let Some(section) = top.get("components").map(|node| node.section(&COMPONENTS)) else {
+        return (settings, known);
+    };
     if let Some(pool) = section.get("pool").and_then(|node| node.number(16..=4_000)) {
         settings.pool = u32::try_from(pool).unwrap_or(DEFAULT_POOL);
     }
@@ -331,7 +371,9 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
             let tag = name.rsplit('/').next().unwrap_or(&name).to_owned();
             match kind {
                 Kind::Provider if SHIPPED_PROVIDERS.contains(&tag.as_str()) => {
-                    node.error(format!("{name} would take the place of the provider {tag} that ships with the gateway"));
+                    node.error(format!(
+                        "{name} would take the place of the provider {tag} that ships with the gateway"
+                    ));
                 }
                 Kind::Provider => drop(known.providers.insert(tag)),
                 Kind::Policy | Kind::Scanner | Kind::Hook => drop(known.components.insert(name)),
@@ -371,18 +413,23 @@ fn audit(top: &Section<'_>, home: &Path) -> AuditSettings {
     let section = top.get("audit").map(|node| node.section(&AUDIT));
     let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
     let path = |node: &Node<'_>| node.text().map(|text| home.join(text));
-    let durability =
-        get("durability").and_then(|node| node.choice(&[("spool", Durability::Spool), ("strict", Durability::Strict)]));
-    let siem = get("siem").map_or_else(Vec::new, |node| node.items().iter().filter_map(|item| sink(item, home)).collect());
+    let durability = get("durability")
+        .and_then(|node| node.choice(&[("spool", Durability::Spool), ("strict", Durability::Strict)]));
+    let siem = get("siem")
+        .map_or_else(Vec::new, |node| node.items().iter().filter_map(|item| sink(item, home)).collect());
     AuditSettings {
         spool_dir: get("spool_dir").and_then(|node| path(&node)).unwrap_or_else(|| home.join("spool")),
         durability: durability.unwrap_or(Durability::Spool),
-        max_bytes: get("max_bytes").and_then(|node| node.number(1_048_576..=1 << 40)).unwrap_or(DEFAULT_SPOOL_BYTES),
+        max_bytes: get("max_bytes")
+            .and_then(|node| node.number(1_048_576..=1 << 40))
+            .unwrap_or(DEFAULT_SPOOL_BYTES),
         max_age: Duration::from_secs(
             MINUTE * get("max_age_minutes").and_then(|node| node.number(1..=10_080)).unwrap_or(60),
         ),
         siem,
-        replica: get("replica").and_then(|node| node.parsed(replica)).unwrap_or_else(|| "gateway-1".to_owned()),
+        replica: get("replica")
+            .and_then(|node| node.parsed(replica))
+            .unwrap_or_else(|| "gateway-1".to_owned()),
         chain_key: None,
     }
 }

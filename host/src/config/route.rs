@@ -74,7 +74,11 @@ impl Pattern {
     /// Reads a pattern.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let odd = |c: char| c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.contains(odd) { Err(PatternError::Character) } else { Ok(Self(text.to_owned())) }
+        if text.is_empty() || text.contains(odd) {
+            Err(PatternError::Character)
+        } else {
+            Ok(Self(text.to_owned()))
+        }
     }
 
     /// Whether it takes `model`.
@@ -125,7 +129,8 @@ fn overlap(left: &[u8], right: &[u8]) -> bool {
         let mut before = diagonal && star;
         let mut next = vec![before];
         for (other, above) in right.iter().zip(row.iter().skip(1)) {
-            let both = if star || *other == b'*' { *above || before || diagonal } else { diagonal && byte == other };
+            let both =
+                if star || *other == b'*' { *above || before || diagonal } else { diagonal && byte == other };
             diagonal = *above;
             before = both;
             next.push(both);
@@ -153,9 +158,14 @@ mod tests {
 
     #[test]
     fn patterns_that_share_a_name_overlap() {
-        for (left, right) in
-            [("claude-*", "claude-opus-*"), ("*-mini", "gpt-*"), ("*", "x"), ("a*c", "*b*"), ("same", "same"), ("a*", "*a")]
-        {
+        for (left, right) in [
+            ("claude-*", "claude-opus-*"),
+            ("*-mini", "gpt-*"),
+            ("*", "x"),
+            ("a*c", "*b*"),
+            ("same", "same"),
+            ("a*", "*a"),
+        ] {
             assert!(pattern(left).overlaps(right), "{left} {right}");
             assert!(pattern(right).overlaps(left), "{right} {left}");
         }

@@ -52,15 +52,17 @@ impl Secrets {
 
     /// Reads the file, and everything that it refers to. No file: no secrets. Errors: all that is wrong, none of it with a value.
     pub(super) fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        let name = path.file_name().map_or_else(|| "secrets".to_owned(), |name| name.to_string_lossy().into_owned());
+        let name =
+            path.file_name().map_or_else(|| "secrets".to_owned(), |name| name.to_string_lossy().into_owned());
         let fail = |message: String| vec![Problem::new(name.clone(), message)];
         if !path.exists() {
             return Ok(Self::default());
         }
         let text = read_private(path, 0o077, u64::MAX).map_err(fail)?;
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        let sources: Option<BTreeMap<String, Source>> = serde_saphyr::from_str_with_options(&text, options)
-            .map_err(|error| fail(format!("must map names to values{}", place(&error))))?;
+        let sources: Option<BTreeMap<String, Source>> =
+            serde_saphyr::from_str_with_options(&text, options)
+                .map_err(|error| fail(format!("must map names to values{}", place(&error))))?;
 
         let mut problems = Vec::new();
         let mut values = BTreeMap::new();
@@ -121,7 +123,11 @@ impl<'de> Visitor<'de> for SourceVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Source, E> {
-        Ok(if text.trim().is_empty() { Source::Malformed("is empty".to_owned()) } else { Source::Value(text.into()) })
+        Ok(if text.trim().is_empty() {
+            Source::Malformed("is empty".to_owned())
+        } else {
+            Source::Value(text.into())
+        })
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Source, E> {
@@ -172,7 +178,9 @@ fn unquoted() -> Source {
 
 /// Only the place of a parser's message is repeated: the message itself may quote the file.
 fn place(error: &serde_saphyr::Error) -> String {
-    error.location().map_or_else(String::new, |location| format!(" (line {}, column {})", location.line(), location.column()))
+    error.location().map_or_else(String::new, |location| {
+        format!(" (line {}, column {})", location.line(), location.column())
+    })
 }
 
 /// Reads a file that nobody else may read: none of the bits of `forbidden` may be set in its mode.
@@ -195,7 +203,10 @@ fn read_private(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Str
     Ok(text)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment, and only for secrets")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment, and only for secrets"
+)]
 fn environment(name: &str) -> Result<Zeroizing<String>, String> {
     std::env::var(name).map(Zeroizing::new).map_err(|_| format!("the environment has no variable {name}"))
 }
@@ -229,7 +240,9 @@ fn output(words: &[String]) -> Result<Zeroizing<String>, String> {
         return Err(format!("{program} took longer than {} seconds", COMMAND_TIMEOUT.as_secs()));
     };
     match child.wait() {
-        Ok(status) if status.success() => text.ok_or_else(|| format!("{program} printed something that is not text")),
+        Ok(status) if status.success() => {
+            text.ok_or_else(|| format!("{program} printed something that is not text"))
+        }
         Ok(status) => Err(format!("{program} failed: {status}")),
         Err(error) => Err(format!("{program} failed: {error}")),
     }

@@ -33,7 +33,8 @@ pub(super) fn effective(config: &Config) -> Value {
             Sink::File(path) => json!({ "file": path }),
         })
         .collect();
-    let secrets: Map<String, Value> = config.secrets.names().map(|name| (name.to_owned(), json!(MASK))).collect();
+    let secrets: Map<String, Value> =
+        config.secrets.names().map(|name| (name.to_owned(), json!(MASK))).collect();
     json!({
         "home": config.home,
         "server": {
@@ -72,8 +73,11 @@ pub(super) fn effective(config: &Config) -> Value {
 }
 
 fn route(route: &Route) -> Value {
-    let models: Vec<_> =
-        route.models.iter().map(|model| json!({ "id": model.id, "display_name": model.display_name })).collect();
+    let models: Vec<_> = route
+        .models
+        .iter()
+        .map(|model| json!({ "id": model.id, "display_name": model.display_name }))
+        .collect();
     json!({
         "model_pattern": route.pattern.as_str(),
         "provider": route.provider,

@@ -9,9 +9,13 @@ use super::{Config, DenyStatus, Durability, ExposeSecret as _, Mode, Secrets, Si
 const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
 
 fn secrets() -> Secrets {
-    [("anthropic_prod", "canary-1"), ("openai_prod", "canary-2"), ("db", "postgres://u:canary-3@db/sallyport")]
-        .into_iter()
-        .collect()
+    [
+        ("anthropic_prod", "canary-1"),
+        ("openai_prod", "canary-2"),
+        ("db", "postgres://u:canary-3@db/sallyport"),
+    ]
+    .into_iter()
+    .collect()
 }
 
 fn parse(text: &str) -> Config {
@@ -80,7 +84,11 @@ prices:
     assert_eq!(route.models[0].display_name, "internal-llama-70b");
     assert_eq!(config.gateway.route("claude-opus-4-6").unwrap().provider, "anthropic");
     assert!(config.gateway.route("mistral").is_none());
-    assert!(config.prices.version.contains('+'), "own prices make it another list: {}", config.prices.version);
+    assert!(
+        config.prices.version.contains('+'),
+        "own prices make it another list: {}",
+        config.prices.version
+    );
 }
 
 #[test]
@@ -147,7 +155,9 @@ fn a_file_that_is_no_yaml_or_says_a_thing_twice_is_refused() {
 #[test]
 fn a_model_without_a_price_is_refused() {
     let route = |more: &str| {
-        format!("gateway:\n  routes:\n    - {{ model_pattern: 'zz-*', provider: openai, endpoint: 'https://x.example'{more} }}\n")
+        format!(
+            "gateway:\n  routes:\n    - {{ model_pattern: 'zz-*', provider: openai, endpoint: 'https://x.example'{more} }}\n"
+        )
     };
     complains(&route(""), "gateway.routes[0].model_pattern");
     complains(&route(", upstream_model: zz-1"), "gateway.routes[0].upstream_model");
@@ -166,7 +176,9 @@ fn serving_other_machines_needs_a_public_url_and_no_development_key() {
     assert!(!parse(&format!("{public}{MINIMAL}")).is_local());
     // The base point of the curve: a valid public key that nobody needs to guard.
     let key = "5866666666666666666666666666666666666666666666666666666666666666";
-    let publisher = format!("components: {{ publishers: [{{ key: '{key}', namespace: acme, kinds: [policy], development: true }}] }}\n");
+    let publisher = format!(
+        "components: {{ publishers: [{{ key: '{key}', namespace: acme, kinds: [policy], development: true }}] }}\n"
+    );
     complains(&format!("{public}{publisher}{MINIMAL}"), "server.listen");
     assert_eq!(parse(&format!("{publisher}{MINIMAL}")).components.publishers.len(), 1);
 }
@@ -174,7 +186,9 @@ fn serving_other_machines_needs_a_public_url_and_no_development_key() {
 #[test]
 fn nobody_else_may_sign_what_ships_with_the_gateway() {
     let key = "5866666666666666666666666666666666666666666666666666666666666666";
-    let text = format!("components: {{ publishers: [{{ key: '{key}', namespace: sallyport, kinds: [policy] }}] }}\n{MINIMAL}");
+    let text = format!(
+        "components: {{ publishers: [{{ key: '{key}', namespace: sallyport, kinds: [policy] }}] }}\n{MINIMAL}"
+    );
     complains(&text, "components.publishers[0].namespace");
 }
 
@@ -198,7 +212,9 @@ fn what_works_but_is_probably_not_meant_is_a_warning() {
 
 #[test]
 fn the_word_off_is_a_mode_and_not_a_boolean() {
-    let config = parse(&format!("bundle: [{{ component: sallyport/scope, mode: off }}]\naudit: {{ siem: [stdout, {{ file: rows.jsonl }}] }}\n{MINIMAL}"));
+    let config = parse(&format!(
+        "bundle: [{{ component: sallyport/scope, mode: off }}]\naudit: {{ siem: [stdout, {{ file: rows.jsonl }}] }}\n{MINIMAL}"
+    ));
     assert_eq!(config.bundle[0].mode, Mode::Off);
     assert_eq!(config.audit.siem, [Sink::Stdout, Sink::File("/srv/sallyport/rows.jsonl".into())]);
 }
@@ -250,6 +266,7 @@ fn the_guide_names_every_key() {
         &read::AUTH,
         &read::PRICES,
     ];
-    let missing: Vec<_> = keys.concat().into_iter().filter(|key| !guide.contains(&format!("`{key}`"))).collect();
+    let missing: Vec<_> =
+        keys.concat().into_iter().filter(|key| !guide.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/guide/configuration.md does not name {missing:?}");
 }

@@ -24,7 +24,10 @@ fn values_come_from_the_file_other_files_and_commands() {
     let text = "plain: in-place\nmounted: { file: mounted }\nasked: { command: [printf, from-a-command] }\n";
     let secrets = Secrets::load(&write(home.path(), "secrets.yaml", text, 0o600)).unwrap();
     let value = |name| secrets.get(name).unwrap().expose_secret().to_owned();
-    assert_eq!([value("plain"), value("mounted"), value("asked")], ["in-place", "from-a-file", "from-a-command"]);
+    assert_eq!(
+        [value("plain"), value("mounted"), value("asked")],
+        ["in-place", "from-a-file", "from-a-command"]
+    );
     assert!(secrets.get("other").is_none());
 }
 
