@@ -1,14 +1,211 @@
-//! The `sallyport` command.
+//! The `sallyport` command: what it understands, and how it ends. Answers go to a handle that the caller chooses, as a table
+//! for people or as JSON for programs; complaints go to standard error.
+//!
+//! | exit code | |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | it did not work; the message says why |
+//! | 2 | the command line is not understood |
+//! | 3 | the configuration is refused; every problem was listed |
 
 pub mod audit;
+mod check;
+mod doctor;
 pub mod identity;
+mod init;
+mod serve;
+mod show;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::clock::{SystemClock, SystemEntropy};
+use crate::component;
+use crate::config::{self, Config, Report};
+use crate::db::Db;
+use crate::telemetry;
 
 /// What a command works with.
 pub struct Context<'a> {
     /// The database, migrated.
-    pub db: crate::db::Db,
+    pub db: Db,
     /// Whether the answer is JSON.
     pub json: bool,
     /// Where the answer goes.
-    pub out: &'a mut dyn std::io::Write,
+    pub out: &'a mut dyn Write,
 }
+
+/// A self-hosted AI gateway: every prompt, tool call and cost passes through policy that you own, into an audit trail that
+/// you can prove.
+#[derive(Debug, Parser)]
+#[command(name = "sallyport", version, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 command line not understood, 3 configuration refused."
+)]
+pub struct Cli {
+    /// The directory with configuration, keys, spool and database [default: ~/.sallyport]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// The configuration file; its directory is the home
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "home")]
+    config: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a home: configuration, keys, database
+    Init,
+    /// Run the gateway
+    Serve,
+    /// Check the configuration; every problem is listed
+    Check,
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at everything that the gateway needs to run
+    Doctor,
+    #[command(flatten)]
+    Identity(identity::Command),
+    /// What was asked, and what it cost
+    #[command(subcommand)]
+    Analytics(audit::Analytics),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Compile one component; the gateway calls itself with this, in a limited process
+    #[command(name = component::COMPILE_VERB, hide = true)]
+    CompileComponent,
+}
+
+/// `sallyport config ..`.
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the configuration in force, defaults filled in, secrets masked
+    Show,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is done.
+    Done,
+    /// It said what is wrong.
+    Failed,
+    /// The configuration is refused; the problems were listed.
+    Refused,
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::CompileComponent) {
+        return component::compile_child();
+    }
+    telemetry::init();
+    let ending = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(run(cli, &mut io::stdout())));
+    match ending {
+        Ok(ending) => ending.into(),
+        Err(error) => {
+            // Standard error may be closed: then there is nobody to tell.
+            drop(writeln!(io::stderr(), "sallyport: {error:#}"));
+            let refused = error.downcast_ref::<Report>().is_some();
+            if refused { Ending::Refused.into() } else { Ending::Failed.into() }
+        }
+    }
+}
+
+/// Runs one command; the answer goes to `out`.
+pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Ending> {
+    let file = cli.file()?;
+    let json = cli.json;
+    match cli.command {
+        Command::Init => init::run(&file, json, out).await,
+        Command::Check => check::run(&file, json, out),
+        Command::Config(ConfigCommand::Show) => show::run(&Config::load(&file)?, json, out),
+        Command::Doctor => doctor::run(&file, json, out).await,
+        Command::Serve => serve::run(&file).await,
+        Command::Identity(command) => {
+            let config = Config::load(&file)?;
+            let db = open(&config).await?;
+            let mut desk = identity::Desk {
+                db: &db,
+                keys: &config.keys_dir(),
+                settings: &config.auth,
+                clock: &SystemClock::default(),
+                entropy: &SystemEntropy,
+                json,
+                out,
+            };
+            identity::run(command, &mut desk).await?;
+            db.close().await;
+            Ok(Ending::Done)
+        }
+        Command::Audit(command) => {
+            let db = open(&Config::load(&file)?).await?;
+            audit::run(command, &mut Context { db: db.clone(), json, out }).await?;
+            db.close().await;
+            Ok(Ending::Done)
+        }
+        Command::Analytics(command) => {
+            let db = open(&Config::load(&file)?).await?;
+            audit::run_analytics(command, &mut Context { db: db.clone(), json, out }).await?;
+            db.close().await;
+            Ok(Ending::Done)
+        }
+        Command::CompileComponent => anyhow::bail!("runs in a process of its own"),
+    }
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// The configuration file that the command line names.
+    fn file(&self) -> anyhow::Result<PathBuf> {
+        if let Some(file) = &self.config {
+            return Ok(file.clone());
+        }
+        let home = match &self.home {
+            Some(home) => home.clone(),
+            None => std::env::home_dir()
+                .context("this user has no home directory: give --home")?
+                .join(".sallyport"),
+        };
+        Ok(home.join(config::FILE))
+    }
+}
+
+// === impl Ending ===
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Done => Self::SUCCESS,
+            Ending::Failed => Self::from(1),
+            Ending::Refused => Self::from(3),
+        }
+    }
+}
+
+/// The database, up to date.
+async fn open(config: &Config) -> anyhow::Result<Db> {
+    let db = Db::open(&config.database_url).await.context("cannot open the database")?;
+    db.migrate().await.context("cannot bring the database up to date")?;
+    Ok(db)
+}
+
+#[cfg(test)]
+mod tests;

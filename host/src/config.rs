@@ -1,1 +1,211 @@
-//! Being written.
+//! Configuration: `sallyport.yaml` and the secrets beside it, checked whole before anything runs. What is wrong is reported
+//! all at once; what is checked holds no text left to parse.
+
+mod endpoint;
+mod node;
+mod read;
+mod report;
+mod route;
+mod secrets;
+mod show;
+pub(crate) mod template;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use sallyport_protocol::cost::PriceList;
+pub use sallyport_protocol::package::Publisher;
+
+pub use self::endpoint::{Endpoint, EndpointError, Scheme};
+pub use self::report::{Problem, Report};
+pub use self::route::{Gateway, Model, Pattern, PatternError, Route};
+pub use self::secrets::{ExposeSecret, SecretString, Secrets};
+pub(crate) use self::show::masked_url;
+pub use crate::audit::{AuditSettings, Durability, Sink};
+pub use crate::auth::AuthSettings;
+
+/// Name of the configuration file in a home directory.
+pub const FILE: &str = "sallyport.yaml";
+/// Name of the secrets file, unless `secrets_file` says otherwise.
+pub const SECRETS_FILE: &str = "secrets.yaml";
+/// Name of the directory of the gateway's own keys.
+pub const KEYS_DIR: &str = "keys";
+/// Tags of the providers that ship with the gateway.
+pub const SHIPPED_PROVIDERS: [&str; 3] = ["anthropic", "echo", "openai"];
+/// Names of the policies, scanners and hooks that ship with the gateway.
+pub const SHIPPED_COMPONENTS: [&str; 4] =
+    ["sallyport/block-tool", "sallyport/rate-limit", "sallyport/scope", "sallyport/secret-scan"];
+
+/// A checked configuration. `Debug` shows where it comes from and no more.
+#[derive(Clone)]
+pub struct Config {
+    /// How clients reach the gateway.
+    pub server: Server,
+    /// The directory that holds everything the gateway keeps on disk.
+    pub home: PathBuf,
+    /// `sqlite:<path>` or `postgres://...`: may hold a password, and is never shown.
+    pub database_url: String,
+    /// Which provider answers for which model.
+    pub gateway: Gateway,
+    /// What decides on calls, in order.
+    pub bundle: Vec<BundleEntry>,
+    /// Which components may run.
+    pub components: ComponentSettings,
+    /// How the audit trail is kept.
+    pub audit: AuditSettings,
+    /// How tokens are issued.
+    pub auth: AuthSettings,
+    /// What calls cost.
+    pub prices: PriceList,
+    /// How a denial is told to the client.
+    pub deny_status: DenyStatus,
+    /// Upstream credentials.
+    pub secrets: Secrets,
+    /// What works, but is probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// The `server:` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// The URL by which clients reach the gateway, without a slash at the end.
+    pub public_url: String,
+    /// Longest request body, in bytes.
+    pub body_limit: usize,
+}
+
+/// One entry of `bundle:`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BundleEntry {
+    /// `namespace/name` of a component that ships with the gateway or is listed in `components.packages`, or the path of a
+    /// package.
+    pub component: String,
+    /// What its verdict does.
+    pub mode: Mode,
+    /// What the component is configured with.
+    pub config: serde_json::Value,
+}
+
+/// What the verdict of a bundle entry does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It counts.
+    #[default]
+    Enforce,
+    /// It is recorded.
+    Shadow,
+    /// The component does not run.
+    Off,
+}
+
+/// The `components:` block.
+#[derive(Debug, Clone, Default)]
+pub struct ComponentSettings {
+    /// Whose components may run, besides the ones that ship with the gateway.
+    pub publishers: Vec<Publisher>,
+    /// Packages to load, absolute paths.
+    pub packages: Vec<PathBuf>,
+    /// How many guests may be alive at once.
+    pub pool: u32,
+}
+
+/// How a denial is told to the client: `deny.status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum DenyStatus {
+    /// 451: clients show it once and do not try again.
+    #[default]
+    S451,
+    /// 403.
+    S403,
+    /// 400.
+    S400,
+    /// A normal answer of one block that names the policy.
+    Answer,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads the file at `path` and the secrets beside it; its directory is the home. May be called again at any time: it
+    /// changes nothing. Errors: everything that is wrong.
+    pub fn load(path: &Path) -> Result<Self, Report> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Report::single(
+                path.display().to_string(),
+                format!("cannot be read: {error} (sallyport init makes one)"),
+            )
+        })?;
+        let home = std::path::absolute(path)
+            .ok()
+            .and_then(|path| path.parent().map(Path::to_path_buf))
+            .unwrap_or_else(|| PathBuf::from("."));
+        read::config(&text, &home, None)
+    }
+
+    /// The same from memory: no secrets file is read, `secrets` are the ones there are.
+    pub fn parse(text: &str, home: &Path, secrets: Secrets) -> Result<Self, Report> {
+        read::config(text, home, Some(secrets))
+    }
+
+    /// The directory of the gateway's own keys.
+    pub fn keys_dir(&self) -> PathBuf {
+        self.home.join(KEYS_DIR)
+    }
+
+    /// The directory of compiled components.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.home.join("cache")
+    }
+
+    /// Whether only this machine can reach the gateway.
+    pub fn is_local(&self) -> bool {
+        self.server.listen.ip().is_loopback()
+    }
+
+    /// The configuration in force, in the shape of the file, defaults filled in and secrets masked.
+    pub fn effective(&self) -> serde_json::Value {
+        show::effective(self)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("home", &self.home)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// As written in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}
+
+// === impl DenyStatus ===
+
+impl DenyStatus {
+    /// As written in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::S451 => "451",
+            Self::S403 => "403",
+            Self::S400 => "400",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

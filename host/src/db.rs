@@ -1,12 +1,6 @@
 //! The database: the only module that names sqlx. One file per aggregate, one SQL text for SQLite and PostgreSQL.
 
 pub mod audit;
-pub mod pat;
-pub mod revocation;
-pub mod tenant;
-#[cfg(test)]
-pub(crate) mod testing;
-pub mod user;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +11,13 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use time::OffsetDateTime;
+
+pub mod pat;
+pub mod revocation;
+pub mod tenant;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod user;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -95,7 +96,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)?);
+        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await?);
         Ok(())
     }
 

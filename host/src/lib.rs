@@ -12,4 +12,5 @@ pub mod config;
 pub mod db;
 mod http;
 pub mod pipeline;
+pub mod telemetry;
 pub mod upstream;

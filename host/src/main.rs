@@ -1,3 +1,7 @@
 //! The `sallyport` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sallyport::cli::main()
+}

@@ -1,2 +1,77 @@
-//! P
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository, with cargo alone. Continuous integration runs these commands
+//! and nothing else.
+
+mod check;
+mod demo;
+mod guests;
+mod process;
+mod test;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build everything, start a gateway, have a conversation and show its audit rows
+    Demo(demo::Demo),
+    /// Run every test
+    Test(test::Test),
+    /// Format, lints, documentation, dependencies
+    Check(check::Check),
+    /// Build and sign the components that ship with the gateway
+    Guests,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let root = root()?;
+    match cli.task {
+        Task::Demo(demo) => demo.run(&root),
+        Task::Test(test) => test.run(&root),
+        Task::Check(check) => check.run(&root),
+        Task::Guests => build_guests(&root),
+    }
+}
+
+/// Builds and signs the guests, and says what came out.
+fn build_guests(root: &Path) -> Result<()> {
+    let report = guests::build(&guests::Options::new(root))?;
+    for (file, size) in &report.components {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        say(&format!("component {name}: {size} bytes"));
+    }
+    Ok(())
+}
+
+/// The workspace.
+fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_path_buf).context("xtask does not stand in a workspace")
+}
+
+/// Tells the person what happens. Standard output belongs to results.
+fn say(line: &str) {
+    // Standard error may be closed: then there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "{line}"));
+}

@@ -1,0 +1,68 @@
+//! `sallyport serve`: the gateway, until it is told to stop. SIGHUP reads the configuration again; SIGTERM and SIGINT let
+//! running answers end.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::Ending;
+use crate::app::{App, Deps};
+use crate::config::Config;
+
+/// Serves until a signal ends it.
+pub(super) async fn run(file: &Path) -> anyhow::Result<Ending> {
+    let config = Config::load(file)?;
+    warn_about(&config);
+    let listen = config.server.listen;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+
+    let app = App::build(config, Deps::default()).await?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    info!(server.address = %address, "listening on {address}");
+
+    let shutdown = CancellationToken::new();
+    let serving = app.serve(listener, shutdown.clone());
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended.map(|()| Ending::Done),
+            _ = terminate.recv() => stop(&shutdown),
+            _ = interrupt.recv() => stop(&shutdown),
+            _ = hangup.recv() => reload(&app, file).await,
+        }
+    }
+}
+
+fn stop(shutdown: &CancellationToken) {
+    if !shutdown.is_cancelled() {
+        info!("stopping: running answers may end");
+        shutdown.cancel();
+    }
+}
+
+/// A configuration that is refused changes nothing.
+async fn reload(app: &App, file: &Path) {
+    match Config::load(file) {
+        Ok(config) => {
+            warn_about(&config);
+            match app.reload(config).await {
+                Ok(()) => info!("the configuration was read again and is in force"),
+                Err(error) => error!("the old configuration stays in force: {error:#}"),
+            }
+        }
+        Err(report) => error!("the old configuration stays in force: {report}"),
+    }
+}
+
+fn warn_about(config: &Config) {
+    for warning in &config.warnings {
+        warn!(config.path = warning.path, "{warning}");
+    }
+}

@@ -1,0 +1,496 @@
+//! From the text of `sallyport.yaml` to a checked [`Config`]: block by block, every problem noted.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use sallyport_protocol::cost::{self, Price, PriceList};
+use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::{Kind, Package, Publisher};
+use sallyport_protocol::signature;
+use sha2::{Digest as _, Sha256};
+
+use super::node::{self, Node, Section};
+use super::report::{Problems, Report};
+use super::{
+    AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
+    Gateway, Mode, Model, Pattern, Route, SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PROVIDERS, Scheme,
+    Secrets, Server, Sink,
+};
+
+/// Keys at the top of the file.
+pub(super) const TOP: [&str; 10] = [
+    "server",
+    "deny",
+    "database",
+    "secrets_file",
+    "gateway",
+    "bundle",
+    "components",
+    "audit",
+    "auth",
+    "prices",
+];
+/// Keys of `server`.
+pub(super) const SERVER: [&str; 3] = ["listen", "public_url", "body_limit_bytes"];
+/// Keys of `database`.
+pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
+/// Keys of `gateway`.
+pub(super) const GATEWAY: [&str; 2] = ["enabled", "routes"];
+/// Keys of a route.
+pub(super) const ROUTE: [&str; 9] = [
+    "model_pattern",
+    "provider",
+    "endpoint",
+    "api_key_secret",
+    "upstream_model",
+    "models",
+    "region",
+    "lossless",
+    "forward_user_id",
+];
+/// Keys of a bundle entry.
+pub(super) const ENTRY: [&str; 3] = ["component", "mode", "config"];
+/// Keys of `components`.
+pub(super) const COMPONENTS: [&str; 3] = ["publishers", "packages", "pool"];
+/// Keys of a publisher.
+pub(super) const PUBLISHER: [&str; 6] = ["key", "namespace", "kinds", "tenant", "development", "revoked"];
+/// Keys of `audit`.
+pub(super) const AUDIT: [&str; 6] =
+    ["durability", "spool_dir", "max_bytes", "max_age_minutes", "siem", "replica"];
+/// Keys of `auth`.
+pub(super) const AUTH: [&str; 3] = ["issuer", "audience", "ttl_seconds"];
+/// Keys of `prices`.
+pub(super) const PRICES: [&str; 2] = ["file", "models"];
+
+const DEFAULT_PORT: u16 = 8080;
+const DEFAULT_BODY_LIMIT: usize = 32 * 1024 * 1024;
+const DEFAULT_POOL: u32 = 2_000;
+const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
+const MINUTE: u64 = 60;
+
+/// Names that may stand in the file, and where they come from.
+struct Known {
+    providers: BTreeSet<String>,
+    components: BTreeSet<String>,
+}
+
+/// Reads and checks everything. `secrets`: instead of the secrets file.
+pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Result<Config, Report> {
+    let tree = node::parse(text).map_err(|message| Report::single(super::FILE, message))?;
+    let problems = Problems::default();
+    let top = Node::root(&tree, &problems).section(&TOP);
+
+    let secrets = secrets.unwrap_or_else(|| {
+        let name = top.get("secrets_file").and_then(|node| node.text()).unwrap_or(SECRETS_FILE);
+        Secrets::load(&home.join(name)).unwrap_or_else(|found| {
+            problems.extend(found);
+            Secrets::default()
+        })
+    });
+    let (components, known) = components(&top, home);
+    let server = server(&top, &components);
+    let prices = prices(&top, home);
+    let gateway = gateway(&top, &known, &secrets, prices.as_ref());
+    let bundle = top.get("bundle").map_or_else(Vec::new, |node| {
+        node.items().iter().filter_map(|item| bundle_entry(item, home, &known)).collect()
+    });
+    let audit = audit(&top, home);
+    let auth = auth(&top, &server);
+    let deny = top.get("deny").map(|node| node.section(&["status"]));
+    let deny_status = deny.and_then(|deny| deny.get("status")?.choice(&DENY)).unwrap_or_default();
+    let database_url = database(&top, home, &secrets);
+
+    let warnings = problems.finish()?;
+    let prices = prices.ok_or_else(|| Report::single("prices", "cannot be read"))?;
+    Ok(Config {
+        server,
+        home: home.to_path_buf(),
+        database_url,
+        gateway,
+        bundle,
+        components,
+        audit,
+        auth,
+        prices,
+        deny_status,
+        secrets,
+        warnings,
+    })
+}
+
+const DENY: [(&str, DenyStatus); 4] = [
+    ("451", DenyStatus::S451),
+    ("403", DenyStatus::S403),
+    ("400", DenyStatus::S400),
+    ("answer", DenyStatus::Answer),
+];
+const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("off", Mode::Off)];
+const KINDS: [(&str, Kind); 4] = [
+    ("provider", Kind::Provider),
+    ("policy", Kind::Policy),
+    ("scanner", Kind::Scanner),
+    ("hook", Kind::Hook),
+];
+
+fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
+    let section = top.get("server").map(|node| node.section(&SERVER));
+    let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
+    let listen_node = get("listen");
+    let listen = listen_node
+        .as_ref()
+        .and_then(|node| {
+            node.parsed(|text| text.parse().map_err(|_| "must be an address and a port: 127.0.0.1:8080"))
+        })
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
+    let url_node = get("public_url");
+    let public_url = url_node.as_ref().and_then(|node| {
+        let url = node.parsed(Endpoint::parse)?;
+        if url.scheme == Scheme::Http && !url.is_loopback() {
+            node.warn("is not https: tokens and prompts travel in clear");
+        }
+        Some(node.text()?.trim_end_matches('/').to_owned())
+    });
+    if let Some(node) = listen_node.filter(|_| !listen.ip().is_loopback()) {
+        if url_node.is_none() {
+            node.error("is reachable from other machines: say in server.public_url how clients reach it (https, with TLS in front)");
+        }
+        if components.publishers.iter().any(|publisher| publisher.development) {
+            node.error(
+                "is reachable from other machines, while components.publishers trusts a development key",
+            );
+        }
+    }
+    let body_limit = get("body_limit_bytes").and_then(|node| node.number(1024..=DEFAULT_BODY_LIMIT as u64));
+    Server {
+        listen,
+        public_url: public_url.unwrap_or_else(|| format!("http://{listen}")),
+        body_limit: body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_BODY_LIMIT),
+    }
+}
+
+fn database(top: &Section<'_>, home: &Path, secrets: &Secrets) -> String {
+    use super::ExposeSecret as _;
+    let local = format!("sqlite:{}", home.join("sallyport.sqlite").display());
+    let Some(section) = top.get("database").map(|node| node.section(&DATABASE)) else { return local };
+    let secret = section.get("url_secret");
+    if let (Some(url), Some(_)) = (section.get("url"), &secret) {
+        url.error("stands beside url_secret: only one of them can hold");
+    }
+    let check = |node: &Node<'_>, url: &str| {
+        if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+            node.error("must start with sqlite: or postgres:");
+        }
+    };
+    if let Some(node) = secret {
+        let Some(value) = node.text().and_then(|name| secret_named(&node, name, secrets)) else {
+            return local;
+        };
+        check(&node, value.expose_secret());
+        return value.expose_secret().to_owned();
+    }
+    let Some(node) = section.get("url") else { return local };
+    let Some(url) = node.text() else { return local };
+    check(&node, url);
+    if url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('@'))
+        .is_some_and(|(user, _)| user.contains(':'))
+    {
+        node.error("holds a password: put the URL into the secrets file and name it in database.url_secret");
+    }
+    match url.strip_prefix("sqlite:") {
+        Some(path) if !path.starts_with(['/', ':']) => format!("sqlite:{}", home.join(path).display()),
+        _ => url.to_owned(),
+    }
+}
+
+fn secret_named<'s>(node: &Node<'_>, name: &str, secrets: &'s Secrets) -> Option<&'s super::SecretString> {
+    let secret = secrets.get(name);
+    if secret.is_none() {
+        node.error(format!("the secrets file has no value for {name}"));
+    }
+    secret
+}
+
+fn gateway(top: &Section<'_>, known: &Known, secrets: &Secrets, prices: Option<&PriceList>) -> Gateway {
+    let Some(section) = top.required("gateway").map(|node| node.section(&GATEWAY)) else {
+        return Gateway { enabled: false, routes: Vec::new() };
+    };
+    let enabled = section.get("enabled").map_or(Some(true), |node| node.flag()).unwrap_or(true);
+    let mut routes: Vec<Route> = Vec::new();
+    for item in section.required("routes").map_or_else(Vec::new, |node| node.items()) {
+        let Some(route) = route(&item, known, secrets, prices) else { continue };
+        if let Some(earlier) = routes.iter().position(|earlier| earlier.pattern.covers(&route.pattern)) {
+            item.warn(format!(
+                "is never reached: an earlier route takes {} already",
+                routes_at(&routes, earlier)
+            ));
+        }
+        routes.push(route);
+    }
+    Gateway { enabled, routes }
+}
+
+fn routes_at(routes: &[Route], position: usize) -> String {
+    routes.get(position).map_or_else(String::new, |route| route.pattern.to_string())
+}
+
+fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&PriceList>) -> Option<Route> {
+    let section = item.section(&ROUTE);
+    let flag = |key: &str| section.get(key).and_then(|node| node.flag()).unwrap_or(false);
+    let words = |key: &str| section.get(key).and_then(|node| node.text().map(ToOwned::to_owned));
+
+    let pattern = section.required("model_pattern").and_then(|node| node.parsed(Pattern::parse));
+    let provider = section.required("provider").and_then(|node| {
+        let tag = node.text()?;
+        if !known.providers.contains(tag) {
+            let tags: Vec<_> = known.providers.iter().map(String::as_str).collect();
+            node.error(format!("there is no provider {tag}; there are {}", tags.join(", ")));
+        }
+        Some(tag.to_owned())
+    });
+    let endpoint = section.get("endpoint").and_then(|node| {
+        let endpoint = node.parsed(Endpoint::parse)?;
+        if endpoint.scheme == Scheme::Http && !endpoint.is_loopback() {
+            node.warn("is not https: credentials and prompts travel in clear");
+        }
+        Some(endpoint)
+    });
+    if matches!(provider.as_deref(), Some("anthropic" | "openai")) && section.get("endpoint").is_none() {
+        section.required("endpoint");
+    }
+    let api_key_secret = section.get("api_key_secret").and_then(|node| {
+        let name = node.text()?;
+        secret_named(&node, name, secrets);
+        Some(name.to_owned())
+    });
+    let models: Vec<Model> = section.get("models").map_or_else(Vec::new, |node| {
+        node.items().iter().filter_map(|item| model(item, pattern.as_ref())).collect()
+    });
+    let route = Route {
+        pattern: pattern?,
+        provider: provider?,
+        endpoint,
+        api_key_secret,
+        upstream_model: words("upstream_model"),
+        models,
+        lossless: flag("lossless"),
+        forward_user_id: flag("forward_user_id"),
+        region: words("region"),
+    };
+    if let Some(prices) = prices {
+        priced(&section, item, &route, prices);
+    }
+    Some(route)
+}
+
+fn model(item: &Node<'_>, pattern: Option<&Pattern>) -> Option<Model> {
+    let section = item.section(&["id", "display_name"]);
+    let id_node = section.required("id")?;
+    let id = id_node.text()?.to_owned();
+    if pattern.is_some_and(|pattern| !pattern.matches(&id)) {
+        id_node.error("is not matched by the model_pattern of its route");
+    }
+    let display_name = section.get("display_name").and_then(|node| node.text().map(ToOwned::to_owned));
+    Some(Model { display_name: display_name.unwrap_or_else(|| id.clone()), id })
+}
+
+/// A call without a price would be free in every report: refused here, where the missing line can still be written.
+fn priced(section: &Section<'_>, item: &Node<'_>, route: &Route, prices: &PriceList) {
+    let fix = "add it to prices.models";
+    let exact = |model: &str| prices.entry(&route.provider, model).is_some();
+    if let Some(name) = &route.upstream_model {
+        if let Some(node) = section.get("upstream_model").filter(|_| !exact(name)) {
+            node.error(format!("{} model {name} has no price: {fix}", route.provider));
+        }
+        return;
+    }
+    for (position, model) in route.models.iter().enumerate().filter(|(_, model)| !exact(&model.id)) {
+        let model = &model.id;
+        let message = format!("{} model {model} has no price: {fix}", route.provider);
+        item.error_below(&format!(".models[{position}].id"), message);
+    }
+    let some = |price: &Price| {
+        (price.provider == "*" || price.provider == route.provider) && route.pattern.overlaps(&price.model)
+    };
+    let Some(node) = section.get("model_pattern") else { return };
+    if route.models.is_empty() && !prices.models.iter().any(some) {
+        node.error(format!("no {} model that it matches has a price: {fix}", route.provider));
+    }
+}
+
+fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEntry> {
+    let section = item.section(&ENTRY);
+    let node = section.required("component")?;
+    let name = node.text()?;
+    let is_path = name.ends_with(".sallyport");
+    if is_path {
+        read_package(&node, &home.join(name));
+    } else if !known.components.contains(name) {
+        let names: Vec<_> = known.components.iter().map(String::as_str).collect();
+        node.error(format!("there is no component {name}; there are {}", names.join(", ")));
+    }
+    let component = if is_path { home.join(name).display().to_string() } else { name.to_owned() };
+    let mode = section.get("mode").map_or(Some(Mode::default()), |node| node.choice(&MODES))?;
+    let config = section.get("config");
+    let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
+    Some(BundleEntry { component, mode, config })
+}
+
+/// Reads a package far enough to know what it says it is. Whether that may be believed is decided when it is loaded.
+fn read_package(node: &Node<'_>, path: &Path) -> Option<(String, Kind)> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| node.error(format!("{} cannot be read: {error}", path.display())))
+        .ok()?;
+    match Package::parse(bytes) {
+        Ok(package) => Some((package.statement().name.to_string(), package.statement().kind)),
+        Err(error) => {
+            node.error(format!("{} is no package: {error}", path.display()));
+            None
+        }
+    }
+}
+
+fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
+    let mut known = Known {
+        providers: SHIPPED_PROVIDERS.iter().map(ToString::to_string).collect(),
+        components: SHIPPED_COMPONENTS.iter().map(ToString::to_string).collect(),
+    };
+    let mut settings = ComponentSettings { pool: DEFAULT_POOL, ..ComponentSettings::default() };
+    let Some(section) = top.get("components").map(|node| node.section(&COMPONENTS)) else {
+        return (settings, known);
+    };
+    if let Some(pool) = section.get("pool").and_then(|node| node.number(16..=4_000)) {
+        settings.pool = u32::try_from(pool).unwrap_or(DEFAULT_POOL);
+    }
+    for node in section.get("packages").map_or_else(Vec::new, |node| node.items()) {
+        let Some(path) = node.text().map(|text| home.join(text)) else { continue };
+        if let Some((name, kind)) = read_package(&node, &path) {
+            let tag = name.rsplit('/').next().unwrap_or(&name).to_owned();
+            match kind {
+                Kind::Provider if SHIPPED_PROVIDERS.contains(&tag.as_str()) => {
+                    node.error(format!(
+                        "{name} would take the place of the provider {tag} that ships with the gateway"
+                    ));
+                }
+                Kind::Provider => drop(known.providers.insert(tag)),
+                Kind::Policy | Kind::Scanner | Kind::Hook => drop(known.components.insert(name)),
+            }
+        }
+        settings.packages.push(path);
+    }
+    let publishers = section.get("publishers").map_or_else(Vec::new, |node| node.items());
+    settings.publishers = publishers.iter().filter_map(publisher).collect();
+    (settings, known)
+}
+
+fn publisher(item: &Node<'_>) -> Option<Publisher> {
+    let section = item.section(&PUBLISHER);
+    let key = section.required("key").and_then(|node| node.parsed(signature::public_key));
+    let namespace = section.required("namespace").and_then(|node| {
+        let name = node.text()?;
+        if name == "sallyport" {
+            node.error("belongs to the components that ship with the gateway");
+        }
+        Some(name.to_owned())
+    });
+    let kinds = section.required("kinds").map_or_else(Vec::new, |node| {
+        node.items().iter().filter_map(|item| item.choice(&KINDS)).collect::<Vec<_>>()
+    });
+    let tenant = section.get("tenant").map(|node| node.parsed(TenantId::parse));
+    let flag = |key: &str| section.get(key).and_then(|node| node.flag()).unwrap_or(false);
+    let (development, revoked) = (flag("development"), flag("revoked"));
+    let tenant = match tenant {
+        Some(parsed) => Some(parsed?),
+        None => None,
+    };
+    Some(Publisher { key: key?, namespace: namespace?, kinds, tenant, development, revoked })
+}
+
+fn audit(top: &Section<'_>, home: &Path) -> AuditSettings {
+    let section = top.get("audit").map(|node| node.section(&AUDIT));
+    let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
+    let path = |node: &Node<'_>| node.text().map(|text| home.join(text));
+    let durability = get("durability")
+        .and_then(|node| node.choice(&[("spool", Durability::Spool), ("strict", Durability::Strict)]));
+    let siem = get("siem")
+        .map_or_else(Vec::new, |node| node.items().iter().filter_map(|item| sink(item, home)).collect());
+    AuditSettings {
+        spool_dir: get("spool_dir").and_then(|node| path(&node)).unwrap_or_else(|| home.join("spool")),
+        durability: durability.unwrap_or(Durability::Spool),
+        max_bytes: get("max_bytes")
+            .and_then(|node| node.number(1_048_576..=1 << 40))
+            .unwrap_or(DEFAULT_SPOOL_BYTES),
+        max_age: Duration::from_secs(
+            MINUTE * get("max_age_minutes").and_then(|node| node.number(1..=10_080)).unwrap_or(60),
+        ),
+        siem,
+        replica: get("replica")
+            .and_then(|node| node.parsed(replica))
+            .unwrap_or_else(|| "gateway-1".to_owned()),
+        chain_key: None,
+    }
+}
+
+fn replica(text: &str) -> Result<String, &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.len() <= 64 && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be at most 64 letters, digits, dots, dashes and underscores")
+    }
+}
+
+fn sink(item: &Node<'_>, home: &Path) -> Option<Sink> {
+    if item.value().is_string() {
+        return item.choice(&[("stdout", ())]).map(|()| Sink::Stdout);
+    }
+    let section = item.section(&["file"]);
+    let node = section.required("file")?;
+    Some(Sink::File(home.join(node.text()?)))
+}
+
+fn auth(top: &Section<'_>, server: &Server) -> AuthSettings {
+    let section = top.get("auth").map(|node| node.section(&AUTH));
+    let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
+    let words = |key: &str| get(key).and_then(|node| node.text().map(ToOwned::to_owned));
+    let mut settings = AuthSettings::new(words("issuer").unwrap_or_else(|| server.public_url.clone()));
+    if let Some(audience) = words("audience") {
+        settings.audience = audience;
+    }
+    if let Some(seconds) = get("ttl_seconds").and_then(|node| node.number(60..=3_600)) {
+        settings.ttl = Duration::from_secs(seconds);
+    }
+    settings
+}
+
+fn prices(top: &Section<'_>, home: &Path) -> Option<PriceList> {
+    let section = top.get("prices").map(|node| node.section(&PRICES));
+    let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
+    let mut list = match get("file") {
+        None => PriceList::parse(cost::DEFAULT).ok()?,
+        Some(node) => {
+            let path = home.join(node.text()?);
+            let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            let parsed = read.and_then(|text| PriceList::parse(&text).map_err(|error| error.to_string()));
+            parsed.map_err(|error| node.error(format!("{}: {error}", path.display()))).ok()?
+        }
+    };
+    let Some(own) = get("models") else { return Some(list) };
+    let entries: Vec<Price> = own
+        .items()
+        .iter()
+        .filter_map(|item| {
+            let read = serde_json::from_value(item.value().clone());
+            read.map_err(|error| item.error(format!("is no price: {error}"))).ok()
+        })
+        .collect();
+    // A row names the list that priced it: own prices make it another list.
+    let digest = Sha256::digest(serde_json::to_vec(&entries).ok()?);
+    let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    list.version = format!("{}+{mark}", list.version);
+    list.models.splice(0..0, entries);
+    Some(list)
+}

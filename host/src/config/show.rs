@@ -1,0 +1,101 @@
+//! The configuration in force, for people: the shape of the file, defaults filled in, secrets masked.
+
+use serde_json::{Map, Value, json};
+
+use super::{Config, Durability, Route, Sink};
+
+const MASK: &str = "********";
+
+/// Everything but the values of secrets.
+pub(super) fn effective(config: &Config) -> Value {
+    let publisher = |publisher: &super::Publisher| {
+        json!({
+            "key": sallyport_protocol::signature::KeyId::of(&publisher.key).as_str(),
+            "namespace": publisher.namespace,
+            "kinds": publisher.kinds,
+            "tenant": publisher.tenant.as_ref().map(sallyport_protocol::id::TenantId::as_str),
+            "development": publisher.development,
+            "revoked": publisher.revoked,
+        })
+    };
+    let publishers: Vec<_> = config.components.publishers.iter().map(publisher).collect();
+    let bundle: Vec<_> = config
+        .bundle
+        .iter()
+        .map(|entry| json!({ "component": entry.component, "mode": entry.mode.as_str(), "config": entry.config }))
+        .collect();
+    let siem: Vec<_> = config
+        .audit
+        .siem
+        .iter()
+        .map(|sink| match sink {
+            Sink::Stdout => json!("stdout"),
+            Sink::File(path) => json!({ "file": path }),
+        })
+        .collect();
+    let secrets: Map<String, Value> =
+        config.secrets.names().map(|name| (name.to_owned(), json!(MASK))).collect();
+    json!({
+        "home": config.home,
+        "server": {
+            "listen": config.server.listen,
+            "public_url": config.server.public_url,
+            "body_limit_bytes": config.server.body_limit,
+        },
+        "deny": { "status": config.deny_status.as_str() },
+        "database": { "url": masked_url(&config.database_url) },
+        "secrets": secrets,
+        "gateway": {
+            "enabled": config.gateway.enabled,
+            "routes": config.gateway.routes.iter().map(route).collect::<Vec<_>>(),
+        },
+        "bundle": bundle,
+        "components": {
+            "publishers": publishers,
+            "packages": config.components.packages,
+            "pool": config.components.pool,
+        },
+        "audit": {
+            "durability": match config.audit.durability { Durability::Spool => "spool", Durability::Strict => "strict" },
+            "spool_dir": config.audit.spool_dir,
+            "max_bytes": config.audit.max_bytes,
+            "max_age_minutes": config.audit.max_age.as_secs() / 60,
+            "siem": siem,
+            "replica": config.audit.replica,
+        },
+        "auth": {
+            "issuer": config.auth.issuer,
+            "audience": config.auth.audience,
+            "ttl_seconds": config.auth.ttl.as_secs(),
+        },
+        "prices": { "version": config.prices.version, "models": config.prices.models.len() },
+    })
+}
+
+fn route(route: &Route) -> Value {
+    let models: Vec<_> = route
+        .models
+        .iter()
+        .map(|model| json!({ "id": model.id, "display_name": model.display_name }))
+        .collect();
+    json!({
+        "model_pattern": route.pattern.as_str(),
+        "provider": route.provider,
+        "endpoint": route.endpoint.as_ref().map(ToString::to_string),
+        "api_key_secret": route.api_key_secret,
+        "upstream_model": route.upstream_model,
+        "models": models,
+        "region": route.region,
+        "lossless": route.lossless,
+        "forward_user_id": route.forward_user_id,
+    })
+}
+
+/// Everything between scheme and host goes, and so do parameters: both can hold a password.
+pub(crate) fn masked_url(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or(url);
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (_, host))) => format!("{scheme}://{MASK}@{host}"),
+        None => url.to_owned(),
+    }
+}

@@ -1,0 +1,272 @@
+//! Stories about `sallyport.yaml`: what is read, and what is said about what cannot be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Config, DenyStatus, Durability, ExposeSecret as _, Mode, Secrets, Sink, read, template};
+
+const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
+
+fn secrets() -> Secrets {
+    [
+        ("anthropic_prod", "canary-1"),
+        ("openai_prod", "canary-2"),
+        ("db", "postgres://u:canary-3@db/sallyport"),
+    ]
+    .into_iter()
+    .collect()
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, Path::new("/srv/sallyport"), secrets()).unwrap()
+}
+
+/// What is said about a file, a line for each problem.
+fn complaints(text: &str) -> Vec<String> {
+    let report = Config::parse(text, Path::new("/srv/sallyport"), secrets()).unwrap_err();
+    report.problems().iter().map(ToString::to_string).collect()
+}
+
+fn complains(text: &str, path: &str) {
+    let found = complaints(text);
+    assert!(found.iter().any(|line| line.starts_with(&format!("{path}: "))), "{path} not in {found:#?}");
+}
+
+#[test]
+fn a_route_is_enough() {
+    let config = parse(MINIMAL);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.server.public_url, "http://127.0.0.1:8080");
+    assert_eq!(config.server.body_limit, 32 * 1024 * 1024);
+    assert_eq!(config.database_url, "sqlite:/srv/sallyport/sallyport.sqlite");
+    assert_eq!(config.audit.durability, Durability::Spool);
+    assert_eq!(config.auth.audience, "cowork");
+    assert_eq!(config.deny_status, DenyStatus::S451);
+    assert!(config.gateway.enabled && config.warnings.is_empty());
+}
+
+#[test]
+fn the_gateway_block_of_a_rollout_is_read_as_it_stands() {
+    let config = parse(
+        r#"
+gateway:
+  enabled: true
+  routes:
+    - model_pattern: "claude-opus-*"
+      provider: anthropic
+      endpoint: "https://api.anthropic.com/v1/messages"
+      api_key_secret: "anthropic_prod"
+    - model_pattern: "gpt-4.*"
+      provider: openai
+      endpoint: "https://api.openai.com/v1/chat/completions"
+      api_key_secret: "openai_prod"
+      upstream_model: "gpt-4.1"
+    - model_pattern: "internal-llama-*"
+      provider: openai
+      endpoint: "https://vllm.example.com/v1/chat/completions"
+      upstream_model: "llama-3.3-70b-instruct"
+      models: [{ id: internal-llama-70b }]
+      lossless: true
+      region: eu-west-1
+prices:
+  models:
+    - { provider: openai, model: "gpt-4.*", input: 2000000, output: 8000000, cache_read: 500000, cache_write: 0 }
+    - { provider: openai, model: "llama-*", input: 0, output: 0, cache_read: 0, cache_write: 0 }
+    - { provider: anthropic, model: "claude-opus-*", input: 5000000, output: 25000000, cache_read: 500000, cache_write: 6250000 }
+"#,
+    );
+    let route = config.gateway.route("gpt-4.1-mini").unwrap();
+    assert_eq!((route.provider.as_str(), route.upstream_model.as_deref()), ("openai", Some("gpt-4.1")));
+    assert_eq!(route.endpoint.as_ref().unwrap().join("/v1/chat/completions"), "/v1/chat/completions");
+    let route = config.gateway.route("internal-llama-3").unwrap();
+    assert!(route.lossless && !route.forward_user_id);
+    assert_eq!(route.models[0].display_name, "internal-llama-70b");
+    assert_eq!(config.gateway.route("claude-opus-4-6").unwrap().provider, "anthropic");
+    assert!(config.gateway.route("mistral").is_none());
+    assert!(
+        config.prices.version.contains('+'),
+        "own prices make it another list: {}",
+        config.prices.version
+    );
+}
+
+#[test]
+fn the_first_route_that_matches_wins() {
+    let config = parse(
+        "gateway:\n  routes:\n    - { model_pattern: 'a-*', provider: echo, upstream_model: one }\n    - { model_pattern: '*', provider: echo, upstream_model: two }\n",
+    );
+    let upstream = |model| config.gateway.route(model).unwrap().upstream_model.clone().unwrap();
+    assert_eq!((upstream("a-1"), upstream("b-1")), ("one".into(), "two".into()));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_with_its_place() {
+    let text = r#"
+sever: {}
+server: { listen: nowhere, body_limit_bytes: 1 }
+deny: { status: 418 }
+gateway:
+  enabled: yes
+  routes:
+    - { model_pattern: "*", provider: echo, endpont: "https://x.example" }
+    - { model_pattern: "claude-*", provider: antropic, endpoint: "api.anthropic.com", api_key_secret: missing }
+    - { provider: echo }
+    - { model_pattern: "gpt-*", provider: openai }
+bundle:
+  - { component: sallyport/scop }
+  - { component: sallyport/scope, mode: maybe }
+components: { pool: 1, packages: [nothing.sallyport] }
+audit: { durability: never, siem: [syslog] }
+auth: { ttl_seconds: 5 }
+"#;
+    let found = complaints(text);
+    for path in [
+        "sever",
+        "server.listen",
+        "server.body_limit_bytes",
+        "deny.status",
+        "gateway.enabled",
+        "gateway.routes[0].endpont",
+        "gateway.routes[1].provider",
+        "gateway.routes[1].endpoint",
+        "gateway.routes[1].api_key_secret",
+        "gateway.routes[2].model_pattern",
+        "gateway.routes[3].endpoint",
+        "bundle[0].component",
+        "bundle[1].mode",
+        "components.pool",
+        "components.packages[0]",
+        "audit.durability",
+        "audit.siem[0]",
+        "auth.ttl_seconds",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(&format!("{path}: "))), "{path} not in {found:#?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_yaml_or_says_a_thing_twice_is_refused() {
+    for text in ["gateway: [", "- a\n- b\n", "just words", "gateway: {}\ngateway: {}\n", ""] {
+        assert!(Config::parse(text, Path::new("/srv"), secrets()).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_model_without_a_price_is_refused() {
+    let route = |more: &str| {
+        format!(
+            "gateway:\n  routes:\n    - {{ model_pattern: 'zz-*', provider: openai, endpoint: 'https://x.example'{more} }}\n"
+        )
+    };
+    complains(&route(""), "gateway.routes[0].model_pattern");
+    complains(&route(", upstream_model: zz-1"), "gateway.routes[0].upstream_model");
+    complains(&route(", models: [{ id: zz-1 }]"), "gateway.routes[0].models[0].id");
+    let price = "prices:\n  models:\n    - { provider: openai, model: 'zz-*', input: 1, output: 1, cache_read: 1, cache_write: 1 }\n";
+    for more in ["", ", upstream_model: zz-1", ", models: [{ id: zz-1 }]"] {
+        parse(&format!("{}{price}", route(more)));
+    }
+}
+
+#[test]
+fn serving_other_machines_needs_a_public_url_and_no_development_key() {
+    let exposed = "server: { listen: '0.0.0.0:8080' }\n";
+    complains(&format!("{exposed}{MINIMAL}"), "server.listen");
+    let public = "server: { listen: '0.0.0.0:8080', public_url: 'https://ai.example' }\n";
+    assert!(!parse(&format!("{public}{MINIMAL}")).is_local());
+    // The base point of the curve: a valid public key that nobody needs to guard.
+    let key = "5866666666666666666666666666666666666666666666666666666666666666";
+    let publisher = format!(
+        "components: {{ publishers: [{{ key: '{key}', namespace: acme, kinds: [policy], development: true }}] }}\n"
+    );
+    complains(&format!("{public}{publisher}{MINIMAL}"), "server.listen");
+    assert_eq!(parse(&format!("{publisher}{MINIMAL}")).components.publishers.len(), 1);
+}
+
+#[test]
+fn nobody_else_may_sign_what_ships_with_the_gateway() {
+    let key = "5866666666666666666666666666666666666666666666666666666666666666";
+    let text = format!(
+        "components: {{ publishers: [{{ key: '{key}', namespace: sallyport, kinds: [policy] }}] }}\n{MINIMAL}"
+    );
+    complains(&text, "components.publishers[0].namespace");
+}
+
+#[test]
+fn a_password_belongs_into_the_secrets_file() {
+    complains(&format!("database: {{ url: 'postgres://u:pw@db/x' }}\n{MINIMAL}"), "database.url");
+    complains(&format!("database: {{ url: 'mysql://db/x' }}\n{MINIMAL}"), "database.url");
+    complains(&format!("database: {{ url_secret: nowhere }}\n{MINIMAL}"), "database.url_secret");
+    let config = parse(&format!("database: {{ url_secret: db }}\n{MINIMAL}"));
+    assert!(config.database_url.starts_with("postgres://"));
+}
+
+#[test]
+fn what_works_but_is_probably_not_meant_is_a_warning() {
+    let config = parse(
+        "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo, endpoint: 'http://10.0.0.1' }\n    - { model_pattern: 'a-*', provider: echo }\n",
+    );
+    let paths: Vec<_> = config.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(paths, ["gateway.routes[0].endpoint", "gateway.routes[1]"]);
+}
+
+#[test]
+fn the_word_off_is_a_mode_and_not_a_boolean() {
+    let config = parse(&format!(
+        "bundle: [{{ component: sallyport/scope, mode: off }}]\naudit: {{ siem: [stdout, {{ file: rows.jsonl }}] }}\n{MINIMAL}"
+    ));
+    assert_eq!(config.bundle[0].mode, Mode::Off);
+    assert_eq!(config.audit.siem, [Sink::Stdout, Sink::File("/srv/sallyport/rows.jsonl".into())]);
+}
+
+#[test]
+fn nothing_shown_holds_a_secret() {
+    let config = parse(&format!("database: {{ url_secret: db }}\n{MINIMAL}"));
+    assert_eq!(config.secrets.get("openai_prod").unwrap().expose_secret(), "canary-2");
+    let shown = format!("{} {config:?}", config.effective());
+    assert!(shown.contains("openai_prod") && !shown.contains("canary"), "{shown}");
+}
+
+#[test]
+fn the_file_that_init_writes_checks_without_a_warning() {
+    let config = parse(template::CONFIG);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.bundle.len(), 4);
+    assert!(config.bundle.iter().all(|entry| entry.mode == Mode::Enforce));
+    assert!(config.is_local());
+}
+
+#[test]
+fn a_home_is_where_its_file_is_and_loads_again_and_again() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(super::FILE);
+    assert!(Config::load(&file).unwrap_err().to_string().contains("sallyport init"));
+    fs::write(&file, MINIMAL).unwrap();
+    assert_eq!(Config::load(&file).unwrap().home, home.path());
+    fs::write(home.path().join(super::SECRETS_FILE), "a: b\n").unwrap();
+    fs::set_permissions(home.path().join(super::SECRETS_FILE), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(Config::load(&file).unwrap_err().to_string().contains("mode 0644"));
+    fs::set_permissions(home.path().join(super::SECRETS_FILE), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(Config::load(&file).unwrap().secrets.get("a").unwrap().expose_secret(), "b");
+}
+
+#[test]
+fn the_guide_names_every_key() {
+    let guide = include_str!("../../../docs/guide/configuration.md");
+    let keys = [
+        &read::TOP[..],
+        &read::SERVER,
+        &read::DATABASE,
+        &read::GATEWAY,
+        &read::ROUTE,
+        &read::ENTRY,
+        &read::COMPONENTS,
+        &read::PUBLISHER,
+        &read::AUDIT,
+        &read::AUTH,
+        &read::PRICES,
+    ];
+    let missing: Vec<_> =
+        keys.concat().into_iter().filter(|key| !guide.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/guide/configuration.md does not name {missing:?}");
+}
