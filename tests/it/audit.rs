@@ -11,8 +11,23 @@ use crate::{ask, hello};
 
 /// The columns of the table, in the order of the specification.
 const COLUMNS: [&str; 17] = [
-    "id", "occurred_at", "kind", "user_id", "session_id", "trace_id", "client_id", "tenant_id", "policy_ver", "call_source",
-    "model", "provider", "tokens_in", "tokens_out", "cost_micro", "latency_ms", "outcome",
+    "id",
+    "occurred_at",
+    "kind",
+    "user_id",
+    "session_id",
+    "trace_id",
+    "client_id",
+    "tenant_id",
+    "policy_ver",
+    "call_source",
+    "model",
+    "provider",
+    "tokens_in",
+    "tokens_out",
+    "cost_micro",
+    "latency_ms",
+    "outcome",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,11 +38,17 @@ async fn a_call_leaves_a_row_with_every_column_and_its_price() {
     for column in COLUMNS {
         assert!(row.get(column).is_some(), "{column} is missing: {row}");
     }
-    assert_eq!((&row["model"], &row["provider"], &row["outcome"]), (&json!("claude-sonnet-4-5"), &json!("anthropic"), &json!("allowed")));
+    assert_eq!(
+        (&row["model"], &row["provider"], &row["outcome"]),
+        (&json!("claude-sonnet-4-5"), &json!("anthropic"), &json!("allowed"))
+    );
     assert_eq!((&row["tokens_in"], &row["tokens_out"]), (&json!(12), &json!(7)));
     assert!(row["cost_micro"].as_i64().unwrap() > 0, "{row}");
     assert!(row["latency_ms"].as_i64().unwrap() < 30_000);
-    assert!(row["payload"]["components"].as_array().unwrap().iter().any(|c| c["digest"].is_string()), "the provider decided too: {row}");
+    assert!(
+        row["payload"]["components"].as_array().unwrap().iter().any(|c| c["digest"].is_string()),
+        "the provider decided too: {row}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +59,11 @@ async fn a_stream_is_metered_like_a_reply_on_both_wires() {
             let mut body = ask(model, "Hello");
             body["stream"] = json!(stream);
             let row = app.row_of(&app.messages(body).await).await;
-            assert_eq!((&row["tokens_in"], &row["tokens_out"]), (&json!(tokens_in), &json!(7)), "{model} {stream}: {row}");
+            assert_eq!(
+                (&row["tokens_in"], &row["tokens_out"]),
+                (&json!(tokens_in), &json!(7)),
+                "{model} {stream}: {row}"
+            );
         }
     }
 }
@@ -94,7 +119,11 @@ async fn every_row_is_a_siem_line_with_the_columns_of_the_table_and_no_sequence_
     sequences.sort_unstable();
     sequences.dedup();
     let (first, last) = (sequences[0], sequences[sequences.len() - 1]);
-    assert_eq!(usize::try_from(last - first + 1).unwrap(), sequences.len(), "a sequence is missing: {sequences:?}");
+    assert_eq!(
+        usize::try_from(last - first + 1).unwrap(),
+        sequences.len(),
+        "a sequence is missing: {sequences:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 /// How long an install or a session may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 
 fn wanted(name: &str) -> bool {
     let wanted = std::env::var_os("SALLYPORT_CLIENTS").is_some();
@@ -66,7 +66,10 @@ async fn python() -> Option<PathBuf> {
     probe.args(["-c", "import anthropic"]);
     if !run(probe).await.is_ok_and(|output| output.status.success()) {
         let mut command = Command::new(&python);
-        command.args(["-m", "pip", "install", "--quiet"]).arg("--requirement").arg(scripts().join("python/requirements.txt"));
+        command
+            .args(["-m", "pip", "install", "--quiet"])
+            .arg("--requirement")
+            .arg(scripts().join("python/requirements.txt"));
         install("the Python SDK", command).await?;
     }
     Some(python)
@@ -89,8 +92,10 @@ async fn node() -> Option<PathBuf> {
 /// The native binary of Claude Code: the package's launcher is only linked to it by an install script, which may not run.
 async fn claude_code() -> Option<PathBuf> {
     let modules = node().await?.join("node_modules/@anthropic-ai");
-    let native = std::fs::read_dir(modules).ok()?.filter_map(Result::ok).map(|entry| entry.path().join("claude"));
-    let found = native.filter(|path| path.is_file()).find(|path| path.to_string_lossy().contains("claude-code-"));
+    let native =
+        std::fs::read_dir(modules).ok()?.filter_map(Result::ok).map(|entry| entry.path().join("claude"));
+    let found =
+        native.filter(|path| path.is_file()).find(|path| path.to_string_lossy().contains("claude-code-"));
     if found.is_none() {
         eprintln!("skipped: Claude Code has no binary for this machine");
     }
@@ -103,7 +108,18 @@ async fn claude(binary: &Path, url: &str, token: &str, prompt: &str) -> Output {
     std::fs::write(home.path().join("notes.txt"), "the answer is 42\n").unwrap();
     let mut command = Command::new(binary);
     command
-        .args(["-p", prompt, "--output-format", "json", "--model", "claude-sonnet-4-5", "--allowedTools", "Bash,Read", "--max-turns", "5"])
+        .args([
+            "-p",
+            prompt,
+            "--output-format",
+            "json",
+            "--model",
+            "claude-sonnet-4-5",
+            "--allowedTools",
+            "Bash,Read",
+            "--max-turns",
+            "5",
+        ])
         .current_dir(home.path())
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -119,7 +135,8 @@ async fn claude(binary: &Path, url: &str, token: &str, prompt: &str) -> Output {
 #[track_caller]
 fn result(output: &Output) -> serde_json::Value {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("no result: {text}\n{}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_str(&text)
+        .unwrap_or_else(|_| panic!("no result: {text}\n{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// A tool loop that does not take the client's own system prompt for a tool result.
@@ -165,7 +182,10 @@ async fn claude_code_finishes_against_the_scripted_upstream_itself() {
     let output = claude(&binary, &upstream.url(), "token", "Read the notes").await;
     assert_eq!(result(&output)["result"], "The tool has spoken.");
     let last = upstream.requests().into_iter().rfind(|seen| seen.target.starts_with("/v1/messages")).unwrap();
-    assert!(String::from_utf8_lossy(&last.body).contains("the answer is 42"), "the tool's output is in the second turn");
+    assert!(
+        String::from_utf8_lossy(&last.body).contains("the answer is 42"),
+        "the tool's output is in the second turn"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +196,11 @@ async fn claude_code_says_hello_through_the_gateway() {
     let Some(binary) = claude_code().await else { return };
     let app = TestApp::start().await;
     let result = result(&claude(&binary, &app.url(), &app.token, "Say hello").await);
-    assert_eq!((&result["result"], &result["is_error"]), (&json!("Hello from upstream."), &json!(false)), "{result}");
+    assert_eq!(
+        (&result["result"], &result["is_error"]),
+        (&json!("Hello from upstream."), &json!(false)),
+        "{result}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,6 +237,10 @@ async fn claude_code_does_not_run_a_tool_that_a_hook_blocks() {
     bash_loop(&app.upstream, "touch ran-anyway");
     let result = result(&claude(&binary, &app.url(), &app.token, "Run it").await);
     assert!(result["result"].as_str().unwrap().contains("no shell on this machine"), "{result}");
-    let ran = app.upstream.requests().iter().any(|seen| String::from_utf8_lossy(&seen.body).contains("\"tool_result\""));
+    let ran = app
+        .upstream
+        .requests()
+        .iter()
+        .any(|seen| String::from_utf8_lossy(&seen.body).contains("\"tool_result\""));
     assert!(!ran, "the tool ran");
 }

@@ -24,7 +24,7 @@ async fn caller(app: Arc<TestApp>, number: usize, stop: Arc<AtomicBool>, told: A
     let bearer = format!("Bearer {}", app.token);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let mut body = ask(["claude-sonnet-4-5", "gpt-5", "echo"][number % 3], "Hello");
-    body["stream"] = json!(number % 2 == 0);
+    body["stream"] = json!(number.is_multiple_of(2));
     let body = Bytes::from(body.to_string());
     while !stop.load(Ordering::Relaxed) {
         let Ok(reply) = client.try_send("POST", "/v1/messages", &headers, body.clone()).await else { return };
@@ -49,7 +49,10 @@ async fn a_kill_under_load_loses_no_row_and_doubles_none() {
             callers.spawn(caller(Arc::clone(&app), number, Arc::clone(&stop), Arc::clone(&told)));
         }
         // Another moment each round: after so many answers.
-        until_true("calls are answered", Duration::from_secs(30), || told.lock().unwrap().len() >= before + 10 + round % 37).await;
+        until_true("calls are answered", Duration::from_secs(30), || {
+            told.lock().unwrap().len() >= before + 10 + round % 37
+        })
+        .await;
         app.kill();
         stop.store(true, Ordering::Relaxed);
         while callers.join_next().await.is_some() {}
@@ -73,5 +76,10 @@ async fn a_kill_under_load_loses_no_row_and_doubles_none() {
     let rows = app.audit_rows();
     let interrupted = rows.iter().filter(|row| row.to_string().contains("interrupted")).count();
     assert!(interrupted > 0, "eight callers and {} kills, and nothing was under way?", rounds());
-    assert!(app.upstream.seen() <= counts.len(), "the upstream saw {} calls, the audit {}", app.upstream.seen(), counts.len());
+    assert!(
+        app.upstream.seen() <= counts.len(),
+        "the upstream saw {} calls, the audit {}",
+        app.upstream.seen(),
+        counts.len()
+    );
 }

@@ -12,8 +12,16 @@ use crate::ask;
 
 /// The kinds of error that clients know.
 const TYPES: [&str; 10] = [
-    "invalid_request_error", "authentication_error", "billing_error", "permission_error", "not_found_error", "request_too_large",
-    "rate_limit_error", "timeout_error", "api_error", "overloaded_error",
+    "invalid_request_error",
+    "authentication_error",
+    "billing_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+    "rate_limit_error",
+    "timeout_error",
+    "api_error",
+    "overloaded_error",
 ];
 
 /// What the client may be shown: a whole answer, an error, or a stream that ends in one `error`. A stream that is handed
@@ -29,7 +37,10 @@ fn assert_told(what: &str, reply: &Reply) {
         let events = reply.events();
         let errors = events.iter().filter(|event| event.name == "error").count();
         if errors == 0 {
-            assert!(events.iter().any(|event| event.name == "message_stop"), "{what}: neither an end nor an error: {reply}");
+            assert!(
+                events.iter().any(|event| event.name == "message_stop"),
+                "{what}: neither an end nor an error: {reply}"
+            );
         } else {
             assert_eq!(errors, 1, "{what}: {reply}");
             let last = events.iter().rfind(|event| event.name == "error").unwrap().json();
@@ -48,7 +59,7 @@ async fn matrix(model: &str) {
             app.upstream.script(Script::Fault(*fault));
             let mut body = ask(model, "Hello");
             body["stream"] = json!(stream);
-            let reply = within(&what, Duration::from_secs(60), app.messages(body)).await;
+            let reply = within(&what, Duration::from_mins(1), app.messages(body)).await;
             assert_told(&what, &reply);
             if let (Fault::Status(status), "claude-sonnet-4-5") = (fault, model) {
                 assert_eq!(reply.status, *status, "{what}: the upstream's status is the client's");
@@ -91,7 +102,10 @@ async fn an_upstream_that_cannot_be_reached_is_an_error_that_names_no_address() 
         let reply = app.messages(ask(model, "Hello")).await;
         assert!(matches!(reply.status, 502..=504 | 529), "{model}: {reply}");
         assert_told(model, &reply);
-        assert!(!reply.to_string().contains("127.0.0.1") && !reply.to_string().contains("no-such-host"), "{reply}");
+        assert!(
+            !reply.to_string().contains("127.0.0.1") && !reply.to_string().contains("no-such-host"),
+            "{reply}"
+        );
         assert_eq!(app.row_of(&reply).await["outcome"], "error");
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sallyport_tests::client::assert_legal;
 use sallyport_tests::gateway::TestApp;
-use sallyport_tests::upstream::Step;
 use sallyport_tests::upstream::Script;
+use sallyport_tests::upstream::Step;
 use serde_json::Value;
 
 /// Headers that the connection makes, or that carry the credential of the recording.
@@ -25,12 +25,15 @@ fn directory() -> PathBuf {
 /// Every recorded `POST`.
 fn recorded() -> Vec<Recorded> {
     let mut all = Vec::new();
-    let mut paths: Vec<_> = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
         let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let entries = if let Value::Array(entries) = file { entries } else { vec![file] };
-        for entry in entries.iter().filter(|e| e["request"]["method"] == "POST" && e["request"]["body"].is_object()) {
+        for entry in
+            entries.iter().filter(|e| e["request"]["method"] == "POST" && e["request"]["body"].is_object())
+        {
             let request = &entry["request"];
             let headers = request["headers"].as_array().unwrap().iter().map(|pair| {
                 (pair[0].as_str().unwrap().to_ascii_lowercase(), pair[1].as_str().unwrap().to_owned())
@@ -71,7 +74,11 @@ async fn every_recorded_request_is_translated_or_refused_by_name_and_losses_are_
         let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let reply = app.post(&target, &headers, body.to_string()).await;
         if reply.status != 200 {
-            assert_eq!((reply.status, reply.error_type().as_str()), (400, "invalid_request_error"), "{name}: {reply}");
+            assert_eq!(
+                (reply.status, reply.error_type().as_str()),
+                (400, "invalid_request_error"),
+                "{name}: {reply}"
+            );
             assert!(body["safeguards"].is_object() || body["safeguards"].is_array(), "{name}: {reply}");
             continue;
         }
@@ -94,7 +101,11 @@ async fn every_recorded_stream_comes_back_byte_for_byte() {
     let request = recorded().into_iter().find(|r| r.name == "basic").unwrap();
     for name in ["basic", "tool_loop_03", "tool_loop_10"] {
         let bytes = std::fs::read(directory().join(format!("{name}.response.sse"))).unwrap();
-        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n", bytes.len()).into_bytes();
+        let mut answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n",
+            bytes.len()
+        )
+        .into_bytes();
         answer.extend_from_slice(&bytes);
         app.upstream.script(Script::Steps(vec![Step::Write(answer.into())]));
         let reply = app.post(&request.target, &[], request.body.to_string()).await;

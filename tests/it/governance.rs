@@ -9,7 +9,12 @@ use crate::{ask, hello};
 const KEY: &str = "AKIAQ3EGRFZXNDOMVWJK";
 
 fn component<'a>(row: &'a Value, name: &str) -> &'a Value {
-    row["payload"]["components"].as_array().into_iter().flatten().find(|c| c["name"] == name).unwrap_or_else(|| panic!("no {name} on {row}"))
+    row["payload"]["components"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} on {row}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +62,8 @@ async fn a_rate_limit_says_when_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_in_any_text_is_stopped_and_repeated_nowhere() {
-    let app = TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
+    let app =
+        TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
     let bodies = [
         ask("claude-sonnet-4-5", &format!("deploy with {KEY}")),
         json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "system": format!("use {KEY}"), "messages": [{"role": "user", "content": "x"}]}),
@@ -78,16 +84,20 @@ async fn a_secret_in_any_text_is_stopped_and_repeated_nowhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_written_with_escapes_is_the_same_secret() {
-    let app = TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
-    let escaped: String = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
-    let body = format!(r#"{{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{{"role":"user","content":"{escaped}"}}]}}"#);
+    let app =
+        TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
+    let escaped = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
+    let body = format!(
+        r#"{{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{{"role":"user","content":"{escaped}"}}]}}"#
+    );
     assert_eq!(app.post("/v1/messages", &[], body).await.status, 451);
     assert_eq!(app.upstream.seen(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_turn_of_a_conversation_costs_its_new_text_only() {
-    let app = TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
+    let app =
+        TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
     let long: Vec<Value> = (0..64)
         .map(|at| json!({"role": if at % 2 == 0 { "user" } else { "assistant" }, "content": format!("{at} {}", "words and words ".repeat(1000))}))
         .chain([json!({"role": "user", "content": "first question"})])
@@ -100,7 +110,12 @@ async fn the_second_turn_of_a_conversation_costs_its_new_text_only() {
     ]);
     let second = app.row_of(&app.messages(body).await).await;
     let micros = |row: &Value| component(row, "sallyport/secret-scan")["micros"].as_u64().unwrap();
-    assert!(micros(&second) * 4 < micros(&first), "first {} us, second {} us", micros(&first), micros(&second));
+    assert!(
+        micros(&second) * 4 < micros(&first),
+        "first {} us, second {} us",
+        micros(&first),
+        micros(&second)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 fn blocking_rm(config: Config) -> Config {
-    let what = json!({"tools": ["Bash"], "input_contains": ["rm -rf"], "reason": "deleting is not for machines"});
+    let what =
+        json!({"tools": ["Bash"], "input_contains": ["rm -rf"], "reason": "deleting is not for machines"});
     config.component("sallyport/block-tool", what)
 }
 
@@ -32,9 +33,11 @@ fn asking(model: &str, stream: bool) -> Value {
 async fn a_tool_call_is_held_until_it_is_complete_and_then_released_unchanged() {
     let app = TestApp::with(blocking_rm).await;
     let whole = anthropic_stream("claude-sonnet-4-5", &turn("ls"));
-    let middle = whole.find("toolu_01Held").unwrap() + whole[whole.find("toolu_01Held").unwrap()..].find("\n\n").unwrap() + 2;
+    let (before, after) = whole.split_once("toolu_01Held").unwrap();
+    let (head, rest) = after.split_once("\n\n").unwrap();
+    let held = format!("{before}toolu_01Held{head}\n\n");
     let gate = Arc::new(Semaphore::new(1));
-    app.upstream.script(Script::gated(&[&whole[..middle], &whole[middle..]], &gate));
+    app.upstream.script(Script::gated(&[&held, rest], &gate));
     let mut stream = app.messages_stream(asking("claude-sonnet-4-5", true)).await;
     stream.next_named("content_block_stop").await;
     let early = tokio::time::timeout(Duration::from_millis(200), stream.next()).await;
@@ -73,7 +76,11 @@ async fn a_blocked_tool_call_becomes_a_text_that_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_whose_only_tool_call_is_blocked_ends_as_a_turn_of_text() {
     let app = TestApp::with(blocking_rm).await;
-    app.upstream.script(Script::Turn(vec![Turn::Tool("toolu_1".into(), "Bash".into(), json!({"command": "rm -rf /"}))]));
+    app.upstream.script(Script::Turn(vec![Turn::Tool(
+        "toolu_1".into(),
+        "Bash".into(),
+        json!({"command": "rm -rf /"}),
+    )]));
     let reply = app.messages(asking("claude-sonnet-4-5", false)).await;
     assert_eq!(reply.json()["stop_reason"], "end_turn", "{reply}");
     let reply = app.messages(asking("claude-sonnet-4-5", true)).await;
@@ -89,6 +96,8 @@ async fn an_allowed_json_reply_is_byte_for_byte_the_upstreams() {
     app.upstream.script(Script::Turn(turn("ls")));
     let body = asking("claude-sonnet-4-5", false);
     let reply = app.messages(body.clone()).await;
-    let direct = sallyport_tests::client::Client::new(app.upstream.address).send("POST", "/v1/messages", &[], body.to_string()).await;
+    let direct = sallyport_tests::client::Client::new(app.upstream.address)
+        .send("POST", "/v1/messages", &[], body.to_string())
+        .await;
     assert_eq!(reply.body, direct.body);
 }

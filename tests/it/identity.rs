@@ -8,8 +8,15 @@ use sallyport_tests::wait::until;
 
 use crate::hello;
 
-const SEVEN: [&str; 7] =
-    ["x-user-id", "x-session-id", "x-trace-id", "x-client-id", "x-tenant-id", "x-policy-version", "x-call-source"];
+const SEVEN: [&str; 7] = [
+    "x-user-id",
+    "x-session-id",
+    "x-trace-id",
+    "x-client-id",
+    "x-tenant-id",
+    "x-policy-version",
+    "x-call-source",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_personal_access_token_works_as_bearer_and_as_api_key() {
@@ -28,9 +35,18 @@ async fn every_bad_credential_gets_the_same_401_and_a_row() {
     let last = typo.pop().unwrap();
     typo.push(if last == '0' { '1' } else { '0' });
     let mut bodies = Vec::new();
-    for credential in ["", "Bearer ", "Bearer nonsense", "Basic YTpi", &format!("Bearer {typo}"), "Bearer a.b.c"] {
-        let reply = app.client().send("POST", "/v1/messages", &[("authorization", credential)], hello().to_string()).await;
-        assert_eq!((reply.status, reply.error_type().as_str()), (401, "authentication_error"), "{credential:?}");
+    for credential in
+        ["", "Bearer ", "Bearer nonsense", "Basic YTpi", &format!("Bearer {typo}"), "Bearer a.b.c"]
+    {
+        let reply = app
+            .client()
+            .send("POST", "/v1/messages", &[("authorization", credential)], hello().to_string())
+            .await;
+        assert_eq!(
+            (reply.status, reply.error_type().as_str()),
+            (401, "authentication_error"),
+            "{credential:?}"
+        );
         assert_eq!(reply.header("x-should-retry"), Some("false"));
         bodies.push(reply.json()["error"].to_string());
     }
@@ -65,7 +81,12 @@ async fn an_exchange_gives_a_token_and_the_seven_headers_that_go_with_it() {
         let reply = app.post("/v1/messages", &all, hello().to_string()).await;
         assert_eq!(reply.status, 200, "{reply}");
         let row = app.row_of(&reply).await;
-        for (column, name) in [("user_id", "x-user-id"), ("session_id", "x-session-id"), ("client_id", "x-client-id"), ("tenant_id", "x-tenant-id")] {
+        for (column, name) in [
+            ("user_id", "x-user-id"),
+            ("session_id", "x-session-id"),
+            ("client_id", "x-client-id"),
+            ("tenant_id", "x-tenant-id"),
+        ] {
             assert_eq!(row[column], headers[name], "{column}");
         }
     }
@@ -90,7 +111,12 @@ async fn a_header_that_says_something_else_than_the_token_is_refused_and_is_a_ro
     }
     assert_eq!(app.upstream.seen(), 0);
     until("the mismatches are rows", Duration::from_secs(10), || {
-        std::future::ready(app.audit_rows().iter().any(|row| row["kind"] == "auth" && row["outcome"] == "denied").then_some(()))
+        std::future::ready(
+            app.audit_rows()
+                .iter()
+                .any(|row| row["kind"] == "auth" && row["outcome"] == "denied")
+                .then_some(()),
+        )
     })
     .await;
 }
@@ -103,7 +129,10 @@ async fn a_revoked_token_stops_working_within_two_seconds_and_so_does_what_it_wa
     let issued = app.post("/v1/auth/cowork/pat", &[("authorization", &pat)], "").await.json();
     let jwt = format!("Bearer {}", issued["token"].as_str().unwrap());
     for credential in [&pat, &jwt] {
-        assert_eq!(app.post("/v1/messages", &[("authorization", credential)], hello().to_string()).await.status, 200);
+        assert_eq!(
+            app.post("/v1/messages", &[("authorization", credential)], hello().to_string()).await.status,
+            200
+        );
     }
     app.cli(&["gateway", "pat", "revoke", minted["id"].as_str().unwrap()]);
     let revoked = Instant::now();

@@ -6,15 +6,20 @@ use sallyport_tests::gateway::TestApp;
 async fn the_list_is_paged_both_ways_without_asking_an_upstream() {
     let app = TestApp::start().await;
     let all = app.get("/v1/models?limit=1000").await.json();
-    let ids: Vec<_> = all["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect();
+    let ids: Vec<_> =
+        all["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids, ["claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5"]);
-    assert_eq!((&all["has_more"], &all["first_id"], &all["last_id"]), (&false.into(), &ids[0].as_str().into(), &ids[2].as_str().into()));
+    assert_eq!(
+        (&all["has_more"], &all["first_id"], &all["last_id"]),
+        (&false.into(), &ids[0].as_str().into(), &ids[2].as_str().into())
+    );
     assert_eq!(all["data"][0]["type"], "model");
     assert_eq!(all["data"][0]["display_name"], "Claude Sonnet 4.5");
 
     let first = app.get("/v1/models?limit=2").await.json();
     assert_eq!((first["data"].as_array().unwrap().len(), &first["has_more"]), (2, &true.into()));
-    let rest = app.get(&format!("/v1/models?limit=2&after_id={}", first["last_id"].as_str().unwrap())).await.json();
+    let rest =
+        app.get(&format!("/v1/models?limit=2&after_id={}", first["last_id"].as_str().unwrap())).await.json();
     assert_eq!((&rest["data"][0]["id"], &rest["has_more"]), (&ids[2].as_str().into(), &false.into()));
     let back = app.get(&format!("/v1/models?limit=1&before_id={}", ids[2])).await.json();
     assert_eq!(back["data"][0]["id"], ids[1].as_str());

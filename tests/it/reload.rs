@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sallyport_tests::client::assert_legal;
 use sallyport_tests::gateway::TestApp;
-use sallyport_tests::upstream::{Script, anthropic_stream, Turn};
+use sallyport_tests::upstream::{Script, Turn, anthropic_stream};
 use sallyport_tests::wait::{SOON, until, until_true};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -20,9 +20,7 @@ async fn a_stream_that_runs_during_a_reload_ends_as_it_began() {
     app.upstream.next(Script::gated(&[first, rest], &gate));
     let mut stream = app.messages_stream(hello()).await;
     let mut events = vec![stream.next().await.unwrap().unwrap()];
-    app.reload(|config| {
-        config.route(json!({"model_pattern": "claude-*", "provider": "echo"}))
-    });
+    app.reload(|config| config.route(json!({"model_pattern": "claude-*", "provider": "echo"})));
     until("the reload is done", SOON, || async {
         (app.messages(hello()).await.text() != "Hello from upstream.").then_some(())
     })
@@ -42,7 +40,7 @@ async fn a_reload_that_fails_keeps_the_old_configuration_and_says_why() {
     app.reload_broken(r#"{"gateway": {"enabled": true, "routes": [{"model_pattern": "*", "provider": "no-such-provider"}]}, "typo": 1}"#);
     until_true("the log says why", SOON, || {
         let log = app.log();
-        let new = &log[log_before.min(log.len())..];
+        let new = log.split_at(log_before.min(log.len())).1;
         new.contains("typo") && new.contains("no-such-provider")
     })
     .await;

@@ -24,13 +24,20 @@ async fn no_call_fails_while_the_bundle_is_swapped_again_and_again() {
     let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..4 {
-        let (app, stop, good, bad) = (Arc::clone(&app), Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
+        let (app, stop, good, bad) =
+            (Arc::clone(&app), Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
         callers.spawn(async move {
             let bearer = format!("Bearer {}", app.token);
             let body = Bytes::from(ask("echo", "Hello").to_string());
             while !stop.load(Ordering::Relaxed) {
-                match app.client().try_send("POST", "/v1/messages", &[("authorization", &bearer)], body.clone()).await {
-                    Ok(reply) if reply.status == 200 && reply.complete => good.fetch_add(1, Ordering::Relaxed),
+                match app
+                    .client()
+                    .try_send("POST", "/v1/messages", &[("authorization", &bearer)], body.clone())
+                    .await
+                {
+                    Ok(reply) if reply.status == 200 && reply.complete => {
+                        good.fetch_add(1, Ordering::Relaxed)
+                    }
                     _ => bad.fetch_add(1, Ordering::Relaxed),
                 };
             }
@@ -40,7 +47,10 @@ async fn no_call_fails_while_the_bundle_is_swapped_again_and_again() {
     for n in 1..=swaps() {
         app.reload(|config| config.no_components().component("sallyport/scope", rules(n % 2)));
         let enough = good.load(Ordering::Relaxed) + 5;
-        until_true("calls go on", SOON, || good.load(Ordering::Relaxed) >= enough || bad.load(Ordering::Relaxed) > 0).await;
+        until_true("calls go on", SOON, || {
+            good.load(Ordering::Relaxed) >= enough || bad.load(Ordering::Relaxed) > 0
+        })
+        .await;
         let row = app.row_of(&app.messages(hello()).await).await;
         versions.insert(row["policy_ver"].as_str().unwrap().to_owned());
     }
@@ -63,5 +73,8 @@ async fn a_new_policy_is_in_force_soon_and_an_old_one_is_gone() {
     .await;
     assert_ne!(app.row_of(&denied).await["policy_ver"], "unversioned");
     app.reload(sallyport_tests::gateway::Config::no_components);
-    until("the policy is gone", Duration::from_secs(30), || async { (app.messages(hello()).await.status == 200).then_some(()) }).await;
+    until("the policy is gone", Duration::from_secs(30), || async {
+        (app.messages(hello()).await.status == 200).then_some(())
+    })
+    .await;
 }

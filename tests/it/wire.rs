@@ -55,14 +55,28 @@ async fn what_identifies_the_client_stops_at_the_gateway() {
     let seen = app.upstream.last();
     for (name, value) in &seen.headers {
         let name = name.to_ascii_lowercase();
-        let own = ["x-user-id", "x-session-id", "x-trace-id", "x-client-id", "x-tenant-id", "x-policy-version", "x-call-source"];
+        let own = [
+            "x-user-id",
+            "x-session-id",
+            "x-trace-id",
+            "x-client-id",
+            "x-tenant-id",
+            "x-policy-version",
+            "x-call-source",
+        ];
         assert!(!own.contains(&name.as_str()) && name != "cookie", "{name} reached the upstream");
-        assert!(!name.starts_with("x-stainless-") && !name.starts_with("x-claude-code-"), "{name} reached the upstream");
+        assert!(
+            !name.starts_with("x-stainless-") && !name.starts_with("x-claude-code-"),
+            "{name} reached the upstream"
+        );
         assert!(!value.contains(&app.token), "the token reached the upstream in {name}");
         assert!(!value.contains("10.1.2.3"), "the client's address reached the upstream in {name}");
     }
     let key = seen.header("x-api-key").or_else(|| seen.header("authorization")).unwrap_or_default();
-    assert!(key.ends_with("sk-upstream-credential-of-the-organisation"), "the gateway brings its own credential");
+    assert!(
+        key.ends_with("sk-upstream-credential-of-the-organisation"),
+        "the gateway brings its own credential"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +84,11 @@ async fn an_upstream_error_comes_back_byte_for_byte() {
     let app = TestApp::start().await;
     let body = "{\"type\":\"error\",  \"error\":{\"message\":\"prompt is too long: 1 tokens > 0 maximum\",\"type\":\"invalid_request_error\"}}";
     for status in [400, 401, 403, 404, 413, 422, 429, 500, 529] {
-        let headers = vec![("content-type".into(), "application/json".into()), ("retry-after".into(), "7".into()), ("request-id".into(), "req_x".into())];
+        let headers = vec![
+            ("content-type".into(), "application/json".into()),
+            ("retry-after".into(), "7".into()),
+            ("request-id".into(), "req_x".into()),
+        ];
         app.upstream.script(Script::Status(status, headers, Bytes::from_static(body.as_bytes())));
         let reply = app.messages(hello()).await;
         assert_eq!((reply.status, &reply.body[..]), (status, body.as_bytes()));
@@ -103,7 +121,10 @@ async fn a_bad_body_is_a_400_in_anthropics_shape_and_goes_nowhere() {
         ("half", b"{\"model\":\"claude-x\",\"messages\":[".to_vec()),
         ("two values", br#"{"model":"claude-x","messages":[]} {}"#.to_vec()),
         ("no object", b"[]".to_vec()),
-        ("broken UTF-8", b"{\"model\":\"claude-x\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\"}]}".to_vec()),
+        (
+            "broken UTF-8",
+            b"{\"model\":\"claude-x\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\"}]}".to_vec(),
+        ),
         ("two models", br#"{"model":"claude-x","model":"claude-y","messages":[]}"#.to_vec()),
         ("no model", br#"{"messages":[]}"#.to_vec()),
         ("deep", deep.into_bytes()),
@@ -122,7 +143,8 @@ async fn a_body_of_33_mib_is_a_413_and_one_of_31_goes_through() {
     let body = |mib: usize| crate::ask("claude-sonnet-4-5", &"a".repeat(mib << 20)).to_string();
     let head = format!(
         "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        app.token, 33 << 20
+        app.token,
+        33 << 20
     );
     let answer = String::from_utf8_lossy(&app.client().raw(head.as_bytes()).await).into_owned();
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("request_too_large"), "{answer}");
@@ -133,8 +155,13 @@ async fn a_body_of_33_mib_is_a_413_and_one_of_31_goes_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_lengths_or_a_length_beside_chunks_are_refused() {
     let app = TestApp::start().await;
-    for framing in ["content-length: 5\r\ncontent-length: 6", "content-length: 5\r\ntransfer-encoding: gzip, x"] {
-        let head = format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{framing}\r\nconnection: close\r\n\r\nhello", app.token);
+    for framing in
+        ["content-length: 5\r\ncontent-length: 6", "content-length: 5\r\ntransfer-encoding: gzip, x"]
+    {
+        let head = format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{framing}\r\nconnection: close\r\n\r\nhello",
+            app.token
+        );
         let answer = String::from_utf8_lossy(&app.client().raw(head.as_bytes()).await).into_owned();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{framing}: {answer}");
     }
@@ -152,7 +179,9 @@ async fn a_stream_arrives_byte_for_byte_as_the_upstream_sent_it() {
     let mut body = hello();
     body["stream"] = json!(true);
     let reply = app.messages(body.clone()).await;
-    let direct = sallyport_tests::client::Client::new(app.upstream.address).send("POST", "/v1/messages", &[], body.to_string()).await;
+    let direct = sallyport_tests::client::Client::new(app.upstream.address)
+        .send("POST", "/v1/messages", &[], body.to_string())
+        .await;
     assert_eq!(reply.body, direct.body);
     assert_eq!(reply.header("content-type").map(|v| v.starts_with("text/event-stream")), Some(true));
     assert_eq!(reply.header("content-encoding"), None);
@@ -162,11 +191,14 @@ async fn a_stream_arrives_byte_for_byte_as_the_upstream_sent_it() {
 async fn the_first_event_is_flushed_before_the_second_exists() {
     let app = TestApp::start().await;
     let gate = Arc::new(Semaphore::new(1));
-    let start = sse(&json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+    let start = sse(
+        &json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
         "model": "claude-sonnet-4-5", "content": [], "stop_reason": null, "stop_sequence": null,
-        "usage": {"input_tokens": 1, "output_tokens": 1}}}));
-    let rest = sse(&json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": {"output_tokens": 1}}))
-        + &sse(&json!({"type": "message_stop"}));
+        "usage": {"input_tokens": 1, "output_tokens": 1}}}),
+    );
+    let rest = sse(
+        &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": {"output_tokens": 1}}),
+    ) + &sse(&json!({"type": "message_stop"}));
     app.upstream.script(Script::gated(&[&start, &rest], &gate));
     let mut stream = app.messages_stream(hello()).await;
     assert_eq!(stream.next().await.unwrap().unwrap().name, "message_start");
@@ -178,9 +210,11 @@ async fn the_first_event_is_flushed_before_the_second_exists() {
 async fn an_idle_stream_is_kept_alive() {
     let app = TestApp::start().await;
     let gate = Arc::new(Semaphore::new(1));
-    let start = sse(&json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+    let start = sse(
+        &json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
         "model": "claude-sonnet-4-5", "content": [], "stop_reason": null, "stop_sequence": null,
-        "usage": {"input_tokens": 1, "output_tokens": 1}}}));
+        "usage": {"input_tokens": 1, "output_tokens": 1}}}),
+    );
     app.upstream.script(Script::gated(&[&start, "never: sent\n\n"], &gate));
     let mut stream = app.messages_stream(hello()).await;
     assert_eq!(stream.next().await.unwrap().unwrap().name, "message_start");

@@ -70,19 +70,38 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer; fails only if no head came.
-    pub async fn try_send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Bytes) -> anyhow::Result<Reply> {
+    pub async fn try_send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Reply> {
         let stream = self.try_open(method, target, headers, body).await?;
         Ok(within("reading a reply", LIMIT, stream.whole()).await)
     }
 
     /// Sends a request and reads the whole answer.
-    pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    pub async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         self.try_send(method, target, headers, body.into()).await.expect("the gateway answers")
     }
 
     /// Sends a request and reads the answer's head only.
-    pub async fn try_open(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Bytes) -> anyhow::Result<Stream> {
-        let mut request = http::Request::builder().method(method).uri(format!("http://{}{target}", self.address));
+    pub async fn try_open(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Stream> {
+        let mut request =
+            http::Request::builder().method(method).uri(format!("http://{}{target}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -134,7 +153,12 @@ impl Reply {
     pub fn text(&self) -> String {
         if self.body.starts_with(b"{") {
             let json = self.json();
-            return json["content"].as_array().into_iter().flatten().filter_map(|b| b["text"].as_str()).collect();
+            return json["content"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|b| b["text"].as_str())
+                .collect();
         }
         self.events().iter().filter_map(|e| Some(e.json()["delta"]["text"].as_str()?.to_owned())).collect()
     }
@@ -232,7 +256,10 @@ pub fn assert_legal(events: &[Event]) {
     let mut state = "start";
     for event in events {
         let data = event.json();
-        assert!(data.is_object() && data["type"] == event.name.as_str(), "an event names itself twice alike: {event:?}");
+        assert!(
+            data.is_object() && data["type"] == event.name.as_str(),
+            "an event names itself twice alike: {event:?}"
+        );
         let index = data["index"].as_u64();
         state = match (state, event.name.as_str()) {
             ("start", "message_start") => "body",
@@ -248,8 +275,16 @@ pub fn assert_legal(events: &[Event]) {
             }
             ("body" | "delta", "message_delta") if open.is_none() => "delta",
             ("delta", "message_stop") => "stop",
-            (_, "message_start" | "content_block_start" | "content_block_delta" | "content_block_stop" | "message_delta"
-            | "message_stop" | "error") => panic!("{} is illegal here: {shown:?}", event.name),
+            (
+                _,
+                "message_start"
+                | "content_block_start"
+                | "content_block_delta"
+                | "content_block_stop"
+                | "message_delta"
+                | "message_stop"
+                | "error",
+            ) => panic!("{} is illegal here: {shown:?}", event.name),
             (state, _) => state,
         };
     }

@@ -23,7 +23,7 @@ pub use binary::{binary, profile_dir};
 pub use config::Config;
 
 /// How long the gateway may take to start: it compiles the components that its cache does not hold.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// A gateway, its upstream and a user with a token.
 #[derive(Debug)]
@@ -62,7 +62,8 @@ impl TestApp {
     /// A gateway in front of this upstream.
     pub async fn on(upstream: Upstream, change: impl FnOnce(Config) -> Config) -> Self {
         let home = binary::home();
-        let token = std::fs::read_to_string(home.path().join("admin.token")).expect("the template holds a token");
+        let token =
+            std::fs::read_to_string(home.path().join("admin.token")).expect("the template holds a token");
         let config = change(Config::usual(&upstream.url(), home.path()));
         let app = Self {
             upstream,
@@ -145,7 +146,8 @@ impl TestApp {
     pub async fn post(&self, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         let reply = self.open(target, headers, body).await.whole().await;
         if reply.status == 200 && reply.complete && target.split('?').next() == Some("/v1/messages") {
-            let trace = reply.header("x-trace-id").unwrap_or_else(|| panic!("an answer without a trace: {reply}"));
+            let trace =
+                reply.header("x-trace-id").unwrap_or_else(|| panic!("an answer without a trace: {reply}"));
             lock(&self.answered).push(trace.to_owned());
         }
         reply
@@ -164,13 +166,19 @@ impl TestApp {
 
     /// `GET` as `admin`.
     pub async fn get(&self, target: &str) -> Reply {
-        self.client().send("GET", target, &[("authorization", &format!("Bearer {}", self.token))], Bytes::new()).await
+        self.client()
+            .send("GET", target, &[("authorization", &format!("Bearer {}", self.token))], Bytes::new())
+            .await
     }
 
     /// Runs the CLI on this home; stops the test if it fails.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = cli(self.home.path(), arguments);
-        assert!(output.status.success(), "sallyport {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "sallyport {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -199,7 +207,8 @@ impl TestApp {
     /// The rows of one trace once its inference row is there.
     pub async fn lineage(&self, trace: &str) -> Vec<Value> {
         until("the trace has its row", SOON, || {
-            let rows: Vec<Value> = self.audit_rows().into_iter().filter(|row| row["trace_id"] == trace).collect();
+            let rows: Vec<Value> =
+                self.audit_rows().into_iter().filter(|row| row["trace_id"] == trace).collect();
             std::future::ready(rows.iter().any(|row| row["kind"] == "inference").then_some(rows))
         })
         .await
@@ -207,7 +216,8 @@ impl TestApp {
 
     /// The one inference row of an answer.
     pub async fn row_of(&self, reply: &Reply) -> Value {
-        let trace = reply.header("x-trace-id").unwrap_or_else(|| panic!("an answer without a trace: {reply}"));
+        let trace =
+            reply.header("x-trace-id").unwrap_or_else(|| panic!("an answer without a trace: {reply}"));
         let rows = self.lineage(trace).await;
         let mut inference = rows.into_iter().filter(|row| row["kind"] == "inference");
         let row = inference.next().expect("the trace has an inference row");
@@ -276,7 +286,10 @@ impl Drop for TestApp {
         }
         let rows = self.audit_rows();
         for trace in answered {
-            let count = rows.iter().filter(|row| row["trace_id"] == trace.as_str() && row["kind"] == "inference").count();
+            let count = rows
+                .iter()
+                .filter(|row| row["trace_id"] == trace.as_str() && row["kind"] == "inference")
+                .count();
             assert_eq!(count, 1, "the answered call {trace} has {count} rows");
         }
     }
@@ -298,9 +311,16 @@ fn command(home: &Path) -> Command {
 /// Starts `serve`; what it says goes to `<home>/log`.
 fn serve(home: &Path) -> Child {
     let path: PathBuf = home.join("log");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the home can be written");
+    let log =
+        std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the home can be written");
     let again = log.try_clone().expect("a file can be shared");
-    command(home).arg("serve").env("RUST_LOG", "info").stdout(log).stderr(again).spawn().expect("the binary starts")
+    command(home)
+        .arg("serve")
+        .env("RUST_LOG", "info")
+        .stdout(log)
+        .stderr(again)
+        .spawn()
+        .expect("the binary starts")
 }
 
 /// Waits for a child that was asked to end; one that does not listen is killed, which fails the test.
@@ -319,7 +339,11 @@ fn end(child: &mut Child, limit: Duration) {
 fn parse_json(out: &str) -> Value {
     serde_json::from_str(out).unwrap_or_else(|_| {
         let lines = out.lines().filter(|line| !line.trim().is_empty());
-        Value::Array(lines.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {out}"))).collect())
+        Value::Array(
+            lines
+                .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {out}")))
+                .collect(),
+        )
     })
 }
 

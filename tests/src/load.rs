@@ -61,24 +61,25 @@ pub struct Report {
 // === impl Report ===
 
 impl Report {
-    /// The latency that so many per cent of the answers kept.
-    pub fn percentile(&self, percent: f64) -> Duration {
-        percentile(&self.latencies, percent)
+    /// The latency that so many of a thousand answers kept.
+    pub fn percentile(&self, per_mille: usize) -> Duration {
+        percentile(&self.latencies, per_mille)
     }
 
     /// Good answers a second.
     pub fn rate(&self) -> f64 {
-        self.latencies.len() as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        count(self.latencies.len()) / self.elapsed.as_secs_f64().max(1e-9)
     }
 
     /// As JSON, so that it can cross from the load's process to the benchmark's. Times are in nanoseconds.
     pub fn to_json(&self) -> Value {
-        let at = |list: &[Duration], percent| percentile(list, percent).as_nanos() as u64;
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let at = |list: &[Duration], per_mille| nanos(percentile(list, per_mille));
         json!({
-            "answers": self.latencies.len(), "failures": self.failures, "elapsed": self.elapsed.as_nanos() as u64,
-            "rate": self.rate(), "p50": at(&self.latencies, 50.0), "p90": at(&self.latencies, 90.0),
-            "p99": at(&self.latencies, 99.0), "max": at(&self.latencies, 100.0),
-            "first_byte_p50": at(&self.first_bytes, 50.0), "first_byte_p99": at(&self.first_bytes, 99.0),
+            "answers": self.latencies.len(), "failures": self.failures, "elapsed": nanos(self.elapsed),
+            "rate": self.rate(), "p50": at(&self.latencies, 500), "p90": at(&self.latencies, 900),
+            "p99": at(&self.latencies, 990), "max": at(&self.latencies, 1000),
+            "first_byte_p50": at(&self.first_bytes, 500), "first_byte_p99": at(&self.first_bytes, 990),
         })
     }
 }
@@ -87,7 +88,13 @@ impl Report {
 
 impl Job {
     /// A call of the Messages API with a token.
-    pub fn messages(address: SocketAddr, token: &str, body: Body, connections: usize, requests: usize) -> Self {
+    pub fn messages(
+        address: SocketAddr,
+        token: &str,
+        body: Body,
+        connections: usize,
+        requests: usize,
+    ) -> Self {
         let headers = [
             ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
@@ -149,7 +156,7 @@ fn conversation(model: &str, bytes: usize, turn: usize, number: usize) -> Bytes 
             json!({"role": role, "content": format!("[{number}.{at}] {}", line.repeat(11))})
         })
         .collect();
-    if messages.len() % 2 == 0 {
+    if messages.len().is_multiple_of(2) {
         messages.pop();
     }
     if turn > 1 {
@@ -169,15 +176,12 @@ async fn worker(job: Arc<Job>, next: Arc<AtomicUsize>) -> Report {
         }
         let request = job.request(number);
         let began = Instant::now();
-        match exchange(&mut sender, &job, request, began).await {
-            Ok(first) => {
-                report.first_bytes.push(first);
-                report.latencies.push(began.elapsed());
-            }
-            Err(_) => {
-                report.failures += 1;
-                sender = None;
-            }
+        if let Ok(first) = exchange(&mut sender, &job, request, began).await {
+            report.first_bytes.push(first);
+            report.latencies.push(began.elapsed());
+        } else {
+            report.failures += 1;
+            sender = None;
         }
     }
 }
@@ -226,15 +230,20 @@ async fn connect(address: SocketAddr) -> anyhow::Result<http1::SendRequest<Full<
 }
 
 /// Runs a connection's own work beside the requests on it.
-#[expect(clippy::disallowed_methods, reason = "the load generator has no task tracker: its process ends with it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the load generator has no task tracker: its process ends with it"
+)]
 fn background(work: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(work));
 }
 
-fn percentile(sorted: &[Duration], percent: f64) -> Duration {
-    if sorted.is_empty() {
-        return Duration::ZERO;
-    }
-    let at = (percent / 100.0 * (sorted.len() - 1) as f64).round() as usize;
-    sorted[at.min(sorted.len() - 1)]
+fn percentile(sorted: &[Duration], per_mille: usize) -> Duration {
+    let at = sorted.len().saturating_sub(1) * per_mille / 1000;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+/// A count as a number to divide: exact up to four thousand million.
+fn count(of: usize) -> f64 {
+    f64::from(u32::try_from(of).unwrap_or(u32::MAX))
 }

@@ -28,7 +28,8 @@ impl Cpu {
 
     /// What was used since an earlier moment; threads that ended in between are not counted.
     pub fn since(&self, earlier: &Self) -> Duration {
-        let nanos = self.threads.iter().map(|(id, now)| now.saturating_sub(*earlier.threads.get(id).unwrap_or(&0)));
+        let nanos =
+            self.threads.iter().map(|(id, now)| now.saturating_sub(*earlier.threads.get(id).unwrap_or(&0)));
         Duration::from_nanos(nanos.sum())
     }
 }

@@ -156,7 +156,8 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            drop(stop.send(()));
+            // The thread may have ended already: then there is nothing to stop.
+            let _already_gone = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -211,7 +212,8 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The upstream's thread: accepts until told to stop; connections die with the runtime.
 fn run(listener: std::net::TcpListener, state: Arc<State>, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async move {
         let listener = TcpListener::from_std(listener).expect("the listener fits the runtime");
         let mut connections = tokio::task::JoinSet::new();

@@ -27,8 +27,8 @@ pub async fn until_true(what: &str, limit: Duration, mut ask: impl FnMut() -> bo
 
 /// The output of `future`, which has to come within `limit`.
 pub async fn within<T>(what: &str, limit: Duration, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(limit, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("took more than {limit:?}: {what}"),
-    }
+    let Ok(value) = tokio::time::timeout(limit, future).await else {
+        panic!("took more than {limit:?}: {what}")
+    };
+    value
 }

@@ -3,6 +3,9 @@
 //!
 //! `cargo run --release -p sallyport-tests --bin bench [-- --json] [-- --quick]`
 
+#![expect(clippy::indexing_slicing, reason = "a JSON value is indexed: what is missing is null")]
+#![expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of a benchmark fit a float")]
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -17,7 +20,7 @@ use sallyport_tests::process::{Cpu, resident};
 use sallyport_tests::proxy;
 use sallyport_tests::upstream::{Script, Seen, Step, Upstream};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How many requests each measurement takes.
@@ -51,7 +54,11 @@ fn main() -> anyhow::Result<()> {
                 let quick = options.contains(&"--quick");
                 let report = measure(quick).await?;
                 let mut out = std::io::stdout().lock();
-                if json { writeln!(out, "{report:#}")? } else { table(&mut out, &report)? }
+                if json {
+                    writeln!(out, "{report:#}")?
+                } else {
+                    table(&mut out, &report)?
+                }
                 Ok(())
             }
         }
@@ -100,9 +107,9 @@ async fn part_proxy(upstream: SocketAddr) -> anyhow::Result<()> {
 /// Reads one job a line, does it, answers one report a line.
 async fn part_load() -> anyhow::Result<()> {
     say("ready")?;
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = input_lines();
     let mut open = Vec::new();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
         let job: Value = serde_json::from_str(&line)?;
         let address: SocketAddr = job["address"].as_str().context("a job has an address")?.parse()?;
         let token = job["token"].as_str().unwrap_or_default();
@@ -122,7 +129,9 @@ async fn part_load() -> anyhow::Result<()> {
             continue;
         }
         let body = match job["kind"].as_str() {
-            Some("conversation") => Body::Conversation { model: model.to_owned(), bytes: count("bytes"), turn: count("turn") },
+            Some("conversation") => {
+                Body::Conversation { model: model.to_owned(), bytes: count("bytes"), turn: count("turn") }
+            }
             kind => Body::Same(ask(model, kind == Some("stream"))),
         };
         let mut job = Job::messages(address, token, body, count("connections"), count("requests"));
@@ -146,9 +155,22 @@ fn say(line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Standard input by lines: a thread of its own reads, since it blocks.
+fn input_lines() -> tokio::sync::mpsc::Receiver<String> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 async fn until_input_ends() -> anyhow::Result<()> {
-    let mut rest = Vec::new();
-    tokio::io::stdin().read_to_end(&mut rest).await?;
+    let mut lines = input_lines();
+    while lines.recv().await.is_some() {}
     Ok(())
 }
 
@@ -172,7 +194,7 @@ impl Part {
     }
 
     async fn hear(&mut self) -> anyhow::Result<String> {
-        let line = tokio::time::timeout(Duration::from_secs(300), self.output.next_line()).await??;
+        let line = tokio::time::timeout(Duration::from_mins(5), self.output.next_line()).await??;
         line.context("a part of the benchmark ended early")
     }
 
@@ -222,7 +244,8 @@ async fn measure(quick: bool) -> anyhow::Result<Value> {
     let bare_target = Target { address: address.parse()?, token: String::new(), pid: bare.child.id() };
     let (mut load, _) = Part::start(&["load"]).await?;
 
-    let mut report = json!({"quick": quick, "profile": if cfg!(debug_assertions) { "dev" } else { "release" }});
+    let mut report =
+        json!({"quick": quick, "profile": if cfg!(debug_assertions) { "dev" } else { "release" }});
     report["direct"] = unary(&mut load, &direct, scale).await?;
     report["proxy"] = all(&mut load, &bare_target, scale).await?;
     for (name, policies) in [("off", false), ("on", true)] {
@@ -274,7 +297,8 @@ async fn unary(load: &mut Part, target: &Target, scale: Scale) -> anyhow::Result
 
 async fn all(load: &mut Part, target: &Target, scale: Scale) -> anyhow::Result<Value> {
     let mut report = unary(load, target, scale).await?;
-    let stream = |model: &str| json!({"kind": "stream", "model": model, "connections": 4, "requests": scale.streams});
+    let stream =
+        |model: &str| json!({"kind": "stream", "model": model, "connections": 4, "requests": scale.streams});
     report["stream"] = run(load, target, stream("claude-bench")).await?;
     report["stream_translated"] = run(load, target, stream("gpt-bench")).await?;
     report["translated"] =
@@ -300,19 +324,27 @@ fn components(app: &TestApp) -> Value {
         list.sort_unstable();
         list.get(list.len() / 2).copied().unwrap_or(0)
     };
-    micros.iter_mut().map(|(name, list)| (name.clone(), json!(median(list)))).collect::<serde_json::Map<_, _>>().into()
+    micros
+        .iter_mut()
+        .map(|(name, list)| (name.clone(), json!(median(list))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 // === showing ===
 
 fn table(out: &mut impl std::io::Write, report: &Value) -> anyhow::Result<()> {
-    writeln!(out, "profile: {}; one run; CPU is of the proxy's or the gateway's own process", report["profile"].as_str().unwrap_or("?"))?;
+    writeln!(
+        out,
+        "profile: {}; one run; CPU is of the proxy's or the gateway's own process",
+        report["profile"].as_str().unwrap_or("?")
+    )?;
     writeln!(out, "{:<44}{:>14}{:>14}{:>14}", "", "bare proxy", "policies off", "policies on")?;
-    let nanos = |who: &str, pointer: &str| report[who].pointer(pointer).and_then(Value::as_u64).map(|n| n as f64);
+    let nanos =
+        |who: &str, pointer: &str| report[who].pointer(pointer).and_then(Value::as_u64).map(|n| n as f64);
     let columns = ["proxy", "policies_off", "policies_on"];
-    let added = |pointer: &str| {
-        columns.map(|who| Some((nanos(who, pointer)? - nanos("direct", pointer)?) / 1e3))
-    };
+    let added =
+        |pointer: &str| columns.map(|who| Some((nanos(who, pointer)? - nanos("direct", pointer)?) / 1e3));
     let of = |pointer: &str, unit: f64| columns.map(|who| nanos(who, pointer).map(|n| n / unit));
     let rate = columns.map(|who| report[who].pointer("/many/rate").and_then(Value::as_f64));
     let mib = f64::from(1 << 20);

@@ -27,12 +27,19 @@ pub fn binary() -> &'static Path {
 pub fn profile_dir() -> PathBuf {
     let own = std::env::current_exe().expect("an executable has a path");
     let dir = own.parent().expect("an executable is in a directory");
-    if dir.file_name() == Some(OsStr::new("deps")) { dir.parent().unwrap_or(dir).to_owned() } else { dir.to_owned() }
+    if dir.file_name() == Some(OsStr::new("deps")) {
+        dir.parent().unwrap_or(dir).to_owned()
+    } else {
+        dir.to_owned()
+    }
 }
 
 /// A home of one's own.
 pub(crate) fn home() -> TempDir {
-    let copy = tempfile::Builder::new().prefix("home-").tempdir_in(scratch()).expect("the build directory can be written");
+    let copy = tempfile::Builder::new()
+        .prefix("home-")
+        .tempdir_in(scratch())
+        .expect("the build directory can be written");
     copy_dir(&TEMPLATE, copy.path());
     copy
 }
@@ -52,7 +59,16 @@ fn build() -> PathBuf {
         cargo(root, &["run", "--quiet", "--package", "xtask", "--", "guests"]);
     }
     // The same packages as the tests themselves, so that cargo unifies features alike and builds nothing twice.
-    let mut arguments = vec!["build", "--quiet", "--package", "sallyport", "--package", "sallyport-tests", "--bin", "sallyport"];
+    let mut arguments = vec![
+        "build",
+        "--quiet",
+        "--package",
+        "sallyport",
+        "--package",
+        "sallyport-tests",
+        "--bin",
+        "sallyport",
+    ];
     if profile.file_name() == Some(OsStr::new("release")) {
         arguments.push("--release");
     }
@@ -69,13 +85,18 @@ fn cargo(root: &Path, arguments: &[&str]) {
 /// Whether nothing that guests are made of is younger than the packages.
 fn is_fresh(root: &Path, made: &Path) -> bool {
     let Ok(made) = made.metadata().and_then(|data| data.modified()) else { return false };
-    ["wit", "guest-sdk", "guest-policies", "guest-providers"].iter().all(|dir| youngest(&root.join(dir)) <= made)
+    ["wit", "guest-sdk", "guest-policies", "guest-providers"]
+        .iter()
+        .all(|dir| youngest(&root.join(dir)) <= made)
 }
 
 fn youngest(path: &Path) -> SystemTime {
     let own = path.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let Ok(entries) = std::fs::read_dir(path) else { return own };
-    entries.filter_map(Result::ok).map(|entry| youngest(&entry.path())).fold(SystemTime::UNIX_EPOCH, SystemTime::max)
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| youngest(&entry.path()))
+        .fold(SystemTime::UNIX_EPOCH, SystemTime::max)
 }
 
 /// Initialises a home, mints a token, and serves once, so that the component cache is warm.
@@ -91,7 +112,11 @@ fn template() -> PathBuf {
     let mut child = serve(&home);
     let deadline = std::time::Instant::now() + super::START;
     while !home.join("address").exists() {
-        assert!(std::time::Instant::now() < deadline && matches!(child.try_wait(), Ok(None)), "the template does not start: {}", log(&home));
+        assert!(
+            std::time::Instant::now() < deadline && matches!(child.try_wait(), Ok(None)),
+            "the template does not start: {}",
+            log(&home)
+        );
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     process::signal(child.id(), "TERM").expect("the process runs");

@@ -13,7 +13,7 @@ pub struct Config {
 }
 
 /// The credential that the gateway keeps for the upstream.
-pub const UPSTREAM_KEY: &str = "sk-upstream-credential-of-the-organisation";
+const UPSTREAM_KEY: &str = "sk-upstream-credential-of-the-organisation";
 
 // === impl Config ===
 
@@ -45,7 +45,11 @@ impl Config {
     /// Sends the usual routes to another upstream.
     #[must_use]
     pub fn upstream(self, upstream: &str) -> Self {
-        let routes = [("renamed-*", "anthropic", ""), ("gpt-*", "openai", "/v1/chat/completions"), ("claude-*", "anthropic", "")];
+        let routes = [
+            ("renamed-*", "anthropic", ""),
+            ("gpt-*", "openai", "/v1/chat/completions"),
+            ("claude-*", "anthropic", ""),
+        ];
         routes.into_iter().fold(self, |config, (pattern, provider, path)| {
             config.route(json!({"model_pattern": pattern, "provider": provider, "endpoint": format!("{upstream}{path}"),
                 "api_key_secret": "upstream"}))
@@ -65,7 +69,9 @@ impl Config {
     #[must_use]
     pub fn component(mut self, name: &str, config: Value) -> Self {
         if let Some(bundle) = self.file["bundle"].as_array_mut() {
-            bundle.push(json!({"component": name, "mode": "enforce", "config": config}));
+            let mut entry = json!({"component": name, "mode": "enforce"});
+            entry["config"] = config;
+            bundle.push(entry);
         }
         self
     }
@@ -91,12 +97,14 @@ impl Config {
     /// Writes both files.
     pub(crate) fn write(&self, home: &Path) {
         // The gateway may read at any moment: a file is replaced whole.
-        for (name, text) in
-            [("secrets.yaml", Value::Object(self.secrets.clone()).to_string()), ("sallyport.yaml", self.file.to_string())]
-        {
+        for (name, text) in [
+            ("secrets.yaml", Value::Object(self.secrets.clone()).to_string()),
+            ("sallyport.yaml", self.file.to_string()),
+        ] {
             let new = home.join(format!("{name}.new"));
             std::fs::write(&new, text).expect("the home can be written");
-            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).expect("a mode can be set");
+            std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))
+                .expect("a mode can be set");
             std::fs::rename(&new, home.join(name)).expect("a file can be replaced");
         }
     }

@@ -104,24 +104,41 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 impl Fault {
     /// Whether a client can still be given a good answer: the fault is one of form only.
     pub fn is_harmless(self) -> bool {
-        matches!(self, Self::DuplicateStop | Self::UnknownEvent | Self::Pings | Self::Slow | Self::WrongContentType)
+        matches!(
+            self,
+            Self::DuplicateStop | Self::UnknownEvent | Self::Pings | Self::Slow | Self::WrongContentType
+        )
     }
 
     /// The steps for a request that asked for this.
     pub(crate) fn steps(self, asked: &Value, openai: bool) -> Vec<Step> {
-        let shape = Shape { model: asked["model"].as_str().unwrap_or("unknown"), openai, streaming: asked["stream"] == json!(true) };
+        let shape = Shape {
+            model: asked["model"].as_str().unwrap_or("unknown"),
+            openai,
+            streaming: asked["stream"] == json!(true),
+        };
         match self {
             Self::Status(status) => shape.status(status),
             Self::HeaderHang => vec![Step::Hang],
             Self::Redirect => vec![
-                whole(302, &[("location", "http://127.0.0.1:9/v1/messages"), ("content-type", "text/plain")], b"moved"),
+                whole(
+                    302,
+                    &[("location", "http://127.0.0.1:9/v1/messages"), ("content-type", "text/plain")],
+                    b"moved",
+                ),
                 Step::Close,
             ],
-            Self::Html => vec![whole(200, &[("content-type", "text/html")], b"<html><body>Sign in to the network</body></html>")],
+            Self::Html => vec![whole(
+                200,
+                &[("content-type", "text/html")],
+                b"<html><body>Sign in to the network</body></html>",
+            )],
             Self::Empty => vec![whole(200, &JSON, b"")],
             Self::BadJson => vec![whole(200, &shape.media(), br#"{"id":"msg_1","type":"mess"#)],
             Self::WrongContentType => vec![whole(200, &[("content-type", "text/plain")], &shape.body())],
-            Self::GzipBomb => vec![whole(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], BOMB)],
+            Self::GzipBomb => {
+                vec![whole(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], BOMB)]
+            }
             Self::GiantLine => vec![
                 Step::Write(wire::head(200, &shape.media(), None)),
                 Step::Write(wire::chunk(b"data: {\"type\":\"")),
@@ -135,11 +152,13 @@ impl Fault {
             Self::CutMidToolJson => shape.cut("\\\"pa", 3),
             Self::CutBeforeStop => shape.cut(if openai { "data: [DONE]" } else { "event: message_stop" }, 0),
             Self::DuplicateStop => shape.stream_with_tail(if openai {
-                "data: [DONE]\n\n".to_owned()
+                "data: [DONE]\n\n"
             } else {
-                wire::sse(&json!({"type": "message_stop"}))
+                "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
             }),
-            Self::UnknownEvent => shape.stream_with_head("event: telepathy\ndata: {\"type\":\"telepathy\",\"n\":1}\n\n"),
+            Self::UnknownEvent => {
+                shape.stream_with_head("event: telepathy\ndata: {\"type\":\"telepathy\",\"n\":1}\n\n")
+            }
             Self::Pings => shape.pings(),
             Self::ResetBeforeHead => vec![Step::Reset],
             Self::ResetMidStream => {
@@ -168,7 +187,9 @@ impl Fault {
                 let (slow, rest) = bytes.split_at(bytes.len().min(64));
                 let mut steps: Vec<Step> = slow
                     .iter()
-                    .flat_map(|byte| [Step::Write(Bytes::copy_from_slice(&[*byte])), Step::Wait(Duration::from_millis(5))])
+                    .flat_map(|byte| {
+                        [Step::Write(Bytes::copy_from_slice(&[*byte])), Step::Wait(Duration::from_millis(5))]
+                    })
                     .collect();
                 steps.push(Step::Write(Bytes::copy_from_slice(rest)));
                 steps
@@ -187,20 +208,16 @@ struct Shape<'a> {
 // === impl Shape ===
 
 impl Shape<'_> {
-    fn parts(&self) -> Vec<Turn> {
-        vec![
-            Turn::Text("a piece of text, h\u{fc}bsch".to_owned()),
-            Turn::Tool("toolu_01Fault".to_owned(), "Read".to_owned(), json!({"path": "/etc/hosts"})),
-        ]
-    }
-
     fn media(&self) -> [(&'static str, &'static str); 1] {
         if self.streaming { EVENT_STREAM } else { JSON }
     }
 
     /// The good body.
     fn body(&self) -> Vec<u8> {
-        let parts = self.parts();
+        let parts = [
+            Turn::Text("a piece of text, h\u{fc}bsch".to_owned()),
+            Turn::Tool("toolu_01Fault".to_owned(), "Read".to_owned(), json!({"path": "/etc/hosts"})),
+        ];
         match (self.streaming, self.openai) {
             (false, false) => wire::anthropic_message(self.model, &parts).to_string(),
             (false, true) => wire::openai_message(self.model, &parts).to_string(),
@@ -259,7 +276,7 @@ impl Shape<'_> {
         vec![Step::Write(wire::head(200, &self.media(), None)), Step::Write(wire::chunk(body)), Step::Close]
     }
 
-    fn stream_with_tail(&self, tail: String) -> Vec<Step> {
+    fn stream_with_tail(&self, tail: &str) -> Vec<Step> {
         if !self.streaming {
             return vec![Step::Write(self.answer())];
         }
@@ -281,7 +298,8 @@ impl Shape<'_> {
         if !self.streaming {
             return vec![Step::Wait(Duration::from_millis(300)), Step::Write(self.answer())];
         }
-        let ping = if self.openai { ": keep-alive\n\n" } else { "event: ping\ndata: {\"type\":\"ping\"}\n\n" };
+        let ping =
+            if self.openai { ": keep-alive\n\n" } else { "event: ping\ndata: {\"type\":\"ping\"}\n\n" };
         let body = String::from_utf8_lossy(&self.body()).into_owned();
         let (first, rest) = body.split_once("\n\n").unwrap_or((&body, ""));
         vec![

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::Seen;
 use super::fault::Fault;
 use super::wire;
-use super::Seen;
 
 /// What the upstream answers.
 #[derive(Debug, Clone)]
@@ -82,8 +82,13 @@ impl Script {
 
     /// An error in Anthropic's shape.
     pub fn error(status: u16, kind: &str, message: &str) -> Self {
-        let body = json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_up"});
-        Self::Status(status, vec![("content-type".into(), "application/json".into())], Bytes::from(body.to_string()))
+        let body =
+            json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_up"});
+        Self::Status(
+            status,
+            vec![("content-type".into(), "application/json".into())],
+            Bytes::from(body.to_string()),
+        )
     }
 
     /// An event stream made of these pieces, each behind a gate of its own that the test opens.
@@ -101,7 +106,9 @@ impl Script {
     pub(crate) fn steps(&self, seen: &Seen) -> Vec<Step> {
         let asked: Value = serde_json::from_slice(&seen.body).unwrap_or(Value::Null);
         let openai = seen.target.contains("chat/completions");
-        if seen.target.contains("/count_tokens") && !matches!(self, Self::Fault(_) | Self::Steps(_) | Self::Status(..)) {
+        if seen.target.contains("/count_tokens")
+            && !matches!(self, Self::Fault(_) | Self::Steps(_) | Self::Status(..))
+        {
             return vec![Step::Write(wire::json(200, &json!({"input_tokens": seen.body.len() / 4})))];
         }
         match self {
@@ -150,7 +157,8 @@ fn turn(asked: &Value, openai: bool, parts: &[Turn]) -> Vec<Step> {
 fn chunks(asked: &Value, openai: bool, count: usize, pause: Duration) -> Vec<Step> {
     let model = asked["model"].as_str().unwrap_or("unknown");
     let (start, piece, end) = wire::delta_stream(model, openai, count);
-    let head = wire::head(200, &[("content-type", "text/event-stream"), ("request-id", "req_up_stream")], None);
+    let head =
+        wire::head(200, &[("content-type", "text/event-stream"), ("request-id", "req_up_stream")], None);
     if pause.is_zero() {
         let mut all = head.to_vec();
         all.extend_from_slice(&wire::chunk(start.as_bytes()));

@@ -14,17 +14,20 @@ use crate::wait::{SOON, until_true};
 use crate::{process, proxy};
 
 const ASK: &str = r#"{"model": "claude-x",  "max_tokens":1e1, "messages":[{"role":"user","content":"hi"}]}"#;
-const ASK_STREAM: &str = r#"{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+const ASK_STREAM: &str =
+    r#"{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 
 #[tokio::test]
 async fn a_request_is_kept_byte_for_byte_with_its_headers_in_order() {
     let upstream = Upstream::start();
     let client = Client::new(upstream.address);
-    let reply = client.send("POST", "/v1/messages?beta=true", &[("b", "1"), ("a", "2"), ("b", "3")], ASK).await;
+    let reply =
+        client.send("POST", "/v1/messages?beta=true", &[("b", "1"), ("a", "2"), ("b", "3")], ASK).await;
     assert_eq!((reply.status, reply.text().as_str()), (200, "Hello from upstream."));
     let seen = upstream.last();
     assert_eq!((seen.target.as_str(), &seen.body[..]), ("/v1/messages?beta=true", ASK.as_bytes()));
-    let own: Vec<_> = seen.headers.iter().filter(|(n, _)| n.len() == 1).map(|(n, v)| format!("{n}{v}")).collect();
+    let own: Vec<_> =
+        seen.headers.iter().filter(|(n, _)| n.len() == 1).map(|(n, v)| format!("{n}{v}")).collect();
     assert_eq!(own, ["b1", "b3", "a2"], "hyper's client groups values of one name");
 }
 
@@ -43,7 +46,10 @@ async fn each_wire_answers_in_json_and_as_a_stream() {
     let reply = client.send("POST", "/v1/messages", &[], ASK).await;
     assert_eq!(reply.json()["stop_reason"], "tool_use");
     let reply = client.send("POST", "/v1/chat/completions", &[], ASK).await;
-    assert_eq!(reply.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], r#"{"path":"/x"}"#);
+    assert_eq!(
+        reply.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"],
+        r#"{"path":"/x"}"#
+    );
     let reply = client.send("POST", "/v1/chat/completions", &[], ASK_STREAM).await;
     assert_eq!(reply.events().last().map(|e| e.data.clone()).as_deref(), Some("[DONE]"));
 }
@@ -78,7 +84,10 @@ async fn a_client_that_leaves_is_noticed_at_once() {
 async fn a_gate_holds_the_stream_until_it_is_opened() {
     let upstream = Upstream::start();
     let gate = Arc::new(Semaphore::new(1));
-    upstream.script(Script::gated(&["event: ping\ndata: {\"type\":\"ping\"}\n\n", "event: x\ndata: {}\n\n"], &gate));
+    upstream.script(Script::gated(
+        &["event: ping\ndata: {\"type\":\"ping\"}\n\n", "event: x\ndata: {}\n\n"],
+        &gate,
+    ));
     let client = Client::new(upstream.address);
     let mut stream = client.try_open("POST", "/v1/messages", &[], Bytes::from(ASK_STREAM)).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap().name, "ping");
@@ -92,9 +101,12 @@ async fn a_gate_holds_the_stream_until_it_is_opened() {
 async fn every_fault_ends_and_leaves_no_socket_busy() {
     let upstream = Upstream::start();
     for fault in WITHOUT_AN_ANSWER_OF_THEIR_OWN {
-        for (target, body) in
-            [("/v1/messages", ASK), ("/v1/messages", ASK_STREAM), ("/v1/chat/completions", ASK), ("/v1/chat/completions", ASK_STREAM)]
-        {
+        for (target, body) in [
+            ("/v1/messages", ASK),
+            ("/v1/messages", ASK_STREAM),
+            ("/v1/chat/completions", ASK),
+            ("/v1/chat/completions", ASK_STREAM),
+        ] {
             upstream.script(Script::Fault(*fault));
             // A client of its own each time: a spoiled connection must not be used again.
             let client = Client::new(upstream.address);
@@ -127,7 +139,7 @@ async fn the_load_generator_counts_what_the_upstream_counts_also_through_the_bar
     for address in [upstream.address, address] {
         let report = Job::messages(address, "t", Body::Same(Bytes::from(ASK)), 8, 200).run().await;
         assert_eq!((report.latencies.len(), report.failures), (200, 0));
-        assert!(report.percentile(50.0) <= report.percentile(99.0));
+        assert!(report.percentile(500) <= report.percentile(990));
     }
     assert_eq!(upstream.seen(), 400);
     upstream.script(Script::Chunks(200, Duration::ZERO));

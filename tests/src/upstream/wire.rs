@@ -16,8 +16,12 @@ pub fn anthropic_message(model: &str, parts: &[Turn]) -> Value {
         .iter()
         .map(|part| match part {
             Turn::Text(text) => json!({"type": "text", "text": text}),
-            Turn::Thinking(text, signature) => json!({"type": "thinking", "thinking": text, "signature": signature}),
-            Turn::Tool(id, name, input) => json!({"type": "tool_use", "id": id, "name": name, "input": input}),
+            Turn::Thinking(text, signature) => {
+                json!({"type": "thinking", "thinking": text, "signature": signature})
+            }
+            Turn::Tool(id, name, input) => {
+                json!({"type": "tool_use", "id": id, "name": name, "input": input})
+            }
         })
         .collect();
     json!({"id": "msg_01Scripted", "type": "message", "role": "assistant", "model": model, "content": content,
@@ -27,9 +31,11 @@ pub fn anthropic_message(model: &str, parts: &[Turn]) -> Value {
 
 /// A Messages stream: text in two deltas, tool input in three, the last ones cut inside a string.
 pub fn anthropic_stream(model: &str, parts: &[Turn]) -> String {
-    let mut out = sse(&json!({"type": "message_start", "message": {"id": "msg_01Scripted", "type": "message",
+    let mut out = sse(
+        &json!({"type": "message_start", "message": {"id": "msg_01Scripted", "type": "message",
         "role": "assistant", "model": model, "content": [], "stop_reason": null, "stop_sequence": null,
-        "usage": {"input_tokens": 12, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 5, "output_tokens": 1}}}));
+        "usage": {"input_tokens": 12, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 5, "output_tokens": 1}}}),
+    );
     out.push_str(&sse(&json!({"type": "ping"})));
     for (index, part) in parts.iter().enumerate() {
         let (block, deltas) = match part {
@@ -66,7 +72,8 @@ pub fn anthropic_stream(model: &str, parts: &[Turn]) -> String {
 
 /// A chat completion.
 pub fn openai_message(model: &str, parts: &[Turn]) -> Value {
-    let text: String = parts.iter().filter_map(|p| if let Turn::Text(t) = p { Some(t.as_str()) } else { None }).collect();
+    let text: String =
+        parts.iter().filter_map(|p| if let Turn::Text(t) = p { Some(t.as_str()) } else { None }).collect();
     let calls: Vec<Value> = parts
         .iter()
         .filter_map(|part| match part {
@@ -130,7 +137,9 @@ pub(crate) fn delta_stream(model: &str, openai: bool, count: usize) -> (String, 
     let start = sse(&json!({"type": "message_start", "message": {"id": "msg_01Scripted", "type": "message",
         "role": "assistant", "model": model, "content": [], "stop_reason": null, "stop_sequence": null,
         "usage": {"input_tokens": 12, "output_tokens": 1}}}))
-        + &sse(&json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}));
+        + &sse(
+            &json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        );
     let piece = sse(&json!({"type": "content_block_delta", "index": 0,
         "delta": {"type": "text_delta", "text": " piece of text"}}));
     let end = sse(&json!({"type": "content_block_stop", "index": 0}))
@@ -144,10 +153,10 @@ pub(crate) fn delta_stream(model: &str, openai: bool, count: usize) -> (String, 
 pub(crate) fn head(status: u16, headers: &[(&str, &str)], length: Option<usize>) -> Bytes {
     let mut out = format!("HTTP/1.1 {status} Scripted\r\n");
     for (name, value) in headers {
-        out.push_str(&format!("{name}: {value}\r\n"));
+        out.extend([name, ": ", value, "\r\n"]);
     }
     match length {
-        Some(length) => out.push_str(&format!("content-length: {length}\r\n\r\n")),
+        Some(length) => out.extend(["content-length: ", &length.to_string(), "\r\n\r\n"]),
         None => out.push_str("transfer-encoding: chunked\r\n\r\n"),
     }
     out.into()
