@@ -1,1 +1,14 @@
-//! Placeholder
+//! What every part of Sallyport says to every other: ids, headers, the Messages wire format, signatures,
+//! packages, costs and tokens. Pure: no input or output, no async, no clock, no global state, so that
+//! everything here can be tested by calling it.
+
+pub mod canonical;
+pub mod cost;
+pub mod glob;
+pub mod headers;
+pub mod id;
+pub mod messages;
+pub mod package;
+pub mod signature;
+pub mod strict_json;
+pub mod token;

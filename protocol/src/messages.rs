@@ -1,0 +1,9 @@
+//! The Messages wire format: its event stream, its errors and its replies. What an Anthropic client sees is
+//! written here and nowhere else.
+
+pub mod error;
+pub mod event;
+pub mod fold;
+pub mod grammar;
+pub(crate) mod json;
+pub mod sse;
