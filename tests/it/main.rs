@@ -1,3 +1,35 @@
-//! The stories: what the gateway does, told against its public face.
+//! The stories: what the gateway promises, told against its binary and a scripted upstream.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "the helpers of a story are tests too"
+)]
+
+mod audit;
+mod clients;
+mod crash;
+mod faults;
+mod fixtures;
+mod governance;
+mod hooks;
 mod hostile;
+mod identity;
+mod models;
+mod reload;
+mod swap;
+mod wire;
+
+use serde_json::{Value, json};
+
+/// A question to a model.
+fn ask(model: &str, text: &str) -> Value {
+    json!({"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": text}]})
+}
+
+/// The usual question.
+fn hello() -> Value {
+    ask("claude-sonnet-4-5", "Hello")
+}

@@ -1,0 +1,85 @@
+//! SIGKILL under load: what a client was told happened has its row, exactly one, and what was under way is closed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sallyport_tests::gateway::TestApp;
+use sallyport_tests::upstream::Script;
+use sallyport_tests::wait::{until, until_true};
+use serde_json::json;
+
+use crate::ask;
+
+fn rounds() -> usize {
+    if std::env::var_os("SALLYPORT_SOAK").is_some() { 200 } else { 4 }
+}
+
+/// Calls without a pause until told to stop; the traces of complete answers.
+async fn caller(app: Arc<TestApp>, number: usize, stop: Arc<AtomicBool>, told: Arc<Mutex<Vec<String>>>) {
+    let client = app.client();
+    let bearer = format!("Bearer {}", app.token);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let mut body = ask(["claude-sonnet-4-5", "gpt-5", "echo"][number % 3], "Hello");
+    body["stream"] = json!(number.is_multiple_of(2));
+    let body = Bytes::from(body.to_string());
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(reply) = client.try_send("POST", "/v1/messages", &headers, body.clone()).await else { return };
+        let ended = reply.header("content-type").is_some_and(|m| m.starts_with("application/json"))
+            || String::from_utf8_lossy(&reply.body).contains("event: message_stop");
+        if reply.status == 200 && reply.complete && ended {
+            told.lock().unwrap().push(reply.header("x-trace-id").unwrap().to_owned());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_under_load_loses_no_row_and_doubles_none() {
+    let app = Arc::new(TestApp::start().await);
+    app.upstream.script(Script::Chunks(20, Duration::from_millis(1)));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for round in 0..rounds() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let before = told.lock().unwrap().len();
+        let mut callers = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            callers.spawn(caller(Arc::clone(&app), number, Arc::clone(&stop), Arc::clone(&told)));
+        }
+        // Another moment each round: after so many answers.
+        until_true("calls are answered", Duration::from_secs(30), || {
+            told.lock().unwrap().len() >= before + 10 + round % 37
+        })
+        .await;
+        app.kill();
+        stop.store(true, Ordering::Relaxed);
+        while callers.join_next().await.is_some() {}
+        let began = Instant::now();
+        app.launch().await;
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+    let told = told.lock().unwrap().clone();
+    let started = Instant::now();
+    let counts = until("every answered call has its row", Duration::from_secs(20), || {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for row in app.audit_rows().iter().filter(|row| row["kind"] == "inference") {
+            *counts.entry(row["trace_id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        std::future::ready(told.iter().all(|trace| counts.contains_key(trace)).then_some(counts))
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(counts.values().all(|count| *count == 1), "a call has two rows: {counts:?}");
+    // What was under way at a kill is closed as interrupted: an upstream that was called has a row.
+    let rows = app.audit_rows();
+    let interrupted = rows.iter().filter(|row| row.to_string().contains("interrupted")).count();
+    assert!(interrupted > 0, "eight callers and {} kills, and nothing was under way?", rounds());
+    assert!(
+        app.upstream.seen() <= counts.len(),
+        "the upstream saw {} calls, the audit {}",
+        app.upstream.seen(),
+        counts.len()
+    );
+}

@@ -1,0 +1,133 @@
+//! Policies and scanners: who is refused, with which status, and what it costs to ask.
+
+use sallyport_tests::gateway::TestApp;
+use serde_json::{Value, json};
+
+use crate::{ask, hello};
+
+/// An access key in the shape that scanners know; it opens nothing.
+const KEY: &str = "AKIAQ3EGRFZXNDOMVWJK";
+
+fn component<'a>(row: &'a Value, name: &str) -> &'a Value {
+    row["payload"]["components"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} on {row}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_call_never_reaches_the_upstream_and_names_its_policy() {
+    let rules = json!({"rules": [{"name": "no-opus", "effect": "deny", "models": ["claude-opus-*"]}]});
+    let app = TestApp::with(|config| config.component("sallyport/scope", rules)).await;
+    for stream in [false, true] {
+        let mut body = ask("claude-opus-4-5", "Hello");
+        body["stream"] = json!(stream);
+        let reply = app.messages(body).await;
+        assert_eq!((reply.status, reply.error_type().as_str()), (451, "permission_error"));
+        let text = reply.to_string();
+        assert!(text.contains("scope") && text.contains("no-opus"), "{text}");
+        let row = app.row_of(&reply).await;
+        assert_eq!(row["outcome"], "denied");
+        assert_eq!(row["payload"]["code"], "model_not_allowed", "{row}");
+        assert!(component(&row, "sallyport/scope")["digest"].as_str().unwrap().len() >= 64);
+    }
+    assert_eq!(app.upstream.seen(), 0);
+    assert_eq!(app.messages(hello()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_without_entitlement_is_a_400_that_clients_understand() {
+    let config = json!({"entitlements": {"*": ["claude-sonnet-*"]}});
+    let app = TestApp::with(|c| c.component("sallyport/scope", config)).await;
+    let reply = app.messages(ask("claude-opus-4-5", "Hello")).await;
+    assert_eq!((reply.status, reply.error_type().as_str()), (400, "invalid_request_error"));
+    assert_eq!(app.upstream.seen(), 0);
+    assert_eq!(app.messages(hello()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_says_when_to_come_back() {
+    let limits = json!({"limits": [{"per": "user", "requests": 2, "window": "1h"}]});
+    let app = TestApp::with(|config| config.component("sallyport/rate-limit", limits)).await;
+    assert_eq!(app.messages(hello()).await.status, 200);
+    assert_eq!(app.messages(hello()).await.status, 200);
+    let reply = app.messages(hello()).await;
+    assert_eq!((reply.status, reply.error_type().as_str()), (429, "rate_limit_error"));
+    let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=1800).contains(&seconds), "half of the window at most: {seconds}");
+    assert_eq!(app.upstream.seen(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_any_text_is_stopped_and_repeated_nowhere() {
+    let app =
+        TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
+    let bodies = [
+        ask("claude-sonnet-4-5", &format!("deploy with {KEY}")),
+        json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "system": format!("use {KEY}"), "messages": [{"role": "user", "content": "x"}]}),
+        json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": format!("id={KEY}")}]}]}]}),
+    ];
+    for body in bodies {
+        let reply = app.messages(body).await;
+        assert_eq!((reply.status, reply.error_type().as_str()), (451, "permission_error"), "{reply}");
+        assert!(!reply.to_string().contains(KEY));
+        let row = app.row_of(&reply).await;
+        assert_eq!(row["outcome"], "denied");
+        assert!(!row.to_string().contains(KEY), "the audit repeats the secret");
+    }
+    assert_eq!(app.upstream.seen(), 0);
+    assert!(!app.log().contains(KEY), "the log repeats the secret");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_written_with_escapes_is_the_same_secret() {
+    let app =
+        TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
+    let escaped = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
+    let body = format!(
+        r#"{{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{{"role":"user","content":"{escaped}"}}]}}"#
+    );
+    assert_eq!(app.post("/v1/messages", &[], body).await.status, 451);
+    assert_eq!(app.upstream.seen(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_turn_of_a_conversation_costs_its_new_text_only() {
+    let app =
+        TestApp::with(|config| config.component("sallyport/secret-scan", json!({"action": "deny"}))).await;
+    let long: Vec<Value> = (0..64)
+        .map(|at| json!({"role": if at % 2 == 0 { "user" } else { "assistant" }, "content": format!("{at} {}", "words and words ".repeat(1000))}))
+        .chain([json!({"role": "user", "content": "first question"})])
+        .collect();
+    let mut body = json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": long});
+    let first = app.row_of(&app.messages(body.clone()).await).await;
+    body["messages"].as_array_mut().unwrap().extend([
+        json!({"role": "assistant", "content": "an answer"}),
+        json!({"role": "user", "content": "second question"}),
+    ]);
+    let second = app.row_of(&app.messages(body).await).await;
+    let micros = |row: &Value| component(row, "sallyport/secret-scan")["micros"].as_u64().unwrap();
+    assert!(
+        micros(&second) * 4 < micros(&first),
+        "first {} us, second {} us",
+        micros(&first),
+        micros(&second)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_in_shadow_notes_its_verdict_and_stops_nobody() {
+    let rules = json!({"rules": [{"name": "none", "effect": "deny", "models": ["*"]}]});
+    let app = TestApp::with(|config| {
+        config.set("/bundle", json!([{"component": "sallyport/scope", "mode": "shadow", "config": rules}]))
+    })
+    .await;
+    let reply = app.messages(hello()).await;
+    assert_eq!(reply.status, 200);
+    let row = app.row_of(&reply).await;
+    assert_eq!(row["outcome"], "allowed");
+    assert!(component(&row, "sallyport/scope")["verdict"].to_string().contains("deny"), "{row}");
+}

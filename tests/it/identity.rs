@@ -1,0 +1,161 @@
+//! Who calls: tokens, the exchange, and the seven headers as claims to check.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sallyport_tests::gateway::TestApp;
+use sallyport_tests::wait::until;
+
+use crate::hello;
+
+const SEVEN: [&str; 7] = [
+    "x-user-id",
+    "x-session-id",
+    "x-trace-id",
+    "x-client-id",
+    "x-tenant-id",
+    "x-policy-version",
+    "x-call-source",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_personal_access_token_works_as_bearer_and_as_api_key() {
+    let app = TestApp::start().await;
+    assert_eq!(app.messages(hello()).await.status, 200);
+    assert_eq!(app.post("/v1/messages", &[("x-api-key", &app.token)], hello().to_string()).await.status, 200);
+    let bearer = format!("Bearer {}", app.token);
+    let both = [("authorization", bearer.as_str()), ("x-api-key", "sk-ant-something-else")];
+    assert_eq!(app.post("/v1/messages", &both, hello().to_string()).await.status, 200, "the bearer wins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_credential_gets_the_same_401_and_a_row() {
+    let app = TestApp::start().await;
+    let mut typo = app.token.clone();
+    let last = typo.pop().unwrap();
+    typo.push(if last == '0' { '1' } else { '0' });
+    let mut bodies = Vec::new();
+    for credential in
+        ["", "Bearer ", "Bearer nonsense", "Basic YTpi", &format!("Bearer {typo}"), "Bearer a.b.c"]
+    {
+        let reply = app
+            .client()
+            .send("POST", "/v1/messages", &[("authorization", credential)], hello().to_string())
+            .await;
+        assert_eq!(
+            (reply.status, reply.error_type().as_str()),
+            (401, "authentication_error"),
+            "{credential:?}"
+        );
+        assert_eq!(reply.header("x-should-retry"), Some("false"));
+        bodies.push(reply.json()["error"].to_string());
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "one message for all: {bodies:?}");
+    assert_eq!(app.upstream.seen(), 0);
+    let row = until("the failures are rows", Duration::from_secs(10), || {
+        std::future::ready(app.audit_rows().into_iter().find(|row| row["kind"] == "auth"))
+    })
+    .await;
+    assert_eq!(row["outcome"], "denied");
+    assert!(!row.to_string().contains(&typo), "a row must not repeat a credential");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_gives_a_token_and_the_seven_headers_that_go_with_it() {
+    let app = TestApp::start().await;
+    for path in ["/v1/auth/cowork/pat", "/v1/cowork/auth/pat"] {
+        let issued = app.post(path, &[], "").await;
+        assert_eq!(issued.status, 200, "{issued}");
+        let issued = issued.json();
+        let token = issued["token"].as_str().unwrap();
+        assert_eq!(issued["ttl"], 3600);
+        let headers = issued["headers"].as_object().unwrap();
+        for name in SEVEN {
+            assert!(headers[name].as_str().is_some_and(|value| !value.is_empty()), "{name} of {headers:?}");
+        }
+        assert_eq!(headers.len(), 7);
+        let bearer = format!("Bearer {token}");
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend(headers.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())));
+        let reply = app.post("/v1/messages", &all, hello().to_string()).await;
+        assert_eq!(reply.status, 200, "{reply}");
+        let row = app.row_of(&reply).await;
+        for (column, name) in [
+            ("user_id", "x-user-id"),
+            ("session_id", "x-session-id"),
+            ("client_id", "x-client-id"),
+            ("tenant_id", "x-tenant-id"),
+        ] {
+            assert_eq!(row[column], headers[name], "{column}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_says_something_else_than_the_token_is_refused_and_is_a_row() {
+    let app = TestApp::start().await;
+    let wrong = [
+        ("x-user-id", "u_somebodyelse"),
+        ("x-session-id", "sess_0123456789abcdef0123456789abcdef"),
+        ("x-client-id", "sp_other"),
+        ("x-tenant-id", "another-tenant"),
+        ("x-policy-version", "0000"),
+        ("x-call-source", "mcp"),
+        ("x-trace-id", "not a trace id"),
+    ];
+    for (name, value) in wrong {
+        let reply = app.post("/v1/messages", &[(name, value)], hello().to_string()).await;
+        assert!((400..=403).contains(&reply.status), "{name}: {reply}");
+        reply.error_type();
+    }
+    assert_eq!(app.upstream.seen(), 0);
+    until("the mismatches are rows", Duration::from_secs(10), || {
+        std::future::ready(
+            app.audit_rows()
+                .iter()
+                .any(|row| row["kind"] == "auth" && row["outcome"] == "denied")
+                .then_some(()),
+        )
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_stops_working_within_two_seconds_and_so_does_what_it_was_exchanged_for() {
+    let app = TestApp::start().await;
+    let minted = app.cli_json(&["gateway", "pat", "create", "--user", "admin", "--name", "short"]);
+    let pat = format!("Bearer {}", minted["token"].as_str().unwrap());
+    let issued = app.post("/v1/auth/cowork/pat", &[("authorization", &pat)], "").await.json();
+    let jwt = format!("Bearer {}", issued["token"].as_str().unwrap());
+    for credential in [&pat, &jwt] {
+        assert_eq!(
+            app.post("/v1/messages", &[("authorization", credential)], hello().to_string()).await.status,
+            200
+        );
+    }
+    app.cli(&["gateway", "pat", "revoke", minted["id"].as_str().unwrap()]);
+    let revoked = Instant::now();
+    for credential in [&pat, &jwt] {
+        until("the revocation takes effect", Duration::from_secs(5), || async {
+            let reply = app.post("/v1/messages", &[("authorization", credential)], hello().to_string()).await;
+            (reply.status == 401).then_some(())
+        })
+        .await;
+        assert!(revoked.elapsed() < Duration::from_millis(2500), "{:?}", revoked.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_and_the_capabilities_are_public_and_hold_no_secret() {
+    let app = TestApp::start().await;
+    let reply = app.client().send("GET", "/.well-known/jwks.json", &[], Bytes::new()).await;
+    let keys = reply.json();
+    let key = &keys["keys"][0];
+    assert_eq!((&key["kty"], &key["crv"]), (&"OKP".into(), &"Ed25519".into()), "{keys}");
+    assert!(key["kid"].is_string() && key.get("d").is_none());
+    for path in ["/v1/auth/cowork/capabilities", "/v1/cowork/capabilities"] {
+        let reply = app.client().send("GET", path, &[], Bytes::new()).await.json();
+        assert!(reply["modes"].as_array().unwrap().iter().any(|mode| mode == "pat"), "{reply}");
+    }
+}

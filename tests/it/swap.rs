@@ -1,0 +1,80 @@
+//! Hot swaps under load: the bundle changes all the time, and no call fails or sees two of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sallyport_tests::gateway::TestApp;
+use sallyport_tests::wait::{SOON, until, until_true};
+use serde_json::json;
+
+use crate::{ask, hello};
+
+fn swaps() -> usize {
+    if std::env::var_os("SALLYPORT_SOAK").is_some() { 1000 } else { 20 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_fails_while_the_bundle_is_swapped_again_and_again() {
+    let rules = |n: usize| json!({"rules": [{"name": format!("rule-{n}"), "effect": "deny", "models": ["nothing-of-this-name"]}]});
+    let app = Arc::new(TestApp::with(|config| config.component("sallyport/scope", rules(0))).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (app, stop, good, bad) =
+            (Arc::clone(&app), Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
+        callers.spawn(async move {
+            let bearer = format!("Bearer {}", app.token);
+            let body = Bytes::from(ask("echo", "Hello").to_string());
+            while !stop.load(Ordering::Relaxed) {
+                match app
+                    .client()
+                    .try_send("POST", "/v1/messages", &[("authorization", &bearer)], body.clone())
+                    .await
+                {
+                    Ok(reply) if reply.status == 200 && reply.complete => {
+                        good.fetch_add(1, Ordering::Relaxed)
+                    }
+                    _ => bad.fetch_add(1, Ordering::Relaxed),
+                };
+            }
+        });
+    }
+    let mut versions = BTreeSet::new();
+    for n in 1..=swaps() {
+        app.reload(|config| config.no_components().component("sallyport/scope", rules(n % 2)));
+        let enough = good.load(Ordering::Relaxed) + 5;
+        until_true("calls go on", SOON, || {
+            good.load(Ordering::Relaxed) >= enough || bad.load(Ordering::Relaxed) > 0
+        })
+        .await;
+        let row = app.row_of(&app.messages(hello()).await).await;
+        versions.insert(row["policy_ver"].as_str().unwrap().to_owned());
+    }
+    stop.store(true, Ordering::Relaxed);
+    while callers.join_next().await.is_some() {}
+    assert_eq!(bad.load(Ordering::Relaxed), 0, "of {} calls", good.load(Ordering::Relaxed));
+    assert_eq!(versions.len(), 2, "two configurations, two versions: {versions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_policy_is_in_force_soon_and_an_old_one_is_gone() {
+    let app = TestApp::start().await;
+    assert_eq!(app.messages(hello()).await.status, 200);
+    let rules = json!({"rules": [{"name": "none", "effect": "deny", "models": ["*"]}]});
+    app.reload(|config| config.component("sallyport/scope", rules));
+    let denied = until("the policy is in force", Duration::from_secs(30), || async {
+        let reply = app.messages(hello()).await;
+        (reply.status == 451).then_some(reply)
+    })
+    .await;
+    assert_ne!(app.row_of(&denied).await["policy_ver"], "unversioned");
+    app.reload(sallyport_tests::gateway::Config::no_components);
+    until("the policy is gone", Duration::from_secs(30), || async {
+        (app.messages(hello()).await.status == 200).then_some(())
+    })
+    .await;
+}

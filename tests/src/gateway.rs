@@ -1,0 +1,360 @@
+//! The real gateway under test: the `sallyport` binary as a child in a home of its own, in front of a scripted upstream.
+//! When a story ends, every call that was answered must have its row in the audit: no story can forget to ask.
+
+mod binary;
+mod config;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::{Client, Reply, Stream};
+use crate::process;
+use crate::upstream::Upstream;
+use crate::wait::{SOON, until};
+
+pub use binary::{binary, profile_dir};
+pub use config::Config;
+
+/// How long the gateway may take to start: it compiles the components that its cache does not hold.
+const START: Duration = Duration::from_mins(2);
+
+/// A gateway, its upstream and a user with a token.
+#[derive(Debug)]
+pub struct TestApp {
+    /// The upstream that every route leads to unless the story says otherwise.
+    pub upstream: Upstream,
+    /// A personal access token of `admin`.
+    pub token: String,
+    home: TempDir,
+    config: Mutex<Config>,
+    running: Mutex<Option<Running>>,
+    answered: Mutex<Vec<String>>,
+}
+
+/// The child process.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    client: Client,
+}
+
+// === impl TestApp ===
+
+impl TestApp {
+    /// A gateway with the usual routes and no policies.
+    pub async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    /// A gateway with what the story wants of it.
+    pub async fn with(change: impl FnOnce(Config) -> Config) -> Self {
+        Self::on(Upstream::start(), change).await
+    }
+
+    /// A gateway in front of this upstream.
+    pub async fn on(upstream: Upstream, change: impl FnOnce(Config) -> Config) -> Self {
+        let home = binary::home();
+        let token =
+            std::fs::read_to_string(home.path().join("admin.token")).expect("the template holds a token");
+        let config = change(Config::usual(&upstream.url(), home.path()));
+        let app = Self {
+            upstream,
+            token,
+            home,
+            config: Mutex::new(config),
+            running: Mutex::new(None),
+            answered: Mutex::default(),
+        };
+        app.launch().await;
+        app
+    }
+
+    /// Starts the process on what the home holds now. `kill` or `stop` came before.
+    pub async fn launch(&self) {
+        lock(&self.config).write(self.home.path());
+        let address_file = self.home.path().join("address");
+        if address_file.exists() {
+            std::fs::remove_file(&address_file).expect("the old address can be removed");
+        }
+        let mut child = serve(self.home.path());
+        let address = until("the gateway writes its address", START, || {
+            if let Ok(Some(status)) = child.try_wait() {
+                panic!("the gateway ended with {status} at start:\n{}", self.log());
+            }
+            let text = std::fs::read_to_string(&address_file).unwrap_or_default();
+            std::future::ready(text.trim().parse::<SocketAddr>().ok())
+        })
+        .await;
+        let client = Client::new(address);
+        until("the gateway is ready", START, || async {
+            client.try_send("GET", "/ready", &[], Bytes::new()).await.ok().filter(|reply| reply.status == 200)
+        })
+        .await;
+        *lock(&self.running) = Some(Running { child, address, client });
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.with_running(|running| running.address)
+    }
+
+    /// `http://127.0.0.1:<port>`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.with_running(|running| running.child.id())
+    }
+
+    /// Whether the process still runs.
+    pub fn is_up(&self) -> bool {
+        self.with_running(|running| matches!(running.child.try_wait(), Ok(None)))
+    }
+
+    /// A client without credentials.
+    pub fn client(&self) -> Client {
+        self.with_running(|running| running.client.clone())
+    }
+
+    /// `POST /v1/messages` as `admin`, to the end.
+    pub async fn messages(&self, body: Value) -> Reply {
+        self.post("/v1/messages", &[], body.to_string()).await
+    }
+
+    /// The same with a stream asked for, to the first byte.
+    pub async fn messages_stream(&self, mut body: Value) -> Stream {
+        body["stream"] = Value::Bool(true);
+        self.open("/v1/messages", &[], body.to_string()).await
+    }
+
+    /// Exact bytes as `admin`, with headers besides the usual ones.
+    pub async fn post(&self, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+        let reply = self.open(target, headers, body).await.whole().await;
+        if reply.status == 200 && reply.complete && target.split('?').next() == Some("/v1/messages") {
+            let trace =
+                reply.header("x-trace-id").unwrap_or_else(|| panic!("an answer without a trace: {reply}"));
+            lock(&self.answered).push(trace.to_owned());
+        }
+        reply
+    }
+
+    /// The same, to the answer's head.
+    pub async fn open(&self, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Stream {
+        let bearer = format!("Bearer {}", self.token);
+        let mut all = vec![("content-type", "application/json"), ("anthropic-version", "2023-06-01")];
+        if !headers.iter().any(|(name, _)| matches!(*name, "authorization" | "x-api-key")) {
+            all.push(("authorization", &bearer));
+        }
+        all.extend_from_slice(headers);
+        self.client().try_open("POST", target, &all, body.into()).await.expect("the gateway answers")
+    }
+
+    /// `GET` as `admin`.
+    pub async fn get(&self, target: &str) -> Reply {
+        self.client()
+            .send("GET", target, &[("authorization", &format!("Bearer {}", self.token))], Bytes::new())
+            .await
+    }
+
+    /// Runs the CLI on this home; stops the test if it fails.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let output = cli(self.home.path(), arguments);
+        assert!(
+            output.status.success(),
+            "sallyport {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs the CLI on this home and reads its JSON.
+    pub fn cli_json(&self, arguments: &[&str]) -> Value {
+        let out = self.cli(&[arguments, &["--json"]].concat());
+        parse_json(&out)
+    }
+
+    /// Every audit row, oldest first.
+    pub fn audit_rows(&self) -> Vec<Value> {
+        let listed = self.cli_json(&["audit", "tail", "--limit", "1000000"]);
+        let mut rows = match listed {
+            Value::Array(rows) => rows,
+            Value::Object(mut map) => map
+                .remove("rows")
+                .or_else(|| map.remove("events"))
+                .and_then(|v| v.as_array().cloned())
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        rows.sort_by_key(|row| row["id"].as_i64());
+        rows
+    }
+
+    /// The rows of one trace once its inference row is there.
+    pub async fn lineage(&self, trace: &str) -> Vec<Value> {
+        until("the trace has its row", SOON, || {
+            let rows: Vec<Value> =
+                self.audit_rows().into_iter().filter(|row| row["trace_id"] == trace).collect();
+            std::future::ready(rows.iter().any(|row| row["kind"] == "inference").then_some(rows))
+        })
+        .await
+    }
+
+    /// The one inference row of an answer.
+    pub async fn row_of(&self, reply: &Reply) -> Value {
+        let trace =
+            reply.header("x-trace-id").unwrap_or_else(|| panic!("an answer without a trace: {reply}"));
+        let rows = self.lineage(trace).await;
+        let mut inference = rows.into_iter().filter(|row| row["kind"] == "inference");
+        let row = inference.next().expect("the trace has an inference row");
+        assert_eq!(inference.next(), None, "a call has one inference row");
+        row
+    }
+
+    /// The lines of the SIEM file so far.
+    pub fn siem_lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.home.path().join("siem.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What the process has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends the process without a warning.
+    pub fn kill(&self) {
+        if let Some(mut running) = lock(&self.running).take() {
+            running.child.kill().expect("the process can be killed");
+            running.child.wait().expect("the process can be waited for");
+        }
+    }
+
+    /// Asks the process to end, and waits for it.
+    pub fn stop(&self) {
+        if let Some(mut running) = lock(&self.running).take() {
+            process::signal(running.child.id(), "TERM").expect("the process runs");
+            end(&mut running.child, Duration::from_secs(20));
+        }
+    }
+
+    /// Writes another configuration and asks the process to read it.
+    pub fn reload(&self, change: impl FnOnce(Config) -> Config) {
+        let mut config = lock(&self.config);
+        *config = change(config.clone());
+        config.write(self.home.path());
+        drop(config);
+        process::signal(self.pid(), "HUP").expect("the process runs");
+    }
+
+    /// Writes bytes that are no configuration, and asks the process to read them.
+    pub fn reload_broken(&self, text: &str) {
+        std::fs::write(self.home.path().join("sallyport.yaml"), text).expect("the home can be written");
+        process::signal(self.pid(), "HUP").expect("the process runs");
+    }
+
+    fn with_running<T>(&self, look: impl FnOnce(&mut Running) -> T) -> T {
+        look(lock(&self.running).as_mut().expect("the gateway runs"))
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprint_log(&self.log());
+            self.kill();
+            return;
+        }
+        self.stop();
+        let answered = lock(&self.answered).split_off(0);
+        if answered.is_empty() {
+            return;
+        }
+        let rows = self.audit_rows();
+        for trace in answered {
+            let count = rows
+                .iter()
+                .filter(|row| row["trace_id"] == trace.as_str() && row["kind"] == "inference")
+                .count();
+            assert_eq!(count, 1, "the answered call {trace} has {count} rows");
+        }
+    }
+}
+
+/// Runs the CLI on a home.
+fn cli(home: &Path, arguments: &[&str]) -> Output {
+    let mut command = command(home);
+    command.args(arguments).output().expect("the binary runs")
+}
+
+fn command(home: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("--home").arg(home).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Starts `serve`; what it says goes to `<home>/log`.
+fn serve(home: &Path) -> Child {
+    let path: PathBuf = home.join("log");
+    let log =
+        std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the home can be written");
+    let again = log.try_clone().expect("a file can be shared");
+    command(home)
+        .arg("serve")
+        .env("RUST_LOG", "info")
+        .stdout(log)
+        .stderr(again)
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// Waits for a child that was asked to end; one that does not listen is killed, which fails the test.
+fn end(child: &mut Child, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            child.kill().expect("the process can be killed");
+            panic!("the gateway did not end within {limit:?} of SIGTERM");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// JSON, or one JSON value a line.
+fn parse_json(out: &str) -> Value {
+    serde_json::from_str(out).unwrap_or_else(|_| {
+        let lines = out.lines().filter(|line| !line.trim().is_empty());
+        Value::Array(
+            lines
+                .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {out}")))
+                .collect(),
+        )
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "a failed story shows what the gateway said last")]
+fn eprint_log(log: &str) {
+    let lines: Vec<&str> = log.lines().rev().take(40).collect();
+    for line in lines.iter().rev() {
+        eprintln!("gateway: {line}");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
