@@ -1,0 +1,340 @@
+//! Drives a provider's state machine: its outputs become upstream requests and client events, the upstream's answers become
+//! its inputs. All I/O is the host's.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use sallyport_protocol::messages::event::StreamEvent;
+
+use super::unary::Whole;
+use super::{Call, Operation, Pipeline, Refusal, event};
+use crate::component::contract::provider::{
+    Failure, Input, Loss, Output, Reply, RequestKind, ResponseHead, TransportFault, UpstreamRequest,
+};
+use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault};
+use crate::config::{ExposeSecret as _, SecretString};
+use crate::upstream::{self, AnswerBody, Destination, SendError};
+
+/// Longest a provider may ask to wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Upstream requests that one call may take.
+const MOST_REQUESTS: u32 = 32;
+
+/// A provider at work on one call.
+pub(super) struct Exchanging {
+    /// Gone once the exchange is over: its memory is free while a body is still pumped.
+    exchange: Option<Exchange>,
+    component: Arc<Component>,
+    micros: u32,
+    queue: VecDeque<Output>,
+    body: Option<AnswerBody>,
+    losses: Vec<Loss>,
+    headers: HeaderMap,
+    requests: u32,
+}
+
+/// What the provider came to next.
+pub(super) enum Step {
+    /// An event for the client.
+    Event(StreamEvent),
+    /// The upstream's body goes to the client as it is.
+    Forward(ResponseHead, AnswerBody),
+    /// A whole reply.
+    Message(Reply),
+    /// How many tokens a request has, and whether that is an estimate.
+    Tokens(u32, bool),
+    /// Nothing more comes.
+    Done,
+}
+
+/// How an exchange begins, from the client's side.
+pub(super) enum Begin {
+    /// With an error.
+    Refused(Refusal),
+    /// With a stream.
+    Stream(Source),
+    /// With a whole answer.
+    Whole(Whole),
+}
+
+/// Where the events of a stream come from.
+pub(super) enum Source {
+    /// From the upstream, as they are.
+    Forwarded(AnswerBody),
+    /// From the provider; this is the first one.
+    Typed(StreamEvent),
+}
+
+// === impl Exchanging ===
+
+impl Exchanging {
+    /// Puts the route's provider to work.
+    pub(super) async fn open(pipeline: &Pipeline, call: &Call) -> Result<Self, Refusal> {
+        let tag = &call.route.provider;
+        let Some(component) = call.bundle.providers.get(tag) else {
+            return Err(Refusal::NoProvider { tag: tag.clone() });
+        };
+        let request = &call.request;
+        let index = &request.body.index;
+        let upstream_model = call.route.upstream_model.clone().unwrap_or_else(|| index.model.clone());
+        let asked = ExchangeRequest {
+            call: request.facts.clone(),
+            body: Arc::clone(&request.body) as _,
+            upstream_model,
+            model_span: (index.model_span.start, index.model_span.len()),
+            headers: upstream::travelling(&request.headers),
+            kind: match request.operation {
+                Operation::Message => RequestKind::Message,
+                Operation::CountTokens => RequestKind::CountTokens,
+            },
+            target: request.target.clone(),
+        };
+        let exchange = pipeline.components.exchange(component, asked).await.map_err(|fault| broke(tag, fault))?;
+        let mut exchanging = Self {
+            micros: exchange.micros(),
+            exchange: Some(exchange),
+            component: Arc::clone(component),
+            queue: VecDeque::new(),
+            body: None,
+            losses: Vec::new(),
+            headers: HeaderMap::new(),
+            requests: 0,
+        };
+        exchanging.feed(call, Input::Start).await?;
+        Ok(exchanging)
+    }
+
+    /// Runs until it is known what the client gets.
+    pub(super) async fn begin(&mut self, pipeline: &Pipeline, call: &Call) -> Begin {
+        let step = match self.next(pipeline, call).await {
+            Ok(step) => step,
+            Err(refusal) => return Begin::Refused(refusal),
+        };
+        let streams = call.request.streams();
+        match step {
+            Step::Forward(head, body) => self.forward(head, body, streams).await,
+            Step::Event(first) if streams => Begin::Stream(Source::Typed(first)),
+            Step::Event(first) => match Whole::fold(self, pipeline, call, first).await {
+                Ok(whole) => Begin::Whole(whole),
+                Err(refusal) => Begin::Refused(refusal),
+            },
+            Step::Message(reply) if !streams => {
+                Begin::Whole(Whole::Json { bytes: reply.json.into(), usage: Some(event::usage(reply.usage)) })
+            }
+            Step::Tokens(count, estimate) if call.request.operation == Operation::CountTokens => {
+                Begin::Whole(Whole::Tokens { count, estimate })
+            }
+            Step::Message(_) | Step::Tokens(..) => {
+                Begin::Refused(self.broke_contract("an answer that was not asked for"))
+            }
+            Step::Done => Begin::Refused(self.broke_contract("no answer")),
+        }
+    }
+
+    /// The next thing that concerns the client. Not to be dropped half-way: the provider would be lost.
+    pub(super) async fn next(&mut self, pipeline: &Pipeline, call: &Call) -> Result<Step, Refusal> {
+        loop {
+            let Some(output) = self.queue.pop_front() else {
+                self.read(call).await?;
+                continue;
+            };
+            match output {
+                Output::Send(wanted) => self.send(pipeline, call, wanted).await?,
+                Output::Forward(head) => {
+                    let Some(body) = self.body.take() else {
+                        return Err(self.broke_contract("forward without an answer to forward"));
+                    };
+                    self.end();
+                    return Ok(Step::Forward(head, body));
+                }
+                Output::Event(event) => return Ok(Step::Event(event::wire(event))),
+                Output::Message(reply) => return Ok(Step::Message(reply)),
+                Output::TokenCount(count) => return Ok(Step::Tokens(count, false)),
+                Output::TokenEstimate(count) => return Ok(Step::Tokens(count, true)),
+                Output::Wait(ms) => {
+                    tokio::time::sleep(Duration::from_millis(ms.into()).min(LONGEST_WAIT)).await;
+                    self.feed(call, Input::Elapsed).await?;
+                }
+                // Taken in when the outputs came.
+                Output::Lost(_) => {}
+                Output::ResponseHeaders(headers) => self.headers.extend(upstream::for_client(&headers)),
+                Output::Done => {
+                    self.end();
+                    return Ok(Step::Done);
+                }
+            }
+        }
+    }
+
+    /// Whether the next event is at hand without waiting.
+    pub(super) fn has_more(&self) -> bool {
+        matches!(self.queue.front(), Some(Output::Event(_)))
+    }
+
+    pub(super) fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    pub(super) fn component(&self) -> &Component {
+        &self.component
+    }
+
+    pub(super) fn micros(&self) -> u32 {
+        self.exchange.as_ref().map_or(self.micros, Exchange::micros)
+    }
+
+    /// Headers of the upstream's answer that the client sees.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    pub(super) fn broke_contract(&self, what: &str) -> Refusal {
+        Refusal::ProviderBroke { tag: self.component.name().to_owned(), what: what.to_owned() }
+    }
+
+    async fn forward(&mut self, head: ResponseHead, body: AnswerBody, streams: bool) -> Begin {
+        self.headers.extend(upstream::for_client(&head.headers));
+        let status = head.status;
+        let media = self.media_type();
+        let encoded = self.headers.contains_key(header::CONTENT_ENCODING);
+        let bad = |what: &str| Begin::Refused(Refusal::BadAnswer { what: what.to_owned() });
+        match status {
+            400..=599 => match Whole::error(status, body).await {
+                Ok(whole) => Begin::Whole(whole),
+                Err(refusal) => Begin::Refused(refusal),
+            },
+            200..=299 if encoded => bad("it is encoded, though no encoding was asked for"),
+            200..=299 if streams && media == "text/event-stream" => Begin::Stream(Source::Forwarded(body)),
+            200..=299 if streams => bad("it is no event stream"),
+            200..=299 if media == "application/json" => match Whole::json(body).await {
+                Ok(whole) => Begin::Whole(whole),
+                Err(refusal) => Begin::Refused(refusal),
+            },
+            200..=299 => bad("it is no JSON"),
+            300..=399 => bad("it points elsewhere, where the gateway does not follow"),
+            _ => bad("its status means nothing here"),
+        }
+    }
+
+    fn media_type(&self) -> String {
+        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    /// Feeds the next piece of the upstream's body.
+    async fn read(&mut self, call: &Call) -> Result<(), Refusal> {
+        let Some(body) = &mut self.body else {
+            return Err(self.broke_contract("nothing to do and nothing to wait for"));
+        };
+        let input = match body.chunk().await {
+            Ok(Some(chunk)) => Input::Chunk(chunk.into()),
+            Ok(None) => {
+                self.body = None;
+                Input::End
+            }
+            Err(error) => {
+                self.body = None;
+                Input::Failed(error.fault())
+            }
+        };
+        self.feed(call, input).await
+    }
+
+    async fn send(&mut self, pipeline: &Pipeline, call: &Call, wanted: UpstreamRequest) -> Result<(), Refusal> {
+        self.requests += 1;
+        if self.requests > MOST_REQUESTS {
+            return Err(self.broke_contract("too many upstream requests"));
+        }
+        let Some(endpoint) = &call.route.endpoint else {
+            return Err(self.broke_contract("an upstream request on a route without an endpoint"));
+        };
+        let to = Destination { endpoint, credential: credential(call) };
+        let input = match pipeline.upstream.send(to, wanted, &call.request.body.bytes).await {
+            Ok(answer) => {
+                self.body = Some(answer.body);
+                Input::Head(ResponseHead {
+                    status: answer.status.as_u16(),
+                    headers: upstream::for_guest(&answer.headers),
+                })
+            }
+            Err(SendError::NotAllowed(what)) => return Err(self.broke_contract(what)),
+            Err(SendError::Transport { fault, cause }) => {
+                if let Some(cause) = cause {
+                    tracing::warn!(provider = call.route.provider, "the upstream did not answer: {cause:?}");
+                }
+                Input::Failed(fault)
+            }
+        };
+        self.feed(call, input).await
+    }
+
+    async fn feed(&mut self, call: &Call, input: Input) -> Result<(), Refusal> {
+        let Some(exchange) = &mut self.exchange else { return Err(self.broke_contract("the exchange is over")) };
+        match exchange.next(input).await {
+            Ok(outputs) => {
+                for output in outputs {
+                    if let Output::Lost(loss) = output {
+                        self.losses.push(loss);
+                    } else {
+                        self.queue.push_back(output);
+                    }
+                }
+            }
+            Err(ended) => {
+                self.end();
+                return Err(match ended {
+                    Ended::Failure(failure) => Refusal::Failed(discreet(failure, credential(call))),
+                    Ended::Fault(fault) => broke(&call.route.provider, fault),
+                });
+            }
+        }
+        if call.route.lossless
+            && let Some(loss) = self.losses.first()
+        {
+            return Err(Refusal::Lossy { field: loss.field.clone() });
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Some(mut exchange) = self.exchange.take() {
+            self.micros = exchange.micros();
+            if let Some(log) = exchange.take_log() {
+                tracing::info!(target: "guest", component.name = self.component.name(), "{}", log.escape_debug());
+            }
+        }
+    }
+}
+
+// === private helpers ===
+
+fn credential(call: &Call) -> Option<&SecretString> {
+    call.route.api_key_secret.as_deref().and_then(|name| call.config.secrets.get(name))
+}
+
+/// An upstream may echo the credential that it did not like.
+fn discreet(mut failure: Failure, credential: Option<&SecretString>) -> Failure {
+    if let Some(secret) = credential.map(|secret| secret.expose_secret()).filter(|secret| !secret.is_empty()) {
+        failure.message = failure.message.replace(secret, "[credential]");
+    }
+    failure
+}
+
+fn broke(tag: &str, fault: Fault) -> Refusal {
+    match fault {
+        Fault::Exhausted => Refusal::Overloaded,
+        fault => Refusal::ProviderFault { tag: tag.to_owned(), fault },
+    }
+}
+
+/// What a transport fault means to a client whose provider forwards.
+pub(super) fn describe(fault: TransportFault) -> &'static str {
+    match fault {
+        TransportFault::Connect => "the upstream could not be reached",
+        TransportFault::TimedOut => "the upstream did not answer in time",
+        TransportFault::Closed => "the upstream broke off",
+        TransportFault::TooLarge => "the upstream's answer is too large",
+    }
+}

@@ -1,0 +1,145 @@
+//! Every way a call is not served. What each becomes on the wire stands in one table, `http/error.rs`.
+
+use sallyport_protocol::messages::index::Malformed;
+
+use super::row::Ending;
+use crate::audit::{Outcome, Unavailable};
+use crate::component::Fault;
+use crate::component::contract::provider::Failure;
+use crate::component::contract::{self, RefusalKind};
+
+/// Why a call is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The body is no Messages request.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// No route takes the model.
+    #[error("no route serves the model {model}")]
+    NoRoute {
+        /// What the client asked for.
+        model: String,
+    },
+    /// A component said no.
+    #[error("{component}: {}", .refusal.reason)]
+    Component {
+        /// Which one.
+        component: String,
+        /// What it said.
+        refusal: contract::Refusal,
+        /// A person could have agreed, but there is nobody to ask.
+        ask: bool,
+    },
+    /// A component that decides did not answer: the call is denied.
+    #[error("{component} could not decide")]
+    Undecided {
+        /// Which one.
+        component: String,
+        /// Why.
+        #[source]
+        fault: Fault,
+    },
+    /// The gateway runs as much as it can.
+    #[error("the gateway is at its limit")]
+    Overloaded,
+    /// No durable row can be had, so there is no answer.
+    #[error("the audit trail is not available")]
+    AuditUnavailable(#[source] Unavailable),
+    /// The bundle has no such provider.
+    #[error("the provider {tag} is not in force")]
+    NoProvider {
+        /// The tag that the route names.
+        tag: String,
+    },
+    /// The provider broke.
+    #[error("the provider {tag} broke")]
+    ProviderFault {
+        /// Its tag.
+        tag: String,
+        /// How.
+        #[source]
+        fault: Fault,
+    },
+    /// The provider asked the host for something that it may not do, or answered against the contract.
+    #[error("the provider {tag} broke the contract: {what}")]
+    ProviderBroke {
+        /// Its tag.
+        tag: String,
+        /// What it did.
+        what: String,
+    },
+    /// The provider ended the exchange with an error for the client.
+    #[error("{}", .0.message)]
+    Failed(Failure),
+    /// The upstream's answer is no answer of the Messages API.
+    #[error("the upstream's answer cannot be used: {what}")]
+    BadAnswer {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The route carries nothing that it cannot carry whole.
+    #[error("the route is lossless, and {field} cannot be carried")]
+    Lossy {
+        /// The first part that would be lost.
+        field: String,
+    },
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A stable name for rows and clients.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Malformed(Malformed::Depth) => "body_too_deep",
+            Self::Malformed(_) => "body_malformed",
+            Self::NoRoute { .. } => "no_route",
+            Self::Component { refusal, .. } => &refusal.code,
+            Self::Undecided { .. } => "policy_fault",
+            Self::Overloaded => "overloaded",
+            Self::AuditUnavailable(_) => "audit_unavailable",
+            Self::NoProvider { .. } => "no_provider",
+            Self::ProviderFault { .. } => "provider_fault",
+            Self::ProviderBroke { .. } => "provider_contract",
+            Self::Failed(_) => "upstream_error",
+            Self::BadAnswer { .. } => "upstream_answer",
+            Self::Lossy { .. } => "lossy",
+        }
+    }
+
+    /// Whether a policy said no, rather than something failing.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Component { .. } | Self::Undecided { .. } | Self::NoRoute { .. } | Self::Lossy { .. } => {
+                Outcome::Denied
+            }
+            _ => Outcome::Error,
+        }
+    }
+
+    /// What the row says.
+    pub(super) fn ending(&self) -> Ending {
+        let fault = match self {
+            Self::Undecided { fault, .. } | Self::ProviderFault { fault, .. } => Some(fault.to_string()),
+            _ => None,
+        };
+        let status = match self {
+            Self::Failed(failure) => Some(failure.status),
+            _ => None,
+        };
+        Ending {
+            outcome: self.outcome(),
+            code: Some(self.code().to_owned()),
+            reason: Some(fault.map_or_else(|| self.to_string(), |fault| format!("{self}: {fault}"))),
+            status,
+        }
+    }
+
+    /// What kind of no a component said, if one did.
+    pub fn kind(&self) -> Option<RefusalKind> {
+        match self {
+            Self::Component { refusal, .. } => Some(refusal.kind),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The rows of a call, gathered while it runs and written as one record when it ends.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use sallyport_protocol::canonical;
+use sallyport_protocol::headers;
+use sallyport_protocol::id::TraceId;
+use sallyport_protocol::messages::event::Usage;
+use time::OffsetDateTime;
+
+use super::exchange::Exchanging;
+use super::{Inbound, Operation, facts};
+use crate::audit::{Event, Intent, Kind, Outcome, Who};
+use crate::clock::Clock;
+use crate::component::contract::Attribute;
+use crate::component::{Bundle, Component, Mode};
+use crate::config::{PriceList, Route};
+
+/// What is known of a call so far.
+pub(super) struct Record {
+    who: Who,
+    began: OffsetDateTime,
+    started: Duration,
+    operation: Operation,
+    model: Option<String>,
+    provider: Option<String>,
+    payload: Map<String, Value>,
+    components: Vec<Value>,
+    hooks: Vec<Value>,
+    tools: Vec<ToolCall>,
+    usage: Usage,
+    cost_micro: Option<i64>,
+    first_byte: Option<Duration>,
+}
+
+/// How a call ended.
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) code: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) status: Option<u16>,
+}
+
+/// A tool that the model asked for.
+#[derive(Debug, Clone)]
+pub(super) struct ToolCall {
+    pub(super) id: String,
+    pub(super) name: String,
+    /// Why a hook stopped it, if one did.
+    pub(super) blocked: Option<String>,
+}
+
+// === impl Record ===
+
+impl Record {
+    pub(super) fn begin(inbound: &Inbound, trace: &TraceId, bundle: &Bundle, clock: &dyn Clock) -> Self {
+        let principal = &inbound.principal;
+        let mut payload = Map::new();
+        let mut note = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                payload.insert(name.to_owned(), value);
+            }
+        };
+        let header = |name| facts::text(&inbound.headers, name).map(Value::from);
+        note("request_id", Some(inbound.request_id.clone().into()));
+        note("operation", (inbound.operation == Operation::CountTokens).then(|| "count_tokens".into()));
+        note("department", principal.department.clone().map(Value::from));
+        note("agent", header(headers::AGENT_NAME));
+        note("client_session", header(headers::CLAUDE_CODE_SESSION_ID));
+        note("prompt_id", header(headers::CLAUDE_CODE_PROMPT_ID));
+        note("credential", Some(principal.credential.id().into()));
+        note("body_bytes", Some(inbound.body.len().into()));
+        note("body_sha256", Some(canonical::hex(&canonical::sha256(&inbound.body)).into()));
+        let retries = header("x-stainless-retry-count").filter(|count| count != "0");
+        note("client_retry", retries);
+        Self {
+            who: Who {
+                user_id: principal.user.as_str().to_owned(),
+                session_id: principal.session.as_str().to_owned(),
+                trace_id: trace.as_str().to_owned(),
+                client_id: principal.client.as_str().to_owned(),
+                tenant_id: principal.tenant.as_str().to_owned(),
+                policy_ver: bundle.version.as_str().to_owned(),
+                call_source: principal.source.as_str().to_owned(),
+            },
+            began: clock.now(),
+            started: clock.monotonic(),
+            operation: inbound.operation,
+            model: None,
+            provider: None,
+            payload,
+            components: Vec::new(),
+            hooks: Vec::new(),
+            tools: Vec::new(),
+            usage: Usage::default(),
+            cost_micro: None,
+            first_byte: None,
+        }
+    }
+
+    pub(super) fn model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    pub(super) fn routed(&mut self, route: &Route) {
+        self.provider = Some(route.provider.clone());
+        self.note("route", route.pattern.as_str());
+        if let Some(model) = &route.upstream_model {
+            self.note("upstream_model", model.as_str());
+        }
+    }
+
+    /// What is durable before anything goes upstream.
+    pub(super) fn intent(&self) -> Intent {
+        Intent {
+            occurred_at: self.began,
+            who: self.who.clone(),
+            model: self.model.clone(),
+            provider: self.provider.clone(),
+            payload: Value::Object(self.payload.clone()),
+        }
+    }
+
+    pub(super) fn note(&mut self, name: &str, value: impl Into<Value>) {
+        self.payload.insert(name.to_owned(), value.into());
+    }
+
+    /// Which component said what, and how long it took.
+    pub(super) fn component(
+        &mut self,
+        component: &Component,
+        mode: Mode,
+        verdict: &str,
+        micros: u32,
+        more: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        let mut row = evidence(component, verdict, micros);
+        if mode != Mode::Enforce {
+            insert(&mut row, "mode", mode.as_str().into());
+        }
+        for (name, value) in more {
+            insert(&mut row, name, value);
+        }
+        self.components.push(row);
+    }
+
+    /// The provider's part.
+    pub(super) fn provider(&mut self, exchanging: &Exchanging) {
+        let losses = exchanging.losses();
+        self.component(exchanging.component(), Mode::Enforce, "served", exchanging.micros(), []);
+        if !losses.is_empty() {
+            let losses = losses.iter().map(|loss| json!({ "field": loss.field, "how": loss.how }));
+            self.note("loss", losses.collect::<Vec<_>>());
+        }
+    }
+
+    /// A hook was told of a tool call.
+    pub(super) fn hook(
+        &mut self,
+        component: &Component,
+        mode: Mode,
+        tool: &ToolCall,
+        verdict: &str,
+        micros: u32,
+        notes: &[Attribute],
+    ) {
+        let mut row = evidence(component, verdict, micros);
+        insert(&mut row, "event", "PreToolUse".into());
+        insert(&mut row, "tool", tool.name.clone().into());
+        insert(&mut row, "tool_use_id", tool.id.clone().into());
+        insert(&mut row, "mode", mode.as_str().into());
+        if !notes.is_empty() {
+            insert(&mut row, "notes", notes_of(notes));
+        }
+        self.hooks.push(row);
+    }
+
+    pub(super) fn tool(&mut self, tool: ToolCall) {
+        self.tools.push(tool);
+    }
+
+    pub(super) fn used(&mut self, usage: Usage) {
+        self.usage.merge(usage);
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    pub(super) fn first_byte(&mut self, clock: &dyn Clock) {
+        self.first_byte.get_or_insert_with(|| clock.monotonic().saturating_sub(self.started));
+    }
+
+    /// What the call costs, now that its usage is known.
+    pub(super) fn price(&mut self, prices: &PriceList, model: &str) {
+        let Some(provider) = &self.provider else { return };
+        self.cost_micro = prices.price(provider, model, &self.usage);
+        self.note("price_list", prices.version.as_str());
+    }
+
+    pub(super) fn cost_micro(&self) -> Option<i64> {
+        self.cost_micro
+    }
+
+    /// All rows: the call, its tools, its hooks, its cost.
+    pub(super) fn close(mut self, ending: &Ending, clock: &dyn Clock) -> Vec<Event> {
+        let latency = clock.monotonic().saturating_sub(self.started);
+        let latency_ms = i64::try_from(latency.as_millis()).ok();
+        for (name, value) in [("code", &ending.code), ("reason", &ending.reason)] {
+            if let Some(value) = value {
+                self.note(name, value.as_str());
+            }
+        }
+        if let Some(status) = ending.status {
+            self.note("status", status);
+        }
+        if let Some(first) = self.first_byte {
+            self.note("first_byte_ms", u64::try_from(first.as_millis()).unwrap_or(u64::MAX));
+        }
+        for (name, count) in
+            [("cache_read_tokens", self.usage.cache_read), ("cache_write_tokens", self.usage.cache_write)]
+        {
+            if let Some(count) = count {
+                self.note(name, count);
+            }
+        }
+        let components = std::mem::take(&mut self.components);
+        self.note("components", components);
+        let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
+        let mut call = self.row(Kind::Inference, ending.outcome, Value::Object(self.payload.clone()));
+        call.occurred_at = self.began;
+        call.tokens_in = count(self.usage.input);
+        call.tokens_out = count(self.usage.output);
+        call.cost_micro = self.cost_micro;
+        call.latency_ms = latency_ms;
+        let mut rows = vec![call];
+        for hook in &self.hooks {
+            let outcome = match hook.get("verdict").and_then(Value::as_str) {
+                Some("block" | "ask") => Outcome::Denied,
+                Some("fault") => Outcome::Error,
+                _ => Outcome::Allowed,
+            };
+            rows.push(self.row(Kind::Hook, outcome, hook.clone()));
+        }
+        for tool in &self.tools {
+            let outcome = if tool.blocked.is_some() { Outcome::Denied } else { Outcome::Allowed };
+            let mut payload = json!({ "tool": tool.name, "tool_use_id": tool.id });
+            if let Some(server) = server_of(&tool.name) {
+                insert(&mut payload, "server", server.into());
+            }
+            if let Some(reason) = &tool.blocked {
+                insert(&mut payload, "reason", reason.as_str().into());
+            }
+            rows.push(self.row(Kind::ToolCall, outcome, payload));
+        }
+        if self.operation == Operation::Message && !self.usage.is_unknown() {
+            let mut payload = json!({ "priced": self.cost_micro.is_some() });
+            if let Some(department) = self.payload.get("department") {
+                insert(&mut payload, "department", department.clone());
+            }
+            let mut cost = self.row(Kind::Cost, ending.outcome, payload);
+            cost.cost_micro = self.cost_micro;
+            rows.push(cost);
+        }
+        let ended = clock.now();
+        for row in rows.iter_mut().skip(1) {
+            row.occurred_at = ended;
+        }
+        rows
+    }
+
+    fn row(&self, kind: Kind, outcome: Outcome, payload: Value) -> Event {
+        Event {
+            occurred_at: self.began,
+            kind,
+            who: self.who.clone(),
+            model: self.model.clone(),
+            provider: self.provider.clone(),
+            tokens_in: None,
+            tokens_out: None,
+            cost_micro: None,
+            latency_ms: None,
+            outcome,
+            payload,
+        }
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    /// The call was served, with this status.
+    pub(super) fn served(status: u16) -> Self {
+        Self { outcome: Outcome::Allowed, code: None, reason: None, status: Some(status) }
+    }
+
+    /// The call failed.
+    pub(super) fn failed(code: &str, reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Error, code: Some(code.to_owned()), reason: Some(reason.into()), status: None }
+    }
+}
+
+// === private helpers ===
+
+fn evidence(component: &Component, verdict: &str, micros: u32) -> Value {
+    json!({
+        "name": component.name(),
+        "version": component.version().to_string(),
+        "digest": component.digest(),
+        "config": component.config_digest(),
+        "verdict": verdict,
+        // Counting fuel would cost every call a quarter more time; replay counts it.
+        "fuel": null,
+        "micros": micros,
+    })
+}
+
+pub(super) fn notes_of(notes: &[Attribute]) -> Value {
+    notes.iter().map(|note| json!({ "name": note.name, "value": note.value })).collect()
+}
+
+fn insert(object: &mut Value, name: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+}
+
+/// The MCP server of a tool, as Claude clients name them: `mcp__<server>__<tool>`.
+pub(super) fn server_of(tool: &str) -> Option<&str> {
+    tool.strip_prefix("mcp__")?.split_once("__").map(|(server, _)| server)
+}
