@@ -51,7 +51,7 @@ const POLLS_PER_FLUSH: u32 = 10;
 /// How many credentials are remembered.
 const REMEMBERED: usize = 10_000;
 /// The shortest life that may be configured for an access token.
-const MIN_TTL: Duration = Duration::from_secs(60);
+const MIN_TTL: Duration = Duration::from_mins(1);
 /// The longest.
 const MAX_TTL: Duration = Duration::from_secs(jwt::MAX_LIFETIME.unsigned_abs());
 

@@ -96,7 +96,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await?);
+        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)?);
         Ok(())
     }
 

@@ -40,7 +40,7 @@ pub enum JwtFault {
     /// The header has a parameter besides `alg`, `typ` and `kid`, such as `jku`, `jwk`, `x5c` or `crit`.
     #[error("the header of the token has a parameter that we do not use")]
     HeaderParameter,
-    /// Not EdDSA.
+    /// Not `EdDSA`.
     #[error("the token names another algorithm")]
     Algorithm,
     /// Not `at+jwt`: perhaps an id token.

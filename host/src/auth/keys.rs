@@ -451,7 +451,7 @@ mod tests {
         let path = directory.join("pat-pepper.key");
         let text = std::fs::read_to_string(&path).unwrap();
         for wrong in
-            [&text[..text.len() - 1], &text[..40], "", &text.to_uppercase(), &text.replace('\n', "\n\n")]
+            [text.trim_end(), text.split_at(40).0, "", &text.to_uppercase(), &text.replace('\n', "\n\n")]
         {
             std::fs::write(&path, wrong).unwrap();
             assert!(matches!(Keys::load(&directory), Err(KeysError::Malformed { .. })), "{wrong:?}");

@@ -18,9 +18,9 @@ use crate::db::user::User;
 use crate::db::{Db, DbError, seconds};
 
 /// How long a personal access token lives unless told otherwise.
-pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(90 * 24);
 /// How long it may live at most.
-pub const MAX_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const MAX_LIFETIME: Duration = Duration::from_hours(366 * 24);
 
 /// Why a personal access token is refused. The client learns none of it; the audit row holds [`PatFault::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +128,7 @@ pub async fn mint(
     if form::scopes(&new.scopes.join(" ")).is_none() {
         return Err(MintError::Scope);
     }
-    if new.lifetime < Duration::from_secs(60) || new.lifetime > MAX_LIFETIME {
+    if new.lifetime < Duration::from_mins(1) || new.lifetime > MAX_LIFETIME {
         return Err(MintError::Lifetime);
     }
     if new.user.disabled_at.is_some() {

@@ -10,7 +10,7 @@ use crate::db::{Db, DbError};
 
 /// Revocations older than this can only concern tokens that have expired: the longest life, the leeway, and an hour for
 /// clocks that disagree.
-const HORIZON: Duration = Duration::from_secs(2 * 3600 + 60);
+const HORIZON: Duration = Duration::from_mins(121);
 
 /// Everything that voids a token, as of one epoch.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Revoked {
                     all.disabled_tenants.insert(row.subject);
                 }
                 other => {
-                    tracing::warn!(kind = other, "a revocation of a kind that this version does not know")
+                    tracing::warn!(kind = other, "a revocation of a kind that this version does not know");
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Credentials as their holders live with them: made, used, exchanged, refused, revoked.
 
+#![expect(clippy::string_slice, reason = "tokens are ASCII")]
+
 use sallyport_protocol::headers::SEVEN;
 
 use super::pat::NewPat;
@@ -163,7 +165,7 @@ on_both! {
         };
         let revoked = gateway.mint(&alice).await;
         gateway.db.revoke_pat(&alice.tenant, &revoked.record.id, gateway.clock.now()).await.unwrap().unwrap();
-        let expired = gateway.mint_for(&alice, Duration::from_secs(60)).await;
+        let expired = gateway.mint_for(&alice, Duration::from_mins(1)).await;
         let moved = gateway.mint(&alice).await;
         let mallory = gateway.user("evil", "mallory").await;
         tamper!(gateway.db, "UPDATE pats SET tenant_id = $2, user_id = $3 WHERE id = $1",
@@ -324,7 +326,7 @@ on_both! {
     async fn what_is_remembered_still_expires(fresh: Fresh) {
         let gateway = Process::start(fresh.db).await;
         let alice = gateway.user("acme", "alice").await;
-        let pat = gateway.mint_for(&alice, Duration::from_secs(2 * 3600)).await;
+        let pat = gateway.mint_for(&alice, Duration::from_hours(2)).await;
         let issued = gateway.exchange(&pat).await;
         assert_eq!(gateway.verdict(&issued.token).await, "ok");
         assert_eq!(gateway.verdict(&pat.text).await, "ok");
@@ -341,7 +343,7 @@ on_both! {
     async fn an_access_token_never_outlives_the_personal_access_token(fresh: Fresh) {
         let gateway = Process::start(fresh.db).await;
         let alice = gateway.user("acme", "alice").await;
-        let pat = gateway.mint_for(&alice, Duration::from_secs(600)).await;
+        let pat = gateway.mint_for(&alice, Duration::from_mins(10)).await;
         gateway.pass(100);
         assert_eq!(gateway.exchange(&pat).await.ttl_seconds, 500);
     }
@@ -377,7 +379,7 @@ on_both! {
         gateway.auth.flush().await.unwrap();
         assert_eq!(last_use(&used.record.id).await, Some(gateway.clock.now()));
         assert_eq!(last_use(&unused.record.id).await, None);
-        let earlier = gateway.clock.now() - Duration::from_secs(60);
+        let earlier = gateway.clock.now() - Duration::from_mins(1);
         gateway.db.touch_pats(&[(used.record.id.clone(), earlier)]).await.unwrap();
         assert_eq!(last_use(&used.record.id).await, Some(gateway.clock.now()), "a late writer changes nothing");
     }

@@ -68,6 +68,7 @@ pub enum UserCommand {
     Create {
         /// Its name, unique within the tenant
         name: String,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
         /// A role; may be given several times
@@ -79,6 +80,7 @@ pub enum UserCommand {
     },
     /// List the users of a tenant
     List {
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
     },
@@ -86,6 +88,7 @@ pub enum UserCommand {
     Disable {
         /// Its name or id
         user: String,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
     },
@@ -93,6 +96,7 @@ pub enum UserCommand {
     Enable {
         /// Its name or id
         user: String,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
     },
@@ -100,6 +104,7 @@ pub enum UserCommand {
     Revoke {
         /// Its name or id
         user: String,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
     },
@@ -132,6 +137,7 @@ pub enum PatCommand {
         /// What it is for, for example "cowork laptop"
         #[arg(long)]
         name: String,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
         /// What it may be used for; may be given several times
@@ -146,6 +152,7 @@ pub enum PatCommand {
         /// Only those of this user: a name or an id
         #[arg(long)]
         user: Option<String>,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
     },
@@ -153,6 +160,7 @@ pub enum PatCommand {
     Revoke {
         /// Its id, as `list` shows it
         id: String,
+        /// Where
         #[command(flatten)]
         tenant: InTenant,
     },

@@ -1,5 +1,7 @@
 //! The commands as an administrator types them.
 
+#![expect(clippy::string_slice, reason = "tokens are ASCII")]
+
 use clap::Parser as _;
 use sallyport_protocol::token::Pat;
 
