@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -59,18 +57,10 @@ impl Db {
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .busy_timeout(wait);
-            return Ok(Self::Sqlite(
-                SqlitePoolOptions::new()
-                    .max_connections(4)
-                    .acquire_timeout(wait)
-                    .connect_with(options)
-                    .await?,
-            ));
+            return Ok(Self::Sqlite(SqlitePoolOptions::new().max_connections(4).acquire_timeout(wait).connect_with(options).await?));
         }
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Ok(Self::Postgres(
-                PgPoolOptions::new().max_connections(8).acquire_timeout(wait).connect(url).await?,
-            ));
+            return Ok(Self::Postgres(PgPoolOptions::new().max_connections(8).acquire_timeout(wait).connect(url).await?));
         }
         Err(DbError::UnknownScheme)
     }
@@ -86,7 +76,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await?);
+        on!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)?);
         Ok(())
     }
 

@@ -234,10 +234,10 @@ impl Components {
         let mut run = self.begin(component, scene)?;
         let meter = run.start();
         match &component.linked {
-            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
-            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
-            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
-            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => drop(run))).await,
+            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => drop(run))).await,
+            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => drop(run))).await,
+            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => drop(run))).await,
         }
     }
 
