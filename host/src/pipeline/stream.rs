@@ -174,7 +174,7 @@ impl Pump {
 
     async fn raw(&mut self, events: Vec<RawEvent>, out: &mut BytesMut) -> Option<End> {
         for raw in events {
-            let parse = || event::parse(raw.name().unwrap_or_default(), &raw.data()).ok();
+            let parse = || event::parse(raw.name(), &raw.data()).ok();
             let taken = self.gate.take(raw.kind(), raw.bytes.clone(), parse, out);
             if let Some(end) = self.taken(taken, out).await {
                 return Some(end);
