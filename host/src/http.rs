@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub(crate) struct Edge {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) settings: arc_swap::ArcSwap<Settings>,
     /// Failures of callers that nobody knows, so that they cannot fill the trail.
-    pub(crate) strangers: caller::Strangers,
+    pub(crate) strangers: Strangers,
 }
 
 /// What a reload may change.
@@ -107,7 +107,7 @@ fn json(request_id: &str, value: &serde_json::Value) -> Response {
     let mut response = bytes.into_response();
     response
         .headers_mut()
-        .insert(axum::http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     mark(&mut response, request_id);
     response
 }

@@ -1,6 +1,7 @@
 //! The upstream side: the only module that dials out. It owns scheme, authority and credential; a provider component says the
 //! rest, and what it may not say is refused here.
 
+mod connect;
 mod head;
 
 use std::time::Duration;
@@ -16,6 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::component::contract::Edit;
 use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
 use crate::config::{Endpoint, ExposeSecret as _, SecretString};
+
+use self::connect::Within;
 
 pub use self::head::{for_client, for_guest, travelling};
 
@@ -36,7 +39,7 @@ pub struct Patience {
 /// Dials upstreams.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Within<HttpsConnector<HttpConnector>>, Full<Bytes>>,
     patience: Patience,
 }
 
@@ -115,12 +118,12 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(patience.connect));
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()?
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(connector);
+        let connector = Within { inner: connector, limit: patience.connect };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))

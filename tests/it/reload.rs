@@ -46,6 +46,8 @@ async fn a_reload_that_fails_keeps_the_old_configuration_and_says_why() {
     .await;
     assert_eq!(app.messages(hello()).await.text(), "Hello from upstream.");
     assert!(app.is_up());
+    // The commands that look at the trail read the file too.
+    app.reload(|config| config);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,6 +127,19 @@ struct Line<'a> {
     payload: &'a Value,
 }
 
+// === impl Outcome ===
+
+impl Outcome {
+    /// As it stands in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Error => "error",
+        }
+    }
+}
+
 // === impl Event ===
 
 impl Event {

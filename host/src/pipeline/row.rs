@@ -283,7 +283,7 @@ impl Record {
             call.source = self.who.call_source,
             provider = self.provider,
             model = self.model,
-            outcome = ?ending.outcome,
+            outcome = ending.outcome.as_str(),
             code = ending.code,
             latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
             tokens.input = self.usage.input,

@@ -107,7 +107,7 @@ fn read_all(dir: &Path, chain: Chain, found: &[u64], state: &mut Recovered) -> i
         None => return Ok(None),
     };
     let mut first = true;
-    while let Some((number, file)) = next.next() {
+    while let Some((number, _)) = next.next() {
         let number = *number;
         let following = match next.peek() {
             Some((_, file)) => Some(fs::read(file)?),
