@@ -73,6 +73,7 @@ fn guest(kind: Kind, functions: &str) -> Verified {
         &resolve,
         world,
         wit_component::StringEncoding::UTF8,
+        false,
     )
     .unwrap();
     let component = wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap();

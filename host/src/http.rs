@@ -1,1 +1,125 @@
-//! Being written.
+//! The thin edge: the only module that names axum. It reads requests, asks who calls, hands over to the pipeline, and writes
+//! what came of it.
+
+mod auth;
+mod caller;
+mod error;
+mod health;
+mod messages;
+mod models;
+mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use sallyport_protocol::id::PolicyVersion;
+
+use crate::audit::Audit;
+use crate::auth::Auth;
+use crate::clock::{Clock, Entropy};
+use crate::component::{Components, Registry};
+use crate::config::DenyStatus;
+use crate::db::Db;
+use crate::pipeline::Pipeline;
+
+pub(crate) use self::serve::serve;
+
+use self::error::ApiError;
+
+/// What handlers work with.
+pub(crate) struct Edge {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) components: Arc<Components>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) db: Db,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) settings: arc_swap::ArcSwap<Settings>,
+    /// Failures of callers that nobody knows, so that they cannot fill the trail.
+    pub(crate) strangers: caller::Strangers,
+}
+
+/// What a reload may change.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Longest request body.
+    pub(crate) body_limit: usize,
+    /// How a denial is told.
+    pub(crate) deny: DenyStatus,
+}
+
+pub(crate) use self::caller::Strangers;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+
+/// All endpoints.
+pub(crate) fn router(edge: Arc<Edge>) -> Router {
+    Router::new()
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::one))
+        .route("/", get(health::alive))
+        .route("/health", get(health::alive))
+        .route("/ready", get(health::ready))
+        .route("/v1/auth/cowork/pat", post(auth::exchange_pat))
+        .route("/v1/cowork/auth/pat", post(auth::exchange_pat))
+        .route("/v1/auth/cowork/capabilities", get(auth::capabilities))
+        .route("/v1/cowork/capabilities", get(auth::capabilities))
+        .route("/.well-known/jwks.json", get(auth::jwks))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(edge)
+}
+
+// === impl Edge ===
+
+impl Edge {
+    /// A fresh id for one HTTP request.
+    pub(crate) fn request_id(&self) -> String {
+        let mut bytes = [0; 12];
+        self.entropy.fill(&mut bytes);
+        format!("req_{}", sallyport_protocol::canonical::hex(&bytes))
+    }
+}
+
+// === private helpers ===
+
+async fn nothing_here(State(edge): State<Arc<Edge>>) -> Response {
+    ApiError::not_found(&edge.request_id(), "there is nothing at this path").into_response()
+}
+
+async fn wrong_method(State(edge): State<Arc<Edge>>) -> Response {
+    ApiError::wrong_method(&edge.request_id()).into_response()
+}
+
+/// A JSON answer of the gateway's own.
+fn json(request_id: &str, value: &serde_json::Value) -> Response {
+    let bytes = Bytes::from(value.to_string());
+    let mut response = bytes.into_response();
+    response
+        .headers_mut()
+        .insert(axum::http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    mark(&mut response, request_id);
+    response
+}
+
+/// Every answer names its request, unless the upstream named it before.
+fn mark(response: &mut Response, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().entry(REQUEST_ID).or_insert(value);
+    }
+}
+
+/// The version of what is in force for everybody without a bundle of their own.
+fn version_for(edge: &Edge, tenant: &sallyport_protocol::id::TenantId) -> PolicyVersion {
+    edge.registry.snapshot(tenant).version.clone()
+}

@@ -1,6 +1,7 @@
 ;; kind: policy
 ;; Declares 4 GiB of memory to begin with.
 (module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
   (memory (export "memory") 65536)
   (global $heap (mut i32) (i32.const 65536))
   (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
@@ -14,5 +15,6 @@
   (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
   (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
   (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
+    (call $drop (i32.load offset=176 (local.get $call)))
     (i32.const 1024))
 )

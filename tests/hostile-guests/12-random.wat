@@ -1,6 +1,7 @@
 ;; kind: policy
 ;; Asks for 2^63 random bytes.
 (module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
   (import "wasi:random/random@0.2.0" "get-random-bytes" (func $random (param i64 i32)))
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 65536))
@@ -15,6 +16,7 @@
   (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
   (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
   (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
+    (call $drop (i32.load offset=176 (local.get $call)))
     (call $random (i64.const 0x7fffffffffffffff) (i32.const 1040))
     (i32.const 1024))
 )

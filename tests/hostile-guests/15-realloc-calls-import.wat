@@ -1,11 +1,13 @@
 ;; kind: policy
 ;; Calls the host back while the host asks it for memory.
 (module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
   (import "sallyport:gateway/types@0.1.0" "[method]body.len" (func $len (param i32) (result i32)))
   (memory (export "memory") 2)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (call $len (i32.const 1)))
   (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
   (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
   (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
+    (call $drop (i32.load offset=176 (local.get $call)))
     (i32.const 1024))
 )

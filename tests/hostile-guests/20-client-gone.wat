@@ -1,6 +1,7 @@
 ;; kind: policy
 ;; Is at work when the client goes away: it counts for about as long as it may.
 (module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 65536))
   (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
@@ -15,6 +16,7 @@
   (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
   (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
     (local $n i64)
+    (call $drop (i32.load offset=176 (local.get $call)))
     (loop $more
       (local.set $n (i64.add (local.get $n) (i64.const 1)))
       (br_if $more (i64.lt_u (local.get $n) (i64.const 1000000000000))))

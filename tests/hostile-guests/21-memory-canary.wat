@@ -2,6 +2,7 @@
 ;; Denies when it finds in its memory what an earlier call left there; leaves it for the next one. It looks at
 ;; the page that it began with and at one that it grew.
 (module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 65536))
   (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
@@ -16,6 +17,7 @@
   (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
   (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
     (local $at i32)
+    (call $drop (i32.load offset=176 (local.get $call)))
     (drop (memory.grow (i32.const 64)))
     (local.set $at (i32.const 131072))
     (loop $more

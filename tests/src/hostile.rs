@@ -100,7 +100,7 @@ fn componentise(kind: Kind, mut module: Vec<u8>) -> Vec<u8> {
     );
     let package = resolve.push_str("guest.wit", &world).expect("the guest's world is right");
     let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world is there");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
         .expect("metadata can be embedded");
     ComponentEncoder::default()
         .module(&module)

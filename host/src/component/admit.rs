@@ -145,6 +145,11 @@ impl Component {
         &self.limits
     }
 
+    /// Whether it takes from the host's counters.
+    pub fn counts(&self) -> bool {
+        self.structure.imports.iter().any(|import| import.contains("/counters@"))
+    }
+
     /// Whether every call starts from the memory that `configure` left; otherwise `configure` runs in every call.
     pub fn is_snapshotted(&self) -> bool {
         self.snapshotted

@@ -3,13 +3,7 @@
 //! Exports are async, so that a guest runs on a fiber and can be made to yield; imports may trap, so that a guest
 //! which asks for too much is stopped instead of answered.
 
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::pedantic,
-    reason = "generated from wit/"
-)]
+#[expect(unreachable_pub, reason = "generated from wit/")]
 pub mod policy {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -20,13 +14,7 @@ pub mod policy {
     });
 }
 
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::pedantic,
-    reason = "generated from wit/"
-)]
+#[expect(unreachable_pub, reason = "generated from wit/")]
 pub mod scanner {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -35,13 +23,7 @@ pub mod scanner {
     });
 }
 
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::pedantic,
-    reason = "generated from wit/"
-)]
+#[expect(unreachable_pub, reason = "generated from wit/")]
 pub mod hook {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -55,13 +37,7 @@ pub mod hook {
     });
 }
 
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::pedantic,
-    reason = "generated from wit/"
-)]
+#[expect(unreachable_pub, reason = "generated from wit/")]
 pub mod provider {
     wasmtime::component::bindgen!({
         path: "../wit",

@@ -66,12 +66,12 @@ impl Mode {
 impl Bundle {
     /// Nothing in force.
     pub fn empty() -> Self {
-        Self::assemble(Vec::new(), BTreeMap::new())
+        Self::assemble(&[], BTreeMap::new())
     }
 
     /// Sorts `entries` by kind, keeping their order within it, and names the result by its hash. A provider among `entries`
     /// is ignored: providers have tags.
-    pub fn assemble(entries: Vec<Entry>, providers: BTreeMap<String, Arc<Component>>) -> Self {
+    pub fn assemble(entries: &[Entry], providers: BTreeMap<String, Arc<Component>>) -> Self {
         let of =
             |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
         let (policies, scanners, hooks) = (of(Kind::Policy), of(Kind::Scanner), of(Kind::Hook));

@@ -153,7 +153,7 @@ impl Components {
         };
         let meter = run.start();
         let guest = guest!(run, pre, instance => {
-            instance.sallyport_gateway_policy_api().call_settle(&mut *run, call, spent).await?
+            instance.sallyport_gateway_policy_api().call_settle(&mut *run, call, spent).await?;
         });
         let result = self.finish(component, &meter, guest).await;
         run.end(result)
@@ -234,10 +234,10 @@ impl Components {
         let mut run = self.begin(component, scene)?;
         let meter = run.start();
         match &component.linked {
-            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
-            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
-            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
-            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => ())).await,
+            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
+            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
+            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
+            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
         }
     }
 

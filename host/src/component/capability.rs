@@ -14,6 +14,7 @@ use super::state::State;
 
 /// The client's request body, as a resource.
 #[derive(Clone)]
+#[expect(unreachable_pub, reason = "the bindings export it again")]
 pub struct Body {
     view: Arc<dyn BodyView>,
 }

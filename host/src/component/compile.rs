@@ -17,8 +17,6 @@ use tokio::sync::Semaphore;
 use super::limits::Limits;
 
 pub use self::child::compile_child;
-#[cfg(test)]
-pub(crate) use self::child::work;
 
 /// The argument that makes the binary a compiler.
 pub const VERB: &str = "compile-component";

@@ -9,19 +9,19 @@ use wasmparser::{
 use super::limits::{MEMORIES, TABLE_ELEMENTS, TABLES};
 
 /// Bytes of a component.
-pub const MAX_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Components within a component.
-pub const MAX_COMPONENTS: u32 = 16;
+pub(crate) const MAX_COMPONENTS: u32 = 16;
 /// Core modules within a component.
-pub const MAX_MODULES: u32 = 32;
+pub(crate) const MAX_MODULES: u32 = 32;
 /// Core instances that are made of them.
-pub const MAX_INSTANCES: u32 = 64;
+pub(crate) const MAX_INSTANCES: u32 = 64;
 /// Bytes of one function: compile time grows faster than size.
-pub const MAX_FUNCTION_BYTES: usize = 512 * 1024;
+pub(crate) const MAX_FUNCTION_BYTES: usize = 512 * 1024;
 /// Locals of one function.
-pub const MAX_FUNCTION_LOCALS: u64 = 10_000;
+pub(crate) const MAX_FUNCTION_LOCALS: u64 = 10_000;
 /// Functions of all core modules.
-pub const MAX_FUNCTIONS: u64 = 100_000;
+pub(crate) const MAX_FUNCTIONS: u64 = 100_000;
 /// Imports and exports of the component, each.
 const MAX_NAMES: usize = 256;
 
@@ -133,7 +133,7 @@ fn scan(bytes: &[u8], memory: u64) -> Result<Structure, InspectError> {
                 levels.pop();
             }
             Payload::ComponentSection { .. } => {
-                count(&mut found.components, "nested components", MAX_COMPONENTS)?
+                count(&mut found.components, "nested components", MAX_COMPONENTS)?;
             }
             Payload::ModuleSection { .. } => {
                 count(&mut found.modules, "core modules", MAX_MODULES)?;

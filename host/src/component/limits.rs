@@ -9,23 +9,23 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// The largest linear memory that the pool has room for.
-pub const SLOT_BYTES: usize = 64 * MIB;
+pub(crate) const SLOT_BYTES: usize = 64 * MIB;
 /// Core instances that one component may consist of.
-pub const INSTANCES: u32 = 16;
+pub(crate) const INSTANCES: u32 = 16;
 /// Tables that one component may have.
-pub const TABLES: u32 = 8;
+pub(crate) const TABLES: u32 = 8;
 /// Linear memories that one component may have.
-pub const MEMORIES: u32 = 4;
+pub(crate) const MEMORIES: u32 = 4;
 /// Elements that one table may have. A Python guest needs 5,676.
-pub const TABLE_ELEMENTS: usize = 10_000;
+pub(crate) const TABLE_ELEMENTS: usize = 10_000;
 /// Wasm stack of a call.
-pub const STACK_BYTES: usize = 256 * KIB;
+pub(crate) const STACK_BYTES: usize = 256 * KIB;
 /// Guest log (standard error) kept per call.
-pub const LOG_BYTES: usize = 8 * KIB;
+pub(crate) const LOG_BYTES: usize = 8 * KIB;
 /// Evidence notes kept per call.
-pub const NOTE_BYTES: usize = 16 * KIB;
+pub(crate) const NOTE_BYTES: usize = 16 * KIB;
 /// Guest time that `configure` may take.
-pub const CONFIGURE_CPU: Duration = Duration::from_secs(10);
+pub(crate) const CONFIGURE_CPU: Duration = Duration::from_secs(10);
 
 /// What one call of a component may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,7 +74,7 @@ impl State {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {
             let state = context.data();
-            state.within_host_calls()?;
+            state.within_limits()?;
             Ok(state.meter.tick()?)
         });
         store
@@ -83,14 +83,14 @@ impl State {
     /// Counts one host call.
     pub(crate) fn host_call(&mut self) -> Result<(), Stop> {
         self.count_host_call();
-        self.within_host_calls()
+        self.within_limits()
     }
 
     fn count_host_call(&mut self) {
         self.host_calls = self.host_calls.saturating_add(1);
     }
 
-    fn within_host_calls(&self) -> Result<(), Stop> {
+    pub(crate) fn within_limits(&self) -> Result<(), Stop> {
         let limit = self.limits.host_calls;
         if self.host_calls > limit { Err(Stop::HostCalls(limit)) } else { Ok(()) }
     }

@@ -57,7 +57,7 @@ pub enum WorldError {
 }
 
 /// Checks the names; true: it needs the inert system interfaces.
-pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
+pub(crate) fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
     let mut inert = false;
     for import in &structure.imports {
         if is_inert(import) {

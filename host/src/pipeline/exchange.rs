@@ -302,7 +302,8 @@ impl Exchanging {
         if let Some(mut exchange) = self.exchange.take() {
             self.micros = exchange.micros();
             if let Some(log) = exchange.take_log() {
-                tracing::info!(target: "guest", component.name = self.component.name(), "{}", log.escape_debug());
+                let name = self.component.name();
+                tracing::info!(target: "guest", { component.name = name }, "{}", log.escape_debug());
             }
         }
     }

@@ -71,7 +71,7 @@ impl Record {
         note("prompt_id", header(headers::CLAUDE_CODE_PROMPT_ID));
         note("credential", Some(principal.credential.id().into()));
         note("body_bytes", Some(inbound.body.len().into()));
-        note("body_sha256", Some(canonical::hex(&canonical::sha256(&inbound.body)).into()));
+        note("body_sha256", Some(canonical::sha256(&inbound.body).into()));
         let retries = header("x-stainless-retry-count").filter(|count| count != "0");
         note("client_retry", retries);
         Self {

@@ -56,7 +56,7 @@ pub fn compile_child() -> ExitCode {
 }
 
 /// Does the job, in this process.
-pub(crate) fn work(job: &Job, component: &[u8]) -> (Answer, Vec<u8>) {
+fn work(job: &Job, component: &[u8]) -> (Answer, Vec<u8>) {
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

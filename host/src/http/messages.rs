@@ -1,0 +1,105 @@
+//! `POST /v1/messages` and `POST /v1/messages/count_tokens`: the bytes of a request in, the bytes of a reply out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::mpsc;
+
+use super::error::ApiError;
+use super::{Edge, TRACE_ID, caller, mark};
+use crate::pipeline::{Inbound, Operation, Refused, Reply, ReplyBody};
+
+/// `POST /v1/messages`
+pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    answer(&edge, Operation::Message, request).await
+}
+
+/// `POST /v1/messages/count_tokens`
+pub(super) async fn count_tokens(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    answer(&edge, Operation::CountTokens, request).await
+}
+
+// === private helpers ===
+
+async fn answer(edge: &Arc<Edge>, operation: Operation, request: Request) -> Response {
+    let request_id = edge.request_id();
+    let inbound = match read(edge, operation, request, &request_id).await {
+        Ok(inbound) => inbound,
+        Err(error) => return error.into_response(),
+    };
+    let deny = edge.settings.load().deny;
+    let (mut response, trace) = match edge.pipeline.run(inbound).await {
+        Ok(Reply { status, headers, body, trace }) => (reply(status, headers, body), trace),
+        Err(Refused { refusal, trace }) => {
+            (ApiError::refused(&refusal, deny, &request_id).into_response(), trace)
+        }
+    };
+    if let Ok(trace) = HeaderValue::from_str(trace.as_str()) {
+        response.headers_mut().insert(TRACE_ID, trace);
+    }
+    mark(&mut response, &request_id);
+    response
+}
+
+/// Who calls comes first: a stranger's body is not even read.
+async fn read(
+    edge: &Edge,
+    operation: Operation,
+    request: Request,
+    request_id: &str,
+) -> Result<Inbound, ApiError> {
+    let (head, body) = request.into_parts();
+    let principal = caller::caller(edge, &head.headers, request_id).await?;
+    let encoding = head.headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Err(ApiError::unreadable("the gateway takes bodies without content encoding only", request_id));
+    }
+    let limit = edge.settings.load().body_limit;
+    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(ApiError::too_large(limit, request_id));
+    }
+    let body = match Limited::new(body, limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(ApiError::too_large(limit, request_id)),
+        Err(_) => return Err(ApiError::unreadable("the body broke off", request_id)),
+    };
+    let target = head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string);
+    let request_id = request_id.to_owned();
+    Ok(Inbound { operation, target, headers: head.headers, body, principal, request_id })
+}
+
+fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Response {
+    let body = match body {
+        ReplyBody::Whole(bytes) => Body::from(bytes),
+        ReplyBody::Stream(pieces) => Body::new(Pieces(pieces)),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A stream as a body. Dropped, because the client left, it tells the pump by closing.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
