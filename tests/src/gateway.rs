@@ -190,7 +190,7 @@ impl TestApp {
 
     /// Every audit row, oldest first.
     pub fn audit_rows(&self) -> Vec<Value> {
-        let listed = self.cli_json(&["audit", "tail", "--limit", "1000000"]);
+        let listed = self.cli_json(&["audit", "tail", "--lines", "1000000"]);
         let mut rows = match listed {
             Value::Array(rows) => rows,
             Value::Object(mut map) => map

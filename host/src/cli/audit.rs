@@ -54,7 +54,7 @@ pub struct Tail {
     #[arg(long, short)]
     pub follow: bool,
     /// Begin with so many rows.
-    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(0..=10_000))]
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     pub lines: i64,
     /// Only rows of this tenant.
     #[arg(long)]

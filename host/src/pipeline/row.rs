@@ -267,7 +267,30 @@ impl Record {
         for row in rows.iter_mut().skip(1) {
             row.occurred_at = ended;
         }
+        self.say(ending, latency);
         rows
+    }
+
+    /// The one line that the log has about a call: whose, what, and how it ended; never what was said.
+    fn say(&self, ending: &Ending, latency: Duration) {
+        tracing::info!(
+            caller.user = self.who.user_id,
+            caller.session = self.who.session_id,
+            trace.id = self.who.trace_id,
+            caller.client = self.who.client_id,
+            tenant.id = self.who.tenant_id,
+            policy.version = self.who.policy_ver,
+            call.source = self.who.call_source,
+            provider = self.provider,
+            model = self.model,
+            outcome = ?ending.outcome,
+            code = ending.code,
+            latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+            tokens.input = self.usage.input,
+            tokens.output = self.usage.output,
+            cost_micro = self.cost_micro,
+            "call ended"
+        );
     }
 
     fn row(&self, kind: Kind, outcome: Outcome, payload: Value) -> Event {

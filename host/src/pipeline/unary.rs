@@ -1,5 +1,7 @@
 //! A whole reply: collected, read for usage and tool calls, judged by the hooks, and released once its row is closed.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use sallyport_protocol::messages::event::{StreamEvent, Usage};
@@ -12,12 +14,17 @@ use serde_json::value::RawValue;
 use super::exchange::{Exchanging, Step, describe};
 use super::gate::Decision;
 use super::row::{Ending, ToolCall};
-use super::{Call, Operation, Pipeline, Refusal, Reply, ReplyBody};
-use crate::audit::OpenRow;
+use super::{Call, Operation, Pipeline, Refusal, Reply, ReplyBody, event};
+use crate::audit::{OpenRow, Outcome, Unavailable};
+use crate::component::contract::policy::Settlement;
+use crate::component::contract::{Call as CallFacts, CallOutcome};
+use crate::component::{Bundle, Entry, Mode};
 use crate::upstream::AnswerBody;
 
 /// Longest reply that is collected.
 const LONGEST_REPLY: usize = 32 * 1024 * 1024;
+/// A policy with this capability is told what every call came to; the others have nothing to settle.
+const SETTLES: &str = "settle";
 /// Longest error body that is collected.
 const LONGEST_ERROR: usize = 1024 * 1024;
 
@@ -35,7 +42,7 @@ pub(super) enum Whole {
 #[derive(Deserialize)]
 struct Read<'a> {
     #[serde(rename = "type")]
-    kind: std::borrow::Cow<'a, str>,
+    kind: Cow<'a, str>,
     #[serde(borrow)]
     content: Vec<&'a RawValue>,
     #[serde(borrow)]
@@ -46,7 +53,7 @@ struct Read<'a> {
 #[derive(Deserialize)]
 struct ToolBlock<'a> {
     #[serde(rename = "type")]
-    kind: std::borrow::Cow<'a, str>,
+    kind: Cow<'a, str>,
     id: Option<String>,
     name: Option<String>,
     #[serde(borrow)]
@@ -215,11 +222,36 @@ impl Pipeline {
         mut call: Call,
         open: OpenRow,
         ending: &Ending,
-    ) -> Result<(), crate::audit::Unavailable> {
+    ) -> Result<(), Unavailable> {
         let model = call.route.upstream_model.clone().unwrap_or_else(|| call.request.facts.model.clone());
         call.record.price(&call.config.prices, &model);
-        let Call { record, .. } = call;
-        open.close(record.close(ending, self.clock.as_ref())).await
+        let spent = Settlement {
+            usage: event::counted(call.record.usage()),
+            cost_micro: call.record.cost_micro().unwrap_or(0).to_string(),
+            outcome: match ending.outcome {
+                Outcome::Allowed => CallOutcome::Allowed,
+                Outcome::Denied => CallOutcome::Denied,
+                Outcome::Error => CallOutcome::Error,
+            },
+        };
+        let Call { record, bundle, request, .. } = call;
+        let closed = open.close(record.close(ending, self.clock.as_ref())).await;
+        self.settle(&bundle, &request.facts, &spent).await;
+        closed
+    }
+
+    /// Tells the policies that reserved something what came of it. A fault here changes nothing for the client.
+    async fn settle(&self, bundle: &Bundle, facts: &CallFacts, spent: &Settlement) {
+        let settling = |entry: &&Entry| {
+            entry.mode == Mode::Enforce && entry.component.capabilities().iter().any(|it| it == SETTLES)
+        };
+        for entry in bundle.policies.iter().filter(settling) {
+            let ran = self.components.settle(&entry.component, facts, spent).await;
+            if let Err(fault) = ran.result {
+                let (name, fault) = (entry.component.name(), fault.code());
+                tracing::warn!(component.name = name, component.fault = fault, "a policy could not settle");
+            }
+        }
     }
 }
 

@@ -36,11 +36,13 @@ pub fn profile_dir() -> PathBuf {
 
 /// A home of one's own.
 pub(crate) fn home() -> TempDir {
+    // The template makes the directory that all homes lie in.
+    let template: &Path = &TEMPLATE;
     let copy = tempfile::Builder::new()
         .prefix("home-")
         .tempdir_in(scratch())
         .expect("the build directory can be written");
-    copy_dir(&TEMPLATE, copy.path());
+    copy_dir(template, copy.path());
     copy
 }
 
@@ -121,9 +123,7 @@ fn template() -> PathBuf {
     }
     process::signal(child.id(), "TERM").expect("the process runs");
     end(&mut child, std::time::Duration::from_secs(20));
-    for name in ["address", "log"] {
-        std::fs::remove_file(home.join(name)).expect("the template can be cleaned");
-    }
+    std::fs::remove_file(home.join("log")).expect("the template can be cleaned");
     home
 }
 

@@ -15,11 +15,19 @@ pub struct Config {
 /// The credential that the gateway keeps for the upstream.
 const UPSTREAM_KEY: &str = "sk-upstream-credential-of-the-organisation";
 
+/// What a model of a story costs, in microdollars per million tokens.
+fn price(model: &str) -> Value {
+    json!({"provider": "*", "model": model, "input": 3_000_000, "output": 15_000_000, "cache_read": 300_000,
+        "cache_write": 3_750_000})
+}
+
 // === impl Config ===
 
 impl Config {
     /// Routes to an upstream for each wire, the echo provider, and no policies.
     pub fn usual(upstream: &str, home: &Path) -> Self {
+        let prices =
+            ["claude-renamed", "claude-refused", "claude-nowhere", "claude-tls", "gpt-refused"].map(price);
         let file = json!({
             "server": {"listen": "127.0.0.1:0"},
             "gateway": {"enabled": true, "routes": [
@@ -35,6 +43,7 @@ impl Config {
                 {"model_pattern": "echo*", "provider": "echo"},
             ]},
             "bundle": [],
+            "prices": {"models": prices},
             "audit": {"siem": [{"file": home.join("siem.jsonl")}]},
         });
         let mut secrets = Map::new();
