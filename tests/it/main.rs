@@ -20,6 +20,7 @@ mod identity;
 mod models;
 mod reload;
 mod swap;
+mod tidy;
 mod wire;
 
 use serde_json::{Value, json};
