@@ -19,7 +19,7 @@ use crate::component::{self, Components, Registry, first_party_publisher};
 use crate::config::Config;
 use crate::db::Db;
 use crate::http::{self, Edge, Strangers};
-use crate::pipeline::{LocalCounters, Parts, Pipeline};
+use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::upstream::{Patience, Upstream};
 
 /// Where a gateway that serves says its address: a file in its home.
@@ -98,18 +98,14 @@ impl App {
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
             .context("cannot start the component host")?;
         let bundle = bundle::assemble(&components, &config, clock.as_ref()).await.context("cannot put the bundle in force")?;
-        let registry = Arc::new(Registry::new(bundle));
-
-        let config = Arc::new(config);
         let tasks = TaskTracker::new();
         let edge_settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
         let home = config.home.clone();
         let pipeline = Pipeline::new(Parts {
             components: Arc::clone(&components),
-            registry: Arc::clone(&registry),
             audit: Arc::clone(&audit),
             upstream: Upstream::new(Patience::default()).context("cannot load the certificate authorities")?,
-            config,
+            in_force: InForce { config: Arc::new(config), registry: Registry::new(bundle) },
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             tasks: tasks.clone(),
@@ -119,7 +115,6 @@ impl App {
             auth,
             audit,
             components,
-            registry,
             db: db.clone(),
             clock,
             entropy,
@@ -163,8 +158,7 @@ impl App {
         let version = bundle.version.clone();
         self.edge.audit.record(bundle::row(&version, self.edge.clock.as_ref())).await.context("cannot record the change")?;
         let settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
-        self.edge.pipeline.reconfigure(Arc::new(config));
-        self.edge.registry.swap(None, bundle);
+        self.edge.pipeline.swap(InForce { config: Arc::new(config), registry: Registry::new(bundle) });
         self.edge.settings.store(Arc::new(settings));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The audit trail: no row, no answer. Calls are recorded in a local spool before they go upstream and before they complete;
 //! from there the rows go to the database, and to a SIEM.
 
+mod direct;
 mod drain;
 mod event;
 mod row;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::drain::{Consumer, Target};
+pub use self::direct::{COMMAND_LINE, DirectError, record_directly};
 pub use self::event::{Event, Intent, Kind, Outcome, Who};
 pub use self::row::{OpenRow, Opening};
 use self::siem::Outlet;

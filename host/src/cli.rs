@@ -22,8 +22,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
-use crate::clock::{SystemClock, SystemEntropy};
+use crate::audit::{Event, Kind, Outcome, Who, record_directly};
+use crate::clock::{Clock as _, SystemClock, SystemEntropy};
 use crate::component;
 use crate::config::{self, Config, Report};
 use crate::db::Db;
@@ -150,7 +152,9 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
                 json,
                 out,
             };
-            identity::run(command, &mut desk).await?;
+            if let Some(change) = identity::run(command, &mut desk).await? {
+                record_directly(&db, row(change)).await?;
+            }
             db.close().await;
             Ok(Ending::Done)
         }
@@ -197,6 +201,33 @@ impl From<Ending> for ExitCode {
             Ending::Failed => Self::from(1),
             Ending::Refused => Self::from(3),
         }
+    }
+}
+
+/// The audit row of a change that was made here, by whoever may run this command on this home.
+fn row(change: identity::Change) -> Event {
+    let nobody = || "-".to_owned();
+    let identity::Change { action, tenant, subject, detail } = change;
+    Event {
+        occurred_at: SystemClock::default().now(),
+        kind: Kind::Admin,
+        who: Who {
+            user_id: nobody(),
+            session_id: nobody(),
+            trace_id: nobody(),
+            client_id: "sp_cli".to_owned(),
+            tenant_id: if tenant.is_empty() { nobody() } else { tenant },
+            policy_ver: "unversioned".to_owned(),
+            call_source: "cli".to_owned(),
+        },
+        model: None,
+        provider: None,
+        tokens_in: None,
+        tokens_out: None,
+        cost_micro: None,
+        latency_ms: None,
+        outcome: Outcome::Allowed,
+        payload: json!({ "code": action, "subject": subject, "detail": detail }),
     }
 }
 

@@ -33,9 +33,16 @@ pub const SECRETS_FILE: &str = "secrets.yaml";
 pub const KEYS_DIR: &str = "keys";
 /// Tags of the providers that ship with the gateway.
 pub const SHIPPED_PROVIDERS: [&str; 3] = ["anthropic", "echo", "openai"];
-/// Names of the policies, scanners and hooks that ship with the gateway.
-pub const SHIPPED_COMPONENTS: [&str; 4] =
-    ["sallyport/block-tool", "sallyport/rate-limit", "sallyport/scope", "sallyport/secret-scan"];
+/// Names of the components that ship with the gateway. A provider in the bundle is configured there.
+pub const SHIPPED_COMPONENTS: [&str; 7] = [
+    "sallyport/anthropic",
+    "sallyport/block-tool",
+    "sallyport/echo",
+    "sallyport/openai",
+    "sallyport/rate-limit",
+    "sallyport/scope",
+    "sallyport/secret-scan",
+];
 
 /// A checked configuration. `Debug` shows where it comes from and no more.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! The thin edge: the only module that names axum. It reads requests, asks who calls, hands over to the pipeline, and writes
 //! what came of it.
 
+mod answer;
 mod auth;
 mod caller;
 mod error;
@@ -17,12 +18,11 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use sallyport_protocol::id::PolicyVersion;
 
 use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::clock::{Clock, Entropy};
-use crate::component::{Components, Registry};
+use crate::component::Components;
 use crate::config::DenyStatus;
 use crate::db::Db;
 use crate::pipeline::Pipeline;
@@ -37,7 +37,6 @@ pub(crate) struct Edge {
     pub(crate) auth: Arc<Auth>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) components: Arc<Components>,
-    pub(crate) registry: Arc<Registry>,
     pub(crate) db: Db,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -119,7 +118,3 @@ fn mark(response: &mut Response, request_id: &str) {
     }
 }
 
-/// The version of what is in force for everybody without a bundle of their own.
-fn version_for(edge: &Edge, tenant: &sallyport_protocol::id::TenantId) -> PolicyVersion {
-    edge.registry.snapshot(tenant).version.clone()
-}

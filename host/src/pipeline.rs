@@ -18,7 +18,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use sallyport_protocol::id::TraceId;
+use sallyport_protocol::id::{PolicyVersion, TenantId, TraceId};
 use sallyport_protocol::messages::index::Index;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -42,29 +42,34 @@ pub use self::refuse::Refusal;
 /// Everything a request passes through.
 pub struct Pipeline {
     components: Arc<Components>,
-    registry: Arc<Registry>,
     audit: Arc<Audit>,
     upstream: Upstream,
-    /// Routes, secrets and prices of the configuration in force.
-    config: ArcSwap<Config>,
+    in_force: ArcSwap<InForce>,
     memo: Memo,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
 }
 
+/// What a reload replaces, all at once: no call sees the routes of one configuration and the components of another.
+#[derive(Debug)]
+pub struct InForce {
+    /// Routes, secrets and prices.
+    pub config: Arc<Config>,
+    /// Which components decide for whom.
+    pub registry: Registry,
+}
+
 /// The parts of a pipeline.
 pub struct Parts {
     /// Runs the components.
     pub components: Arc<Components>,
-    /// Which components are in force.
-    pub registry: Arc<Registry>,
     /// Keeps the rows.
     pub audit: Arc<Audit>,
     /// Dials out.
     pub upstream: Upstream,
-    /// The configuration in force.
-    pub config: Arc<Config>,
+    /// Configuration and components.
+    pub in_force: InForce,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -121,13 +126,17 @@ pub enum ReplyBody {
     Stream(mpsc::Receiver<Bytes>),
 }
 
-/// A refusal and the trace it belongs to.
+/// A refusal and what it answers.
 #[derive(Debug)]
 pub struct Refused {
     /// Why.
     pub refusal: Refusal,
     /// The trace of the call.
     pub trace: TraceId,
+    /// The model that was asked for; empty where the body could not be read.
+    pub model: String,
+    /// Whether the client wants a stream of messages.
+    pub stream: bool,
 }
 
 /// A call in progress: what every step needs of it.
@@ -144,13 +153,12 @@ struct Call {
 impl Pipeline {
     /// A pipeline of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { components, registry, audit, upstream, config, clock, entropy, tasks } = parts;
+        let Parts { components, audit, upstream, in_force, clock, entropy, tasks } = parts;
         Arc::new(Self {
             components,
-            registry,
             audit,
             upstream,
-            config: ArcSwap::new(config),
+            in_force: ArcSwap::from_pointee(in_force),
             memo: Memo::new(),
             clock,
             entropy,
@@ -158,17 +166,23 @@ impl Pipeline {
         })
     }
 
-    /// Puts another configuration in force; calls in progress keep theirs.
-    pub fn reconfigure(&self, config: Arc<Config>) {
-        self.config.store(config);
+    /// Puts another configuration and its components in force; calls in progress keep theirs.
+    pub fn swap(&self, in_force: InForce) {
+        self.in_force.store(Arc::new(in_force));
+    }
+
+    /// The version of what is in force for `tenant`.
+    pub fn policy_version(&self, tenant: &TenantId) -> PolicyVersion {
+        self.in_force.load().registry.snapshot(tenant).version.clone()
     }
 
     /// Serves one call.
     pub async fn run(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Refused> {
         let trace = facts::trace_of(&inbound.headers, self.entropy.as_ref());
-        let refused = |refusal| Refused { refusal, trace: trace.clone() };
-        let config = self.config.load_full();
-        let bundle = self.registry.snapshot(&inbound.principal.tenant);
+        let refused = |refusal| Refused { refusal, trace: trace.clone(), model: String::new(), stream: false };
+        let in_force = self.in_force.load_full();
+        let config = Arc::clone(&in_force.config);
+        let bundle = in_force.registry.snapshot(&inbound.principal.tenant);
         let mut record = Record::begin(&inbound, &trace, &bundle, self.clock.as_ref());
 
         let index = match Index::parse(&inbound.body) {
@@ -183,6 +197,8 @@ impl Pipeline {
         let request = Arc::new(Request::new(inbound, trace.clone(), index, &route, self.clock.as_ref()));
         record.routed(&route);
         let mut call = Call { request, bundle, route, config, record };
+        let (model, stream) = (call.request.facts.model.clone(), call.request.streams());
+        let refused = |refusal| Refused { refusal, trace: trace.clone(), model: model.clone(), stream };
 
         // No row, no answer: both must be done before anything goes upstream, so they are awaited together.
         let opening = self.audit.open(call.record.intent());
@@ -229,8 +245,7 @@ impl Pipeline {
 
     /// Closes the row of a call that ends in `refusal`.
     async fn fail(&self, call: Call, open: OpenRow, refusal: Refusal) -> Refusal {
-        let rows = call.record.close(&refusal.ending(), self.clock.as_ref());
-        match open.close(rows).await {
+        match self.close(call, open, &refusal.ending()).await {
             Ok(()) => refusal,
             Err(unavailable) => Refusal::AuditUnavailable(unavailable),
         }

@@ -38,6 +38,25 @@ async fn a_denied_call_never_reaches_the_upstream_and_names_its_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_denial_can_be_told_as_an_answer() {
+    let rules = json!({"rules": [{"name": "no-opus", "effect": "deny", "models": ["claude-opus-*"]}]});
+    let app = TestApp::with(|config| {
+        config.component("sallyport/scope", rules).set("/deny", json!({"status": "answer"}))
+    })
+    .await;
+    for stream in [false, true] {
+        let mut body = ask("claude-opus-4-5", "Hello");
+        body["stream"] = json!(stream);
+        let reply = app.messages(body).await;
+        assert_eq!(reply.status, 200, "{reply}");
+        let text = reply.to_string();
+        assert!(text.contains("sallyport/scope") && text.contains("end_turn"), "{text}");
+        assert_eq!(app.row_of(&reply).await["outcome"], "denied");
+    }
+    assert_eq!(app.upstream.seen(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_without_entitlement_is_a_400_that_clients_understand() {
     let config = json!({"entitlements": {"*": ["claude-sonnet-*"]}});
     let app = TestApp::with(|c| c.component("sallyport/scope", config)).await;

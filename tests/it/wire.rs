@@ -40,6 +40,22 @@ async fn a_renamed_model_changes_its_name_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_user_id_of_a_client_leaves_only_where_the_route_says_so() {
+    let body = r#"{"model":"claude-sonnet-4-5", "metadata":{"user_id" : "device 7"},"max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}"#;
+    for (forward, expected) in [(true, body.to_owned()), (false, body.replace("\"device 7\"", "null"))] {
+        let upstream = sallyport_tests::upstream::Upstream::start();
+        let url = upstream.url();
+        let app = TestApp::on(upstream, |config| {
+            config.route(json!({"model_pattern": "claude-*", "provider": "anthropic", "endpoint": url,
+                "api_key_secret": "upstream", "forward_user_id": forward}))
+        })
+        .await;
+        assert_eq!(app.post("/v1/messages", &[], body).await.status, 200);
+        assert_eq!(std::str::from_utf8(&app.upstream.last().body).unwrap(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_identifies_the_client_stops_at_the_gateway() {
     let app = TestApp::start().await;
     let headers = [

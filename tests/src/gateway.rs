@@ -209,8 +209,8 @@ impl TestApp {
     /// The rows of one trace once its inference row is there.
     pub async fn lineage(&self, trace: &str) -> Vec<Value> {
         until("the trace has its row", SOON, || {
-            let rows: Vec<Value> =
-                self.audit_rows().into_iter().filter(|row| row["trace_id"] == trace).collect();
+            let listed = self.cli_json(&["audit", "lineage", trace]);
+            let rows = listed.as_array().cloned().unwrap_or_default();
             std::future::ready(rows.iter().any(|row| row["kind"] == "inference").then_some(rows))
         })
         .await

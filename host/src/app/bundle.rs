@@ -24,14 +24,18 @@ pub(super) async fn assemble(components: &Components, config: &Config, clock: &d
     let shelf = Shelf::stock(config)?;
     let nothing = json!({});
     let mut entries = Vec::new();
+    let mut configs: HashMap<String, &serde_json::Value> = HashMap::new();
     for (number, wanted) in config.bundle.iter().enumerate() {
+        if shelf.package(&wanted.component).is_some_and(|package| package.statement().kind == Kind::Provider) {
+            // A provider's entry configures it; which calls it serves is for the routes to say.
+            let name = shelf.name(&wanted.component).to_owned();
+            configs.insert(name, &wanted.config);
+            continue;
+        }
         let admitted = shelf
             .admit(components, &wanted.component, &wanted.config, clock)
             .await
             .with_context(|| format!("bundle[{number}]: {}", wanted.component))?;
-        if admitted.kind() == Kind::Provider {
-            bail!("bundle[{number}]: {} is a provider: routes name those", wanted.component);
-        }
         entries.push(Entry { component: admitted, mode: mode(wanted.mode) });
     }
     let mut providers = BTreeMap::new();
@@ -39,7 +43,7 @@ pub(super) async fn assemble(components: &Components, config: &Config, clock: &d
     for tag in tags {
         let name = shelf.provider(tag).with_context(|| format!("there is no provider {tag}"))?;
         let admitted = shelf
-            .admit(components, &name, &nothing, clock)
+            .admit(components, &name, configs.get(&name).copied().unwrap_or(&nothing), clock)
             .await
             .with_context(|| format!("the provider {tag}"))?;
         providers.insert(tag.to_owned(), admitted);
@@ -114,7 +118,17 @@ impl Shelf {
         if self.packages.contains_key(&own) {
             return Some(own);
         }
-        self.packages.contains_key(tag).then(|| tag.to_owned())
+        let named = |name: &&String| name.split_once('/').is_some_and(|(_, last)| last == tag);
+        self.packages.keys().find(named).cloned()
+    }
+
+    /// The name of what the bundle names by name or by file.
+    fn name<'a>(&'a self, wanted: &'a str) -> &'a str {
+        self.files.get(wanted).map_or(wanted, String::as_str)
+    }
+
+    fn package(&self, wanted: &str) -> Option<&Package> {
+        self.packages.get(self.name(wanted))
     }
 
     async fn admit(
@@ -124,8 +138,7 @@ impl Shelf {
         config: &serde_json::Value,
         clock: &dyn Clock,
     ) -> anyhow::Result<Arc<Component>> {
-        let name = self.files.get(wanted).map_or(wanted, String::as_str);
-        let package = self.packages.get(name).context("there is no such component")?;
+        let package = self.package(wanted).context("there is no such component")?;
         let host = semver::Version::parse(env!("CARGO_PKG_VERSION")).context("the gateway's own version")?;
         let verified = package
             .verify(&self.publishers, clock.now(), &host, None, None)

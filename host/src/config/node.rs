@@ -37,11 +37,6 @@ impl<'a> Node<'a> {
         Self { value, path: String::new(), problems }
     }
 
-    /// Where it stands.
-    pub(super) fn path(&self) -> &str {
-        &self.path
-    }
-
     /// The tree below.
     pub(super) fn value(&self) -> &'a Value {
         self.value
@@ -106,11 +101,6 @@ impl<'a> Node<'a> {
                 None
             }
         }
-    }
-
-    /// As a list of texts.
-    pub(super) fn texts(&self) -> Vec<String> {
-        self.items().iter().filter_map(Node::text).map(ToOwned::to_owned).collect()
     }
 
     /// As `true` or `false`.

@@ -375,7 +375,10 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
                         "{name} would take the place of the provider {tag} that ships with the gateway"
                     ));
                 }
-                Kind::Provider => drop(known.providers.insert(tag)),
+                Kind::Provider => {
+                    known.providers.insert(tag);
+                    known.components.insert(name);
+                }
                 Kind::Policy | Kind::Scanner | Kind::Hook => drop(known.components.insert(name)),
             }
         }

@@ -41,7 +41,7 @@ async fn exchange(edge: &Edge, headers: &HeaderMap, request_id: &str) -> Result<
         Ok(principal) => principal,
         Err(fault) => return Err(caller::refused(edge, &fault, request_id).await),
     };
-    let version = super::version_for(edge, &principal.tenant);
+    let version = edge.pipeline.policy_version(&principal.tenant);
     let issued = match edge.auth.exchange_pat(pat, &version).await {
         Ok(issued) => issued,
         Err(fault) => return Err(caller::refused(edge, &fault, request_id).await),

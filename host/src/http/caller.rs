@@ -101,7 +101,7 @@ pub(super) fn who(edge: &Edge, principal: &Principal) -> Who {
         trace_id: "-".to_owned(),
         client_id: principal.client.as_str().to_owned(),
         tenant_id: principal.tenant.as_str().to_owned(),
-        policy_ver: super::version_for(edge, &principal.tenant).as_str().to_owned(),
+        policy_ver: edge.pipeline.policy_version(&principal.tenant).as_str().to_owned(),
         call_source: principal.source.as_str().to_owned(),
     }
 }

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::{Edge, TRACE_ID, caller, mark};
-use crate::pipeline::{Inbound, Operation, Refused, Reply, ReplyBody};
+use crate::config::DenyStatus;
+use crate::pipeline::{Inbound, Operation, Reply, ReplyBody};
 
 /// `POST /v1/messages`
 pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> Response {
@@ -39,8 +40,10 @@ async fn answer(edge: &Arc<Edge>, operation: Operation, request: Request) -> Res
     let deny = edge.settings.load().deny;
     let (mut response, trace) = match edge.pipeline.run(inbound).await {
         Ok(Reply { status, headers, body, trace }) => (reply(status, headers, body), trace),
-        Err(Refused { refusal, trace }) => {
-            (ApiError::refused(&refusal, deny, &request_id).into_response(), trace)
+        Err(refused) => {
+            let told = (deny == DenyStatus::Answer).then(|| super::answer::instead(&refused)).flatten();
+            let error = || ApiError::refused(&refused.refusal, deny, &request_id).into_response();
+            (told.unwrap_or_else(error), refused.trace)
         }
     };
     if let Ok(trace) = HeaderValue::from_str(trace.as_str()) {

@@ -11,8 +11,9 @@ use sallyport_protocol::messages::event::StreamEvent;
 use super::unary::Whole;
 use super::{Call, Operation, Pipeline, Refusal, event};
 use crate::component::contract::provider::{
-    Failure, Input, Loss, Output, Reply, RequestKind, ResponseHead, TransportFault, UpstreamRequest,
+    Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault, UpstreamRequest,
 };
+use crate::component::contract::Edit;
 use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault};
 use crate::config::{ExposeSecret as _, SecretString};
 use crate::upstream::{self, AnswerBody, Destination, SendError};
@@ -251,6 +252,7 @@ impl Exchanging {
             return Err(self.broke_contract("an upstream request on a route without an endpoint"));
         };
         let to = Destination { endpoint, credential: credential(call) };
+        let wanted = UpstreamRequest { body: without_user_id(wanted.body, call), ..wanted };
         let input = match pipeline.upstream.send(to, wanted, &call.request.body.bytes).await {
             Ok(answer) => {
                 self.body = Some(answer.body);
@@ -313,6 +315,22 @@ impl Exchanging {
 
 fn credential(call: &Call) -> Option<&SecretString> {
     call.route.api_key_secret.as_deref().and_then(|name| call.config.secrets.get(name))
+}
+
+/// `metadata.user_id` names the user to the upstream: it leaves only where the route says so. The API takes null for it.
+fn without_user_id(body: RequestBody, call: &Call) -> RequestBody {
+    let Some(span) = call.request.body.index.user_id.filter(|_| !call.route.forward_user_id) else { return body };
+    let edit = Edit { offset: span.start, len: span.len(), replacement: b"null".to_vec() };
+    match body {
+        RequestBody::Original => RequestBody::Spliced(vec![edit]),
+        RequestBody::Spliced(mut edits) => {
+            edits.push(edit);
+            edits.sort_by_key(|edit| edit.offset);
+            RequestBody::Spliced(edits)
+        }
+        // Bytes of the provider's own making: what it carries over is its translation's affair.
+        RequestBody::Empty | RequestBody::Bytes(_) => body,
+    }
 }
 
 /// An upstream may echo the credential that it did not like.

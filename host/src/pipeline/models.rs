@@ -27,8 +27,9 @@ pub struct Listing {
 impl Pipeline {
     /// The models that `principal` may call, in the order of the routes, each once.
     pub async fn models(&self, principal: &Arc<Principal>) -> Vec<Listing> {
-        let config = self.config.load_full();
-        let bundle = self.registry.snapshot(&principal.tenant);
+        let in_force = self.in_force.load_full();
+        let config = &in_force.config;
+        let bundle = in_force.registry.snapshot(&principal.tenant);
         let mut found: Vec<Listing> = Vec::new();
         if !config.gateway.enabled {
             return found;

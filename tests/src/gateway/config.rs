@@ -32,12 +32,12 @@ impl Config {
             "server": {"listen": "127.0.0.1:0"},
             "gateway": {"enabled": true, "routes": [
                 {"model_pattern": "claude-*", "provider": "anthropic", "endpoint": upstream, "api_key_secret": "upstream",
-                    "models": [
+                    "forward_user_id": true, "models": [
                         {"id": "claude-sonnet-4-5", "display_name": "Claude Sonnet 4.5"},
                         {"id": "claude-opus-4-5", "display_name": "Claude Opus 4.5"},
                         {"id": "claude-haiku-4-5", "display_name": "Claude Haiku 4.5"}]},
                 {"model_pattern": "renamed-*", "provider": "anthropic", "endpoint": format!("{upstream}/v1/messages"),
-                    "api_key_secret": "upstream", "upstream_model": "claude-renamed"},
+                    "api_key_secret": "upstream", "upstream_model": "claude-renamed", "forward_user_id": true},
                 {"model_pattern": "gpt-*", "provider": "openai", "endpoint": format!("{upstream}/v1/chat/completions"),
                     "api_key_secret": "upstream"},
                 {"model_pattern": "echo*", "provider": "echo"},
