@@ -1,7 +1,6 @@
 //! What a fresh call of each kind of component costs: store, instance, call, and all of it dropped.
 
 #![expect(
-    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a benchmark that is broken shall stop"
@@ -231,7 +230,7 @@ fn fresh_calls(criterion: &mut Criterion) {
             let chunk = Input::Chunk(b"data: {\"delta\":\"word\"}\n\n".to_vec());
             // An exchange may use 200 ms in all: a new one now and then, far below a percent of the calls.
             answered += 1;
-            if answered % 10_000 == 0 {
+            if answered.is_multiple_of(10_000) {
                 exchange = runtime.block_on(components.exchange(&provider, request())).unwrap();
             }
             runtime.block_on(exchange.next(chunk)).unwrap()

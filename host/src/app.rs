@@ -79,10 +79,13 @@ impl App {
 
         let mut audit_settings = config.audit.clone();
         audit_settings.chain_key = Some(ChainKey(*keys.audit_chain().expose()));
-        let audit = Audit::start(audit_settings, db.clone(), Arc::clone(&clock)).await.context("cannot open the audit trail")?;
-        let auth = Auth::open(db.clone(), &keys, config.auth.clone(), Arc::clone(&clock), Arc::clone(&entropy))
+        let audit = Audit::start(audit_settings, db.clone(), Arc::clone(&clock))
             .await
-            .context("cannot start authentication")?;
+            .context("cannot open the audit trail")?;
+        let auth =
+            Auth::open(db.clone(), &keys, config.auth.clone(), Arc::clone(&clock), Arc::clone(&entropy))
+                .await
+                .context("cannot start authentication")?;
         let compiler = match compiler {
             Some(compiler) => compiler,
             None => std::env::current_exe().context("cannot find this binary")?,
@@ -97,14 +100,17 @@ impl App {
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
             .context("cannot start the component host")?;
-        let bundle = bundle::assemble(&components, &config, clock.as_ref()).await.context("cannot put the bundle in force")?;
+        let bundle = bundle::assemble(&components, &config, clock.as_ref())
+            .await
+            .context("cannot put the bundle in force")?;
         let tasks = TaskTracker::new();
         let edge_settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
         let home = config.home.clone();
         let pipeline = Pipeline::new(Parts {
             components: Arc::clone(&components),
             audit: Arc::clone(&audit),
-            upstream: Upstream::new(Patience::default()).context("cannot load the certificate authorities")?,
+            upstream: Upstream::new(Patience::default())
+                .context("cannot load the certificate authorities")?,
             in_force: InForce { config: Arc::new(config), registry: Registry::new(bundle) },
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -156,7 +162,11 @@ impl App {
             .await
             .context("cannot put the bundle in force")?;
         let version = bundle.version.clone();
-        self.edge.audit.record(bundle::row(&version, self.edge.clock.as_ref())).await.context("cannot record the change")?;
+        self.edge
+            .audit
+            .record(bundle::row(&version, self.edge.clock.as_ref()))
+            .await
+            .context("cannot record the change")?;
         let settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
         self.edge.pipeline.swap(InForce { config: Arc::new(config), registry: Registry::new(bundle) });
         self.edge.settings.store(Arc::new(settings));

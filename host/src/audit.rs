@@ -23,8 +23,8 @@ use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::drain::{Consumer, Target};
 pub use self::direct::{COMMAND_LINE, DirectError, record_directly};
+use self::drain::{Consumer, Target};
 pub use self::event::{Event, Intent, Kind, Outcome, Who};
 pub use self::row::{OpenRow, Opening};
 use self::siem::Outlet;
@@ -178,7 +178,7 @@ impl AuditSettings {
             spool_dir,
             durability: Durability::Spool,
             max_bytes: 1 << 30,
-            max_age: Duration::from_secs(60 * 60),
+            max_age: Duration::from_hours(1),
             siem: Vec::new(),
             replica: "local".to_owned(),
             chain_key: None,

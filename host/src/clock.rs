@@ -83,7 +83,10 @@ impl Clock for ManualClock {
 // === impl SystemEntropy ===
 
 impl Entropy for SystemEntropy {
-    #[expect(clippy::expect_used, reason = "without the operating system's generator no secret can be made: stop")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without the operating system's generator no secret can be made: stop"
+    )]
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system's random generator works");
     }

@@ -104,9 +104,7 @@ async fn wrong_method(State(edge): State<Arc<Edge>>) -> Response {
 fn json(request_id: &str, value: &serde_json::Value) -> Response {
     let bytes = Bytes::from(value.to_string());
     let mut response = bytes.into_response();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     mark(&mut response, request_id);
     response
 }
@@ -117,4 +115,3 @@ fn mark(response: &mut Response, request_id: &str) {
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }
 }
-

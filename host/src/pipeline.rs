@@ -179,7 +179,8 @@ impl Pipeline {
     /// Serves one call.
     pub async fn run(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Refused> {
         let trace = facts::trace_of(&inbound.headers, self.entropy.as_ref());
-        let refused = |refusal| Refused { refusal, trace: trace.clone(), model: String::new(), stream: false };
+        let refused =
+            |refusal| Refused { refusal, trace: trace.clone(), model: String::new(), stream: false };
         let in_force = self.in_force.load_full();
         let config = Arc::clone(&in_force.config);
         let bundle = in_force.registry.snapshot(&inbound.principal.tenant);
@@ -227,7 +228,7 @@ impl Pipeline {
                 call.record.provider(&exchanging);
                 Err(self.fail(call, open, refusal).await)
             }
-            Begin::Stream(source) => self.stream(call, open, exchanging, source).await,
+            Begin::Stream(source) => Ok(self.stream(call, open, exchanging, source)),
             Begin::Whole(whole) => self.whole(call, open, exchanging, whole).await,
         }
     }

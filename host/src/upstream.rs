@@ -102,11 +102,7 @@ pub enum BodyError {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            head: Duration::from_secs(600),
-            idle: Duration::from_secs(300),
-        }
+        Self { connect: Duration::from_secs(10), head: Duration::from_mins(10), idle: Duration::from_mins(5) }
     }
 }
 
@@ -126,7 +122,7 @@ impl Upstream {
         let connector = Within { inner: connector, limit: patience.connect };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .build(connector);
         Ok(Self { client, patience })
     }
@@ -200,7 +196,8 @@ fn build(
     *request.uri_mut() = uri(to.endpoint, &path)?;
     let out = request.headers_mut();
     for attribute in headers {
-        let (name, value) = head::allowed(&attribute.name, &attribute.value).map_err(SendError::NotAllowed)?;
+        let (name, value) =
+            head::allowed(&attribute.name, &attribute.value).map_err(SendError::NotAllowed)?;
         out.append(name, value);
     }
     // What comes back is read on the way: an encoding would hide it.
@@ -211,8 +208,8 @@ fn build(
             Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {}", credential.expose_secret())),
             Auth::Header(name) => (head::credential_name(&name)?, credential.expose_secret().to_owned()),
         };
-        let mut value =
-            HeaderValue::from_str(&text).map_err(|_| SendError::NotAllowed("credential with control characters"))?;
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| SendError::NotAllowed("credential with control characters"))?;
         value.set_sensitive(true);
         out.insert(name, value);
     }

@@ -45,7 +45,10 @@ async fn a_call_leaves_a_row_with_every_column_and_its_price() {
     assert_eq!((&row["tokens_in"], &row["tokens_out"]), (&json!(12), &json!(7)));
     let rows = app.lineage(row["trace_id"].as_str().unwrap()).await;
     let costs: Vec<_> = rows.iter().filter_map(|row| row["cost_micro"].as_i64()).collect();
-    assert!(matches!(costs[..], [cost] if cost > 0), "the cost row alone carries the cost, so that sums are right: {rows:?}");
+    assert!(
+        matches!(costs[..], [cost] if cost > 0),
+        "the cost row alone carries the cost, so that sums are right: {rows:?}"
+    );
     assert!(row["latency_ms"].as_i64().unwrap() < 30_000);
     assert!(
         row["payload"]["components"].as_array().unwrap().iter().any(|c| c["digest"].is_string()),

@@ -1,6 +1,7 @@
 //! The clients that people use, unmodified: the official SDKs and Claude Code, through the gateway. Asked for with
 //! `SALLYPORT_CLIENTS=1`, since they come from package registries; each is skipped by name where it cannot be had.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -13,10 +14,18 @@ use tokio::process::Command;
 /// How long an install or a session may take.
 const LIMIT: Duration = Duration::from_mins(3);
 
+/// Says by name what is not run. Straight to the runner's output: what a passing test prints is not shown.
+macro_rules! skipped {
+    ($($what:tt)*) => {{
+        let line = format!("skipped: {}\n", format_args!($($what)*));
+        drop(std::io::stdout().write_all(line.as_bytes()));
+    }};
+}
+
 fn wanted(name: &str) -> bool {
     let wanted = std::env::var_os("SALLYPORT_CLIENTS").is_some();
     if !wanted {
-        eprintln!("skipped: {name} (set SALLYPORT_CLIENTS=1 to install it and run this story)");
+        skipped!("{name} (set SALLYPORT_CLIENTS=1 to install it and run this story)");
     }
     wanted
 }
@@ -43,11 +52,11 @@ async fn install(name: &str, command: Command) -> Option<()> {
     match run(command).await {
         Ok(output) if output.status.success() => Some(()),
         Ok(output) => {
-            eprintln!("skipped: {name} cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
+            skipped!("{name} cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
             None
         }
         Err(error) => {
-            eprintln!("skipped: {name} cannot be installed: {error}");
+            skipped!("{name} cannot be installed: {error}");
             None
         }
     }
@@ -97,7 +106,7 @@ async fn claude_code() -> Option<PathBuf> {
     let found =
         native.filter(|path| path.is_file()).find(|path| path.to_string_lossy().contains("claude-code-"));
     if found.is_none() {
-        eprintln!("skipped: Claude Code has no binary for this machine");
+        skipped!("Claude Code has no binary for this machine");
     }
     found
 }

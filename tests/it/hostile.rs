@@ -27,7 +27,7 @@ struct Rig {
     policy: Arc<Component>,
     provider: Arc<Component>,
     scanner: Arc<Component>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 struct Hello;
@@ -67,7 +67,7 @@ impl Rig {
         let policy = admit("00-honest-policy").await;
         let provider = admit("00-honest-provider").await;
         let scanner = admit("00-honest-scanner").await;
-        Self { policy, provider, scanner, components, _directory: directory }
+        Self { policy, provider, scanner, components, directory: directory }
     }
 
     async fn admit(&self, name: &str) -> Arc<Component> {
@@ -326,7 +326,8 @@ async fn guest_28_eight_cpu_hogs_do_not_starve_honest_calls() {
             stopped
         });
     }
-    let honest = tokio::task::spawn({
+    let mut calls = tokio::task::JoinSet::new();
+    calls.spawn({
         let rig = Arc::clone(&rig);
         async move {
             let mut calls = 0_u32;
@@ -338,7 +339,7 @@ async fn guest_28_eight_cpu_hogs_do_not_starve_honest_calls() {
             calls
         }
     });
-    let honest = honest.await.unwrap();
+    let honest = calls.join_next().await.unwrap().unwrap();
     let stopped: u32 = hogs.join_all().await.into_iter().sum();
     assert!(stopped >= 8, "every hog was stopped: {stopped}");
     assert!(honest > 100, "honest calls went on beside eight hogs: {honest}");
@@ -391,7 +392,7 @@ fn a_forged_tampered_or_downgraded_package_is_never_admitted() {
 #[tokio::test]
 async fn code_changed_on_disk_is_compiled_again() {
     let rig = Rig::new().await;
-    let directory = rig._directory.path().join("code");
+    let directory = rig.directory.path().join("code");
     let before = std::fs::read_dir(&directory).unwrap().count();
     for file in std::fs::read_dir(&directory).unwrap() {
         let path = file.unwrap().path();

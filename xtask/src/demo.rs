@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::process::{Background, cargo, output, run};
 use crate::{build_guests, say};
 
-const START_TIMEOUT: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(50);
 const QUESTION: &str = "Hello from the other side of the gate.";
 
@@ -52,7 +52,7 @@ impl Demo {
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         say("building the components and the gateway (the first time takes some minutes)");
         build_guests(root)?;
-        run(&mut cargo(root, &["build", "--package", "sallyport"]))?;
+        run(&mut cargo(root, &["build", "--workspace", "--bin", "sallyport"]))?;
 
         let port = match self.port {
             Some(port) => port,

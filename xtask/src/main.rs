@@ -4,6 +4,9 @@
 mod check;
 mod demo;
 mod guests;
+#[expect(unreachable_pub, reason = "the tests, to which the file belongs, export it")]
+#[path = "../../tests/src/postgres.rs"]
+mod postgres;
 mod process;
 mod test;
 
@@ -32,6 +35,19 @@ enum Task {
     Check(check::Check),
     /// Build and sign the components that ship with the gateway
     Guests,
+    /// Measure the gateway against a scripted upstream and a bare reverse proxy
+    Bench(Bench),
+}
+
+/// How to measure.
+#[derive(Debug, clap::Args)]
+struct Bench {
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Fewer rounds
+    #[arg(long)]
+    quick: bool,
 }
 
 fn main() -> ExitCode {
@@ -51,6 +67,22 @@ fn run(cli: Cli) -> Result<()> {
         Task::Test(test) => test.run(&root),
         Task::Check(check) => check.run(&root),
         Task::Guests => build_guests(&root),
+        Task::Bench(bench) => bench.run(&root),
+    }
+}
+
+impl Bench {
+    /// Builds what is measured as it is shipped, and runs the measurement.
+    fn run(&self, root: &Path) -> Result<()> {
+        build_guests(root)?;
+        process::run(&mut process::cargo(
+            root,
+            &["build", "--release", "--workspace", "--bin", "sallyport", "--bin", "bench"],
+        ))?;
+        let mut measure = std::process::Command::new(root.join("target/release/bench"));
+        measure.env("SALLYPORT_BIN", root.join("target/release/sallyport")).current_dir(root);
+        measure.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+        process::run(&mut measure)
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::io::{BufRead as _, BufReader, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
+use crate::postgres::Server;
 use crate::process::{cargo, run};
 use crate::{build_guests, say};
+
+/// Names the database of the tests.
+const POSTGRES: &str = "SALLYPORT_TEST_POSTGRES_URL";
 
 /// Which tests to run besides.
 #[derive(Debug, Args)]
@@ -32,8 +36,11 @@ impl Test {
     /// Builds what the tests need and runs them all, also after one failed.
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         build_guests(root)?;
-        run(&mut cargo(root, &["build", "--package", "sallyport"]))?;
+        // The whole workspace, so that cargo unifies features as it does for the tests and builds nothing twice.
+        run(&mut cargo(root, &["build", "--workspace", "--bin", "sallyport"]))?;
         let mut command = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
+        command.env("SALLYPORT_BIN", root.join("target/debug/sallyport"));
+        let _server = postgres(&mut command)?;
         if self.clients {
             command.env("SALLYPORT_CLIENTS", "1");
         }
@@ -54,6 +61,23 @@ impl Test {
         }
         Ok(())
     }
+}
+
+/// Gives the tests a PostgreSQL: the one that the environment names, else a throw-away cluster. Without one they run on SQLite
+/// alone, which continuous integration does not accept.
+fn postgres(command: &mut Command) -> Result<Option<Server>> {
+    if std::env::var_os(POSTGRES).is_some() {
+        return Ok(None);
+    }
+    let server = Server::start().context("cannot start a throw-away PostgreSQL")?;
+    match &server {
+        Some(server) => drop(command.env(POSTGRES, server.url())),
+        None if std::env::var_os("CI").is_some() => {
+            bail!("no PostgreSQL server is installed, and {POSTGRES} is not set")
+        }
+        None => say("skipped: PostgreSQL (no server is installed): the database tests run on SQLite alone"),
+    }
+    Ok(server)
 }
 
 // === impl Tally ===

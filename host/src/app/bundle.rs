@@ -20,13 +20,18 @@ const NAMESPACE: &str = "sallyport";
 const SUFFIX: &str = ".sallyport";
 
 /// What `config` puts in force.
-pub(super) async fn assemble(components: &Components, config: &Config, clock: &dyn Clock) -> anyhow::Result<Bundle> {
+pub(super) async fn assemble(
+    components: &Components,
+    config: &Config,
+    clock: &dyn Clock,
+) -> anyhow::Result<Bundle> {
     let shelf = Shelf::stock(config)?;
     let nothing = json!({});
     let mut entries = Vec::new();
     let mut configs: HashMap<String, &serde_json::Value> = HashMap::new();
     for (number, wanted) in config.bundle.iter().enumerate() {
-        if shelf.package(&wanted.component).is_some_and(|package| package.statement().kind == Kind::Provider) {
+        if shelf.package(&wanted.component).is_some_and(|package| package.statement().kind == Kind::Provider)
+        {
             // A provider's entry configures it; which calls it serves is for the routes to say.
             let name = shelf.name(&wanted.component).to_owned();
             configs.insert(name, &wanted.config);

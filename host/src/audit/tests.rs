@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use time::macros::datetime;
 use tokio::task::JoinSet;
 
-use super::spool::frame::{Found, Hash};
+use super::spool::frame::{Found, Frame, Hash, Tag};
 use super::spool::segment::{RECORDS, SegmentFile, numbers, path};
 use super::*;
 use crate::clock::ManualClock;
@@ -551,7 +551,7 @@ async fn an_edited_byte_is_found_wherever_it_is() {
     let mut forged = Vec::new();
     let Found::Frame { frame, .. } = Chain(None).read(&whole[offset..]) else { unreachable!() };
     let body = String::from_utf8(frame.body.to_vec()).unwrap().replace("t_1", "t_X");
-    Chain(None).write(&mut forged, &super::spool::frame::Frame { body: body.as_bytes(), ..frame });
+    Chain(None).write(&mut forged, &Frame { body: body.as_bytes(), ..frame });
     assert_eq!(forged.len(), size);
     let mut edited = whole.clone();
     edited[offset..offset + size].copy_from_slice(&forged);
@@ -721,10 +721,10 @@ async fn a_siem_gets_every_row_as_a_line_and_goes_on_after_a_restart() {
 
 #[test]
 fn a_record_is_hashed_with_everything_before_it() {
-    let frame = |previous: Hash| super::spool::frame::Frame {
+    let frame = |previous: Hash| Frame {
         sequence: 1,
         previous,
-        tag: super::spool::frame::Tag::Rows,
+        tag: Tag::Rows,
         call: 0,
         first_row: 1,
         rows: 1,

@@ -178,7 +178,10 @@ async fn tail(asked: &Tail, db: &Db, json: bool, out: &mut dyn Write) -> anyhow:
         one(row, json, out)?;
     }
     out.flush()?;
-    while asked.follow {
+    if !asked.follow {
+        return Ok(());
+    }
+    loop {
         let rows = db.audit_after(last, tenant, PAGE).await?;
         for row in &rows {
             one(row, json, out)?;
@@ -189,7 +192,6 @@ async fn tail(asked: &Tail, db: &Db, json: bool, out: &mut dyn Write) -> anyhow:
             tokio::time::sleep(POLL).await;
         }
     }
-    Ok(())
 }
 
 fn whole(rows: &[Row], out: &mut dyn Write) -> anyhow::Result<()> {

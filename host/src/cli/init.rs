@@ -23,7 +23,7 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
     if file.exists() {
         bail!("{} is there already: nothing was changed", file.display());
     }
-    let home = file.parent().filter(|home| !home.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let home = file.parent().filter(|home| !home.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     for directory in [home, &home.join("spool"), &home.join("cache")] {
         make_directory(directory)?;
     }

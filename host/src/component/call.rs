@@ -234,10 +234,22 @@ impl Components {
         let mut run = self.begin(component, scene)?;
         let meter = run.start();
         match &component.linked {
-            Linked::Policy(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
-            Linked::Hook(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
-            Linked::Provider(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
-            Linked::Scanner(pre) => self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?)).await,
+            Linked::Policy(pre) => {
+                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
+                    .await
+            }
+            Linked::Hook(pre) => {
+                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
+                    .await
+            }
+            Linked::Provider(pre) => {
+                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
+                    .await
+            }
+            Linked::Scanner(pre) => {
+                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
+                    .await
+            }
         }
     }
 

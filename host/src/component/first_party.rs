@@ -56,7 +56,9 @@ mod tests {
     fn a_publisher_file_names_a_key_and_what_it_may_sign() {
         let key = ed25519_dalek::SigningKey::from_bytes(&[3; 32]).verifying_key();
         let text = base64::engine::general_purpose::STANDARD.encode(key.as_bytes());
-        let file = format!(r#"{{"key":"{text}","namespace":"sallyport","kinds":["provider","policy"],"development":true}}"#);
+        let file = format!(
+            r#"{{"key":"{text}","namespace":"sallyport","kinds":["provider","policy"],"development":true}}"#
+        );
         let publisher = read(&file).unwrap();
         assert_eq!(publisher.key, key);
         assert_eq!(publisher.namespace, "sallyport");

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use sallyport_protocol::canonical;
 use sallyport_protocol::cost::{self, Price, PriceList};
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Package, Publisher};
@@ -333,7 +334,7 @@ fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEnt
         node.error(format!("there is no component {name}; there are {}", names.join(", ")));
     }
     let component = if is_path { home.join(name).display().to_string() } else { name.to_owned() };
-    let mode = section.get("mode").map_or(Some(Mode::default()), |node| node.choice(&MODES))?;
+    let mode = section.get("mode").map_or_else(|| Some(Mode::default()), |node| node.choice(&MODES))?;
     let config = section.get("config");
     let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
     Some(BundleEntry { component, mode, config })
@@ -492,7 +493,7 @@ fn prices(top: &Section<'_>, home: &Path) -> Option<PriceList> {
         .collect();
     // A row names the list that priced it: own prices make it another list.
     let digest = Sha256::digest(serde_json::to_vec(&entries).ok()?);
-    let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mark = canonical::hex(digest.get(..4).unwrap_or_default());
     list.version = format!("{}+{mark}", list.version);
     list.models.splice(0..0, entries);
     Some(list)

@@ -66,7 +66,7 @@ impl Secrets {
 
         let mut problems = Vec::new();
         let mut values = BTreeMap::new();
-        let home = path.parent().unwrap_or(Path::new("."));
+        let home = path.parent().unwrap_or_else(|| Path::new("."));
         for (key, source) in sources.into_iter().flatten() {
             match source.resolve(home) {
                 Ok(value) => drop(values.insert(key, value)),

@@ -19,7 +19,9 @@ pub(super) fn instead(refused: &Refused) -> Option<Response> {
     let events = events(refused);
     let (bytes, media) = if refused.stream {
         let mut bytes = Vec::new();
-        events.iter().for_each(|event| event.write(&mut bytes));
+        for event in &events {
+            event.write(&mut bytes);
+        }
         (bytes, "text/event-stream; charset=utf-8")
     } else {
         let mut fold = Fold::new();

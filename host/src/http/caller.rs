@@ -26,7 +26,11 @@ pub(crate) struct Strangers {
 }
 
 /// Checks the credential of a call, its scope, and the identity headers beside it.
-pub(super) async fn caller(edge: &Edge, headers: &HeaderMap, request_id: &str) -> Result<Arc<Principal>, ApiError> {
+pub(super) async fn caller(
+    edge: &Edge,
+    headers: &HeaderMap,
+    request_id: &str,
+) -> Result<Arc<Principal>, ApiError> {
     let credential = match credential(headers) {
         Ok(credential) => credential,
         Err(fault) => return Err(refused(edge, &fault, request_id).await),
@@ -75,9 +79,9 @@ pub(super) async fn refused(edge: &Edge, fault: &AuthFault, request_id: &str) ->
         fields.insert("rows_left_out".to_owned(), left_out.into());
     }
     let outcome = if fault.is_ours() { Outcome::Error } else { Outcome::Denied };
-    match write(edge, nobody(), payload, outcome).await {
+    match write(edge, nobody(), payload, outcome, request_id).await {
         Ok(()) => answer,
-        Err(error) => error.named(request_id),
+        Err(error) => error,
     }
 }
 
@@ -90,7 +94,7 @@ pub(super) async fn row(
     request_id: &str,
 ) -> Result<(), ApiError> {
     let payload = json!({ "code": code, "reason": code, "request_id": request_id });
-    write(edge, who, payload, outcome).await.map_err(|error| error.named(request_id))
+    write(edge, who, payload, outcome, request_id).await
 }
 
 /// The seven columns of a caller outside a call.
@@ -124,16 +128,13 @@ impl Strangers {
 
 // === private helpers ===
 
-/// The row could not be written.
-struct Unwritten;
-
-impl Unwritten {
-    fn named(self, request_id: &str) -> ApiError {
-        ApiError::audit_unavailable(request_id)
-    }
-}
-
-async fn write(edge: &Edge, who: Who, payload: serde_json::Value, outcome: Outcome) -> Result<(), Unwritten> {
+async fn write(
+    edge: &Edge,
+    who: Who,
+    payload: serde_json::Value,
+    outcome: Outcome,
+    request_id: &str,
+) -> Result<(), ApiError> {
     let event = Event {
         occurred_at: edge.clock.now(),
         kind: Kind::Auth,
@@ -147,7 +148,7 @@ async fn write(edge: &Edge, who: Who, payload: serde_json::Value, outcome: Outco
         outcome,
         payload,
     };
-    edge.audit.record(event).await.map_err(|_| Unwritten)
+    edge.audit.record(event).await.map_err(|_| ApiError::audit_unavailable(request_id))
 }
 
 fn nobody() -> Who {

@@ -51,7 +51,9 @@ impl ApiError {
             _ => kind.as_str(),
         };
         let message = match refusal {
-            Refusal::AuditUnavailable(_) => "the audit trail is not available, so the gateway does not answer".to_owned(),
+            Refusal::AuditUnavailable(_) => {
+                "the audit trail is not available, so the gateway does not answer".to_owned()
+            }
             other => other.to_string(),
         };
         let mut error = Self::new(status, error_type, message, request_id).with(CODE, refusal.code());
@@ -73,7 +75,9 @@ impl ApiError {
                     (_, _) => error = error.with(SHOULD_RETRY, "false"),
                 }
             }
-            Refusal::Undecided { component, .. } => error = error.with(POLICY, component).with(SHOULD_RETRY, "false"),
+            Refusal::Undecided { component, .. } => {
+                error = error.with(POLICY, component).with(SHOULD_RETRY, "false");
+            }
             Refusal::Malformed(_) | Refusal::NoRoute { .. } | Refusal::Lossy { .. } => {
                 error = error.with(SHOULD_RETRY, "false");
             }
@@ -167,7 +171,8 @@ impl ApiError {
 
     /// `retry-after` counts whole seconds (RFC 9110): rounded up, so that the retry succeeds.
     fn retry_after(self, ms: u32) -> Self {
-        self.with(header::RETRY_AFTER, &ms.div_ceil(1000).max(1).to_string()).with(RETRY_AFTER_MS, &ms.to_string())
+        self.with(header::RETRY_AFTER, &ms.div_ceil(1000).max(1).to_string())
+            .with(RETRY_AFTER_MS, &ms.to_string())
     }
 }
 

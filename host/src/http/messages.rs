@@ -38,7 +38,7 @@ async fn answer(edge: &Arc<Edge>, operation: Operation, request: Request) -> Res
         Err(error) => return error.into_response(),
     };
     let deny = edge.settings.load().deny;
-    let (mut response, trace) = match edge.pipeline.run(inbound).await {
+    let (mut response, trace) = match Box::pin(edge.pipeline.run(inbound)).await {
         Ok(Reply { status, headers, body, trace }) => (reply(status, headers, body), trace),
         Err(refused) => {
             let told = (deny == DenyStatus::Answer).then(|| super::answer::instead(&refused)).flatten();
@@ -64,10 +64,14 @@ async fn read(
     let principal = caller::caller(edge, &head.headers, request_id).await?;
     let encoding = head.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
-        return Err(ApiError::unreadable("the gateway takes bodies without content encoding only", request_id));
+        return Err(ApiError::unreadable(
+            "the gateway takes bodies without content encoding only",
+            request_id,
+        ));
     }
     let limit = edge.settings.load().body_limit;
-    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(ApiError::too_large(limit, request_id));
     }

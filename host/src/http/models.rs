@@ -55,7 +55,11 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/models/{id}`
-pub(super) async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+pub(super) async fn one(
+    State(edge): State<Arc<Edge>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let request_id = edge.request_id();
     let principal = match caller::caller(&edge, &headers, &request_id).await {
         Ok(principal) => principal,
@@ -99,7 +103,8 @@ mod tests {
 
     #[test]
     fn pages_go_forward_and_back() {
-        let models: Vec<_> = ["a", "b", "c"].map(|id| Listing { id: id.into(), display_name: id.into() }).into();
+        let models: Vec<_> =
+            ["a", "b", "c"].map(|id| Listing { id: id.into(), display_name: id.into() }).into();
         let ids = |page: &Page, limit| {
             slice(&models, page, limit).map(|(page, more)| {
                 (page.iter().map(|model| model.id.as_str()).collect::<Vec<_>>().join(""), more)

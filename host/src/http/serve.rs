@@ -28,7 +28,12 @@ const DRAIN: Duration = Duration::from_secs(30);
 const BREATH: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown`, then lets running answers end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, tasks: &TaskTracker, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tasks: &TaskTracker,
+    shutdown: CancellationToken,
+) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES * 4);
     builder

@@ -48,12 +48,10 @@ impl Counters for LocalCounters {
         let full_at = buckets.get(&name).copied().unwrap_or(now).max(now);
         let after = full_at + share(window, cost, limit);
         let latest = now + window;
-        if after > latest {
-            return Err(after - latest);
-        }
+        let Some(spare) = latest.checked_sub(after) else { return Err(after.saturating_sub(latest)) };
         buckets.insert(name, after);
         drop(buckets);
-        let left = (latest - after).as_nanos() * u128::from(limit) / window.as_nanos();
+        let left = spare.as_nanos() * u128::from(limit) / window.as_nanos();
         Ok(u32::try_from(left).unwrap_or(limit))
     }
 }
@@ -83,7 +81,7 @@ mod tests {
         (Arc::clone(&clock), LocalCounters::new(clock))
     }
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn a_bucket_gives_its_limit_and_then_says_when_there_is_more() {

@@ -10,16 +10,17 @@ use sallyport_protocol::messages::event::StreamEvent;
 
 use super::unary::Whole;
 use super::{Call, Operation, Pipeline, Refusal, event};
-use crate::component::contract::provider::{
-    Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault, UpstreamRequest,
-};
 use crate::component::contract::Edit;
+use crate::component::contract::provider::{
+    Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault,
+    UpstreamRequest,
+};
 use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault};
 use crate::config::{ExposeSecret as _, SecretString};
 use crate::upstream::{self, AnswerBody, Destination, SendError};
 
 /// Longest a provider may ask to wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Upstream requests that one call may take.
 const MOST_REQUESTS: u32 = 32;
 
@@ -92,7 +93,8 @@ impl Exchanging {
             },
             target: request.target.clone(),
         };
-        let exchange = pipeline.components.exchange(component, asked).await.map_err(|fault| broke(tag, fault))?;
+        let exchange =
+            pipeline.components.exchange(component, asked).await.map_err(|fault| broke(tag, fault))?;
         let mut exchanging = Self {
             micros: exchange.micros(),
             exchange: Some(exchange),
@@ -220,7 +222,8 @@ impl Exchanging {
     }
 
     fn media_type(&self) -> String {
-        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let value =
+            self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
@@ -243,7 +246,12 @@ impl Exchanging {
         self.feed(call, input).await
     }
 
-    async fn send(&mut self, pipeline: &Pipeline, call: &Call, wanted: UpstreamRequest) -> Result<(), Refusal> {
+    async fn send(
+        &mut self,
+        pipeline: &Pipeline,
+        call: &Call,
+        wanted: UpstreamRequest,
+    ) -> Result<(), Refusal> {
         self.requests += 1;
         if self.requests > MOST_REQUESTS {
             return Err(self.broke_contract("too many upstream requests"));
@@ -273,7 +281,9 @@ impl Exchanging {
     }
 
     async fn feed(&mut self, call: &Call, input: Input) -> Result<(), Refusal> {
-        let Some(exchange) = &mut self.exchange else { return Err(self.broke_contract("the exchange is over")) };
+        let Some(exchange) = &mut self.exchange else {
+            return Err(self.broke_contract("the exchange is over"));
+        };
         match exchange.next(input).await {
             Ok(outputs) => {
                 for output in outputs {
@@ -319,7 +329,9 @@ fn credential(call: &Call) -> Option<&SecretString> {
 
 /// `metadata.user_id` names the user to the upstream: it leaves only where the route says so. The API takes null for it.
 fn without_user_id(body: RequestBody, call: &Call) -> RequestBody {
-    let Some(span) = call.request.body.index.user_id.filter(|_| !call.route.forward_user_id) else { return body };
+    let Some(span) = call.request.body.index.user_id.filter(|_| !call.route.forward_user_id) else {
+        return body;
+    };
     let edit = Edit { offset: span.start, len: span.len(), replacement: b"null".to_vec() };
     match body {
         RequestBody::Original => RequestBody::Spliced(vec![edit]),
@@ -335,7 +347,7 @@ fn without_user_id(body: RequestBody, call: &Call) -> RequestBody {
 
 /// An upstream may echo the credential that it did not like.
 fn discreet(mut failure: Failure, credential: Option<&SecretString>) -> Failure {
-    if let Some(secret) = credential.map(|secret| secret.expose_secret()).filter(|secret| !secret.is_empty()) {
+    if let Some(secret) = credential.map(SecretString::expose_secret).filter(|secret| !secret.is_empty()) {
         failure.message = failure.message.replace(secret, "[credential]");
     }
     failure

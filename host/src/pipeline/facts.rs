@@ -11,7 +11,9 @@ use sallyport_protocol::messages::index::{Index, Origin};
 use super::{Inbound, Operation};
 use crate::auth::Principal;
 use crate::clock::{Clock, Entropy};
-use crate::component::contract::{Attribute, BodyView, Call as CallFacts, Principal as PrincipalFacts, Segment, SegmentKind};
+use crate::component::contract::{
+    Attribute, BodyView, Call as CallFacts, Principal as PrincipalFacts, Segment, SegmentKind,
+};
 use crate::config::Route;
 
 /// A request that was read.
@@ -22,7 +24,7 @@ pub(super) struct Request {
     pub(super) body: Arc<Body>,
     pub(super) facts: CallFacts,
     pub(super) trace: TraceId,
-    pub(super) request_id: String,
+    pub(super) http_id: String,
 }
 
 /// The client's body and its index.
@@ -36,7 +38,13 @@ pub(super) struct Body {
 // === impl Request ===
 
 impl Request {
-    pub(super) fn new(inbound: Inbound, trace: TraceId, index: Index, route: &Route, clock: &dyn Clock) -> Self {
+    pub(super) fn new(
+        inbound: Inbound,
+        trace: TraceId,
+        index: Index,
+        route: &Route,
+        clock: &dyn Clock,
+    ) -> Self {
         let Inbound { operation, target, headers, body, principal, request_id } = inbound;
         let facts = CallFacts {
             trace: trace.as_str().to_owned(),
@@ -55,7 +63,7 @@ impl Request {
             attributes: attributes(&headers),
         };
         let body = Arc::new(Body { bytes: body, index, texts: OnceLock::new() });
-        Self { operation, target, headers, body, facts, trace, request_id }
+        Self { operation, target, headers, body, facts, trace, http_id: request_id }
     }
 
     /// Whether the client wants a stream.
@@ -92,10 +100,9 @@ pub(super) fn trace_of(headers: &HeaderMap, entropy: &dyn Entropy) -> TraceId {
     if let Some(trace) = text(headers, headers::TRACEPARENT).and_then(TraceId::from_traceparent) {
         return trace;
     }
-    let from_helper = headers.contains_key(headers::SESSION_ID) || headers.contains_key(headers::POLICY_VERSION);
-    if !from_helper
-        && let Some(Ok(trace)) = text(headers, headers::TRACE_ID).map(TraceId::parse)
-    {
+    let from_helper =
+        headers.contains_key(headers::SESSION_ID) || headers.contains_key(headers::POLICY_VERSION);
+    if !from_helper && let Some(Ok(trace)) = text(headers, headers::TRACE_ID).map(TraceId::parse) {
         return trace;
     }
     let mut bytes = [0; 16];

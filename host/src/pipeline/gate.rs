@@ -122,9 +122,8 @@ impl Gate {
                     self.held = Some(Held { index, tool, input, bytes: BytesMut::from(&*bytes) });
                     return Taken::Passed;
                 }
-                Some(_) => {}
                 None if self.hooks => return Taken::Unreadable,
-                None => {}
+                _ => {}
             },
             Kind::MessageStop => return Taken::Last(bytes),
             Kind::Error => {
@@ -207,7 +206,9 @@ impl Pipeline {
             let name = entry.component.name();
             let (verdict, said) = match ran.result {
                 Ok(Outcome::Proceed | Outcome::AddContext(_)) => ("proceed", None),
-                Ok(Outcome::Block(reason)) => ("block", Some(Decision::Stop(refusal(name, &tool.name, &reason)))),
+                Ok(Outcome::Block(reason)) => {
+                    ("block", Some(Decision::Stop(refusal(name, &tool.name, &reason))))
+                }
                 Ok(Outcome::Ask(reason)) => {
                     let reason = format!("{reason} (nobody can be asked here)");
                     ("ask", Some(Decision::Stop(refusal(name, &tool.name, &reason))))
@@ -216,9 +217,10 @@ impl Pipeline {
                     ("modify", Some(Decision::Modify(input)))
                 }
                 // What is neither yes nor no is a no: a hook before a tool fails closed.
-                Ok(Outcome::Modify(_) | Outcome::Other(_)) => {
-                    ("garbage", Some(Decision::Stop(refusal(name, &tool.name, "the hook gave no usable answer"))))
-                }
+                Ok(Outcome::Modify(_) | Outcome::Other(_)) => (
+                    "garbage",
+                    Some(Decision::Stop(refusal(name, &tool.name, "the hook gave no usable answer"))),
+                ),
                 Err(fault) => {
                     let reason = format!("the hook did not answer ({})", fault.code());
                     ("fault", Some(Decision::Stop(refusal(name, &tool.name, &reason))))
@@ -246,7 +248,8 @@ impl Pipeline {
 
 /// The hooks that are told before a tool runs.
 fn watchers(bundle: &Bundle) -> impl Iterator<Item = &Entry> {
-    let told = |entry: &&Entry| entry.mode != Mode::Off && entry.component.events().contains(&HookEvent::PreToolUse);
+    let told =
+        |entry: &&Entry| entry.mode != Mode::Off && entry.component.events().contains(&HookEvent::PreToolUse);
     bundle.hooks.iter().filter(told)
 }
 

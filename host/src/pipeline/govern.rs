@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
 use sallyport_protocol::messages::index::{Origin, Text};
+use serde_json::{Value, json};
 
 use super::memo::{Key, TextHash};
 use super::row::notes_of;
@@ -133,26 +133,23 @@ impl Pipeline {
     async fn scan_text(&self, entry: &Entry, call: &Call, text: Text, hash: TextHash, scan: &mut Scan) {
         let kind = text_kind(text.origin);
         let key = Key::of(&call.request.facts.principal.tenant, &entry.component, kind, hash);
-        let findings = match self.memo.get(key) {
-            Some(findings) => {
-                scan.remembered += 1;
-                findings
-            }
-            None => {
-                let read = text.read(&call.request.body.bytes);
-                let ran = self.components.scan(&entry.component, kind, &read).await;
-                scan.asked += 1;
-                scan.micros = scan.micros.saturating_add(ran.micros);
-                match ran.result {
-                    Ok(findings) => {
-                        let findings: Arc<[Finding]> = findings.into();
-                        self.memo.keep(key, Arc::clone(&findings));
-                        findings
-                    }
-                    Err(fault) => {
-                        scan.fault = Some(fault);
-                        return;
-                    }
+        let findings = if let Some(findings) = self.memo.get(key) {
+            scan.remembered += 1;
+            findings
+        } else {
+            let read = text.read(&call.request.body.bytes);
+            let ran = self.components.scan(&entry.component, kind, &read).await;
+            scan.asked += 1;
+            scan.micros = scan.micros.saturating_add(ran.micros);
+            match ran.result {
+                Ok(findings) => {
+                    let findings: Arc<[Finding]> = findings.into();
+                    self.memo.keep(key, Arc::clone(&findings));
+                    findings
+                }
+                Err(fault) => {
+                    scan.fault = Some(fault);
+                    return;
                 }
             }
         };

@@ -35,7 +35,8 @@ impl Pipeline {
             return found;
         }
         for route in &config.gateway.routes {
-            let exact = route.pattern.is_exact() && !route.models.iter().any(|model| model.id == route.pattern.as_str());
+            let exact = route.pattern.is_exact()
+                && !route.models.iter().any(|model| model.id == route.pattern.as_str());
             let own = exact.then(|| (route.pattern.as_str(), route.pattern.as_str()));
             let listed = route.models.iter().map(|model| (model.id.as_str(), model.display_name.as_str()));
             for (id, display_name) in own.into_iter().chain(listed) {
@@ -51,7 +52,13 @@ impl Pipeline {
     }
 
     /// Asks the policies that only look: one that counts would be charged for a listing.
-    async fn may_call(&self, principal: &Arc<Principal>, bundle: &Bundle, route: &Route, model: &str) -> bool {
+    async fn may_call(
+        &self,
+        principal: &Arc<Principal>,
+        bundle: &Bundle,
+        route: &Route,
+        model: &str,
+    ) -> bool {
         let body = serde_json::json!({ "model": model, "messages": [] }).to_string();
         let Ok(index) = Index::parse(body.as_bytes()) else { return false };
         let inbound = Inbound {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
 use sallyport_protocol::canonical;
 use sallyport_protocol::headers;
 use sallyport_protocol::id::TraceId;
 use sallyport_protocol::messages::event::Usage;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::exchange::Exchanging;
@@ -320,7 +320,12 @@ impl Ending {
 
     /// The call failed.
     pub(super) fn failed(code: &str, reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Error, code: Some(code.to_owned()), reason: Some(reason.into()), status: None }
+        Self {
+            outcome: Outcome::Error,
+            code: Some(code.to_owned()),
+            reason: Some(reason.into()),
+            status: None,
+        }
     }
 }
 

@@ -63,13 +63,13 @@ enum End {
 
 impl Pipeline {
     /// Starts a stream; the rest happens while the client reads.
-    pub(super) async fn stream(
+    pub(super) fn stream(
         self: &Arc<Self>,
         mut call: Call,
         open: OpenRow,
         exchanging: Exchanging,
         source: Source,
-    ) -> Result<Reply, Refusal> {
+    ) -> Reply {
         call.record.first_byte(self.clock.as_ref());
         let (client, receiver) = mpsc::channel(AHEAD);
         let mut headers = exchanging.headers().clone();
@@ -85,7 +85,7 @@ impl Pipeline {
         let gate = Gate::new(&call.bundle);
         let pump = Pump { pipeline: Arc::clone(self), call, exchanging, gate, client, feed };
         self.tasks.spawn(pump.run(open));
-        Ok(Reply { status: StatusCode::OK, headers, body: ReplyBody::Stream(receiver), trace })
+        Reply { status: StatusCode::OK, headers, body: ReplyBody::Stream(receiver), trace }
     }
 }
 
@@ -103,11 +103,12 @@ impl Pump {
             End::Whole(last) => (Some(last), Ending::served(200)),
             End::Left => (None, Ending::failed("client_disconnected", "the client went away")),
             End::Broken(refusal) => {
-                let told = error::sse_error(error_type(&refusal), &refusal.to_string(), &call.request.request_id);
+                let told =
+                    error::sse_error(error_type(&refusal), &refusal.to_string(), &call.request.http_id);
                 (Some(told.into()), refusal.ending())
             }
         };
-        let request_id = call.request.request_id.clone();
+        let request_id = call.request.http_id.clone();
         let closed = pipeline.close(call, open, &ending).await;
         let last = match (closed, last) {
             (Ok(()), last) => last,
@@ -237,7 +238,8 @@ impl Feed {
     ) -> Result<Batch, Refusal> {
         match self {
             Self::Forwarded { body, splitter } => loop {
-                let Some(chunk) = body.chunk().await.map_err(|error| broke_off(describe(error.fault())))? else {
+                let Some(chunk) = body.chunk().await.map_err(|error| broke_off(describe(error.fault())))?
+                else {
                     return Ok(match std::mem::take(splitter).finish() {
                         Rest::Event(event) => Batch::Raw(vec![event]),
                         Rest::Nothing | Rest::Partial(_) => Batch::End,
@@ -245,7 +247,9 @@ impl Feed {
                 };
                 splitter.push(chunk);
                 let mut events = Vec::new();
-                while let Some(event) = splitter.next_event().map_err(|error| broke_off(&error.to_string()))? {
+                while let Some(event) =
+                    splitter.next_event().map_err(|error| broke_off(&error.to_string()))?
+                {
                     events.push(event);
                 }
                 if !events.is_empty() {

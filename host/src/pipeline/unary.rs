@@ -94,7 +94,9 @@ impl Whole {
             grammar.check(&event).map_err(|error| exchanging.broke_contract(&error.to_string()))?;
             fold.push(&event).map_err(|error| exchanging.broke_contract(&error.to_string()))?;
             // What the wire says may be zero where nothing is known; what is metered comes from the events.
-            if let StreamEvent::MessageStart { usage: said, .. } | StreamEvent::MessageDelta { usage: said, .. } = &event {
+            if let StreamEvent::MessageStart { usage: said, .. }
+            | StreamEvent::MessageDelta { usage: said, .. } = &event
+            {
                 usage.merge(*said);
             }
             if grammar.is_over() {

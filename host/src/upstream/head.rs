@@ -9,18 +9,48 @@ use crate::component::contract::Attribute;
 /// Headers that belong to one connection, to its framing, or to the gateway's own credential: nobody but the host sets them.
 /// RFC 9110 section 7.6.1 names the hop-by-hop ones.
 const HOST_ONLY: [&str; 19] = [
-    "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "cookie", "expect", "forwarded",
-    "host", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "via", "x-api-key",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-api-key",
 ];
 /// What a client sends about itself, its user, or its way here: read for lineage, never told to an upstream.
 const CLIENT_ONLY: [&str; 9] = [
-    "origin", "priority", "referer", "traceparent", "tracestate", "x-agent-name", "x-real-ip", "x-request-id", "baggage",
+    "origin",
+    "priority",
+    "referer",
+    "traceparent",
+    "tracestate",
+    "x-agent-name",
+    "x-real-ip",
+    "x-request-id",
+    "baggage",
 ];
 const CLIENT_ONLY_PREFIXES: [&str; 5] = ["x-stainless-", "x-claude-code-", "x-forwarded-", "sec-", "cf-"];
 /// What a client may see of an upstream's answer.
 const FOR_CLIENT: [&str; 7] = [
-    "content-encoding", "content-type", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-sallyport-count",
+    "content-encoding",
+    "content-type",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-sallyport-count",
 ];
 
 /// The headers of a client's request that travel.
@@ -47,7 +77,8 @@ pub fn for_client(headers: &[Attribute]) -> HeaderMap {
         if !FOR_CLIENT.contains(&name.as_str()) && !name.starts_with("anthropic-") {
             continue;
         }
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
             out.append(name, value);
         }
     }
@@ -66,7 +97,8 @@ pub(super) fn allowed(name: &str, value: &str) -> Result<(HeaderName, HeaderValu
 
 /// The header that carries the credential, if it may.
 pub(super) fn credential_name(name: &str) -> Result<HeaderName, SendError> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| SendError::NotAllowed("credential header"))?;
+    let name =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| SendError::NotAllowed("credential header"))?;
     let credential = matches!(name.as_str(), "x-api-key" | "authorization");
     if !credential && HOST_ONLY.contains(&name.as_str()) {
         return Err(SendError::NotAllowed("credential header"));

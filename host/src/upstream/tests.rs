@@ -6,8 +6,15 @@ fn endpoint() -> Endpoint {
 }
 
 fn request(path: &str, headers: &[(&str, &str)], body: RequestBody) -> UpstreamRequest {
-    let headers = headers.iter().map(|(name, value)| Attribute { name: (*name).into(), value: (*value).into() });
-    UpstreamRequest { method: "POST".into(), path: path.into(), headers: headers.collect(), body, auth: Auth::Bearer }
+    let headers =
+        headers.iter().map(|(name, value)| Attribute { name: (*name).into(), value: (*value).into() });
+    UpstreamRequest {
+        method: "POST".into(),
+        path: path.into(),
+        headers: headers.collect(),
+        body,
+        auth: Auth::Bearer,
+    }
 }
 
 fn refusal(wanted: UpstreamRequest) -> String {
@@ -18,7 +25,18 @@ fn refusal(wanted: UpstreamRequest) -> String {
 
 #[test]
 fn a_provider_cannot_leave_the_route_by_its_path() {
-    for path in ["http://evil/", "//evil/x", "x", "/a\\b", "/a#b", "/../x", "/a/..", "/a b", "/a\r\nHost: x", "/\u{7f}"] {
+    for path in [
+        "http://evil/",
+        "//evil/x",
+        "x",
+        "/a\\b",
+        "/a#b",
+        "/../x",
+        "/a/..",
+        "/a b",
+        "/a\r\nHost: x",
+        "/\u{7f}",
+    ] {
         assert!(refusal(request(path, &[], RequestBody::Empty)).contains("path"), "{path}");
     }
     assert!(refusal(request(&format!("/{}", "a".repeat(9_000)), &[], RequestBody::Empty)).contains("path"));
@@ -26,8 +44,20 @@ fn a_provider_cannot_leave_the_route_by_its_path() {
 
 #[test]
 fn a_provider_cannot_set_what_belongs_to_the_host() {
-    for name in ["Host", "content-length", "Transfer-Encoding", "authorization", "x-api-key", "cookie", "connection", "te"] {
-        assert!(refusal(request("/x", &[(name, "1")], RequestBody::Empty)).contains("belongs to the host"), "{name}");
+    for name in [
+        "Host",
+        "content-length",
+        "Transfer-Encoding",
+        "authorization",
+        "x-api-key",
+        "cookie",
+        "connection",
+        "te",
+    ] {
+        assert!(
+            refusal(request("/x", &[(name, "1")], RequestBody::Empty)).contains("belongs to the host"),
+            "{name}"
+        );
     }
     assert!(refusal(request("/x", &[("a", "b\r\nc: d")], RequestBody::Empty)).contains("header value"));
     assert!(refusal(request("/x", &[("a b", "c")], RequestBody::Empty)).contains("header name"));
@@ -39,7 +69,9 @@ fn a_splice_changes_its_ranges_and_nothing_else() {
     let edit = |offset, len, text: &str| Edit { offset, len, replacement: text.as_bytes().to_vec() };
     assert_eq!(splice(&original, &[edit(1, 2, "ab"), edit(9, 1, "")]).unwrap(), "0ab345678");
     assert_eq!(splice(&original, &[]).unwrap(), original);
-    for wrong in [vec![edit(9, 2, "")], vec![edit(3, 2, ""), edit(4, 1, "")], vec![edit(u32::MAX, u32::MAX, "")]] {
+    for wrong in
+        [vec![edit(9, 2, "")], vec![edit(3, 2, ""), edit(4, 1, "")], vec![edit(u32::MAX, u32::MAX, "")]]
+    {
         assert!(splice(&original, &wrong).is_err());
     }
 }
@@ -49,7 +81,12 @@ fn the_credential_is_the_routes_and_is_marked_sensitive() {
     let endpoint = endpoint();
     let secret = SecretString::from("k");
     let to = Destination { endpoint: &endpoint, credential: Some(&secret) };
-    let built = build(to, request("/v1/messages?beta=true", &[("a", "b")], RequestBody::Original), &Bytes::from_static(b"x")).unwrap();
+    let built = build(
+        to,
+        request("/v1/messages?beta=true", &[("a", "b")], RequestBody::Original),
+        &Bytes::from_static(b"x"),
+    )
+    .unwrap();
     assert_eq!(built.uri(), "https://api.example.com/base/v1/messages?beta=true");
     assert_eq!(built.headers()["authorization"], "Bearer k");
     assert!(built.headers()["authorization"].is_sensitive());
@@ -71,6 +108,17 @@ fn identity_and_client_headers_stay_here() {
 }
 
 const SEVEN_AND_MORE: [&str; 13] = [
-    "x-user-id", "x-session-id", "x-trace-id", "x-client-id", "x-tenant-id", "x-policy-version", "x-call-source", "cookie",
-    "authorization", "x-api-key", "x-stainless-os", "x-claude-code-session-id", "x-agent-name",
+    "x-user-id",
+    "x-session-id",
+    "x-trace-id",
+    "x-client-id",
+    "x-tenant-id",
+    "x-policy-version",
+    "x-call-source",
+    "cookie",
+    "authorization",
+    "x-api-key",
+    "x-stainless-os",
+    "x-claude-code-session-id",
+    "x-agent-name",
 ];

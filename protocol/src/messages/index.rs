@@ -119,7 +119,10 @@ impl Index {
         let mut object = scanner.object()?;
         let mut once = Once::default();
         while let Some(key) = object.key(&mut scanner)? {
-            match once.check(&key, &["model", "stream", "max_tokens", "system", "messages", "tools", "metadata", "safeguards"])? {
+            match once.check(
+                &key,
+                &["model", "stream", "max_tokens", "system", "messages", "tools", "metadata", "safeguards"],
+            )? {
                 Some("model") => {
                     index.model_span = scanner.string()?;
                     index.model = scan::unquote(index.model_span.of(body)).into_owned();
@@ -150,8 +153,15 @@ impl Index {
 
     /// The texts that the user wrote in the last message, if the last message is the user's.
     pub fn last_user_texts(&self) -> impl Iterator<Item = &Text> {
-        let last = self.texts.iter().rev().find(|text| matches!(text.origin, Origin::User)).and_then(|text| text.message);
-        self.texts.iter().filter(move |text| text.origin == Origin::User && text.message == last && last.is_some())
+        let last = self
+            .texts
+            .iter()
+            .rev()
+            .find(|text| matches!(text.origin, Origin::User))
+            .and_then(|text| text.message);
+        self.texts
+            .iter()
+            .filter(move |text| text.origin == Origin::User && text.message == last && last.is_some())
     }
 
     fn messages(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
@@ -184,7 +194,12 @@ impl Index {
     }
 
     /// A string, or blocks.
-    fn content(&mut self, scanner: &mut Scanner<'_>, origin: Origin, message: Option<u32>) -> Result<(), Malformed> {
+    fn content(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        origin: Origin,
+        message: Option<u32>,
+    ) -> Result<(), Malformed> {
         match scanner.peek()? {
             b'"' => {
                 let span = scanner.string()?;
@@ -204,10 +219,16 @@ impl Index {
         Ok(())
     }
 
-    fn block(&mut self, scanner: &mut Scanner<'_>, origin: Origin, message: Option<u32>) -> Result<(), Malformed> {
+    fn block(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        origin: Origin,
+        message: Option<u32>,
+    ) -> Result<(), Malformed> {
         let whole = scanner.at();
         let mut once = Once::default();
-        let [mut kind, mut text, mut thinking, mut content, mut input, mut source, mut title, mut context] = [None; 8];
+        let [mut kind, mut text, mut thinking, mut content, mut input, mut source, mut title, mut context] =
+            [None; 8];
         let mut object = scanner.object()?;
         while let Some(key) = object.key(scanner)? {
             let known = ["type", "text", "thinking", "content", "input", "source", "title", "context"];
@@ -239,7 +260,9 @@ impl Index {
                 Ok(())
             }
             Some("tool_result") => match content {
-                Some(span) => scanner.revisit(span, |scanner| self.content(scanner, Origin::ToolOutput, message)),
+                Some(span) => {
+                    scanner.revisit(span, |scanner| self.content(scanner, Origin::ToolOutput, message))
+                }
                 None => Ok(()),
             },
             Some("document") => {
@@ -289,7 +312,12 @@ impl Index {
     }
 
     /// Every string of any value.
-    fn anything(&mut self, scanner: &mut Scanner<'_>, origin: Origin, message: Option<u32>) -> Result<(), Malformed> {
+    fn anything(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        origin: Origin,
+        message: Option<u32>,
+    ) -> Result<(), Malformed> {
         match scanner.peek()? {
             b'"' => {
                 let span = scanner.string()?;
@@ -393,7 +421,6 @@ impl Once {
         self.0.contains(&key)
     }
 }
-
 
 fn origin(role: Span, scanner: &Scanner<'_>) -> Origin {
     match scan::unquote(role.of(scanner.body())).as_ref() {

@@ -55,9 +55,9 @@ fn main() -> anyhow::Result<()> {
                 let report = measure(quick).await?;
                 let mut out = std::io::stdout().lock();
                 if json {
-                    writeln!(out, "{report:#}")?
+                    writeln!(out, "{report:#}")?;
                 } else {
-                    table(&mut out, &report)?
+                    table(&mut out, &report)?;
                 }
                 Ok(())
             }

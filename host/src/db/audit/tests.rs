@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use time::macros::datetime;
 
-use super::testing::both;
+use super::testing::{both, take_away};
 use super::*;
 
 /// A row of the lineage query.
@@ -196,7 +196,7 @@ async fn values_that_a_database_refuses_are_told_from_a_database_that_fails() {
             let nul = row(1, OffsetDateTime::UNIX_EPOCH, "hook", &json!({ "payload": { "tool": "a\0b" } }));
             assert!(db.audit_insert("local", &[nul]).await.unwrap_err().refuses_values());
         }
-        super::testing::take_away(&db).await;
+        take_away(&db).await;
         assert!(!db.audit_insert("local", &turn()).await.unwrap_err().refuses_values());
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Scanner<'a> {
     /// The first byte of the next value.
     pub(super) fn peek(&mut self) -> Result<u8, Malformed> {
         self.blanks();
-        self.body.get(self.at).copied().ok_or(self.bad())
+        self.body.get(self.at).copied().ok_or_else(|| self.bad())
     }
 
     /// Nothing but blanks may follow.
@@ -215,9 +215,9 @@ impl<'a> Scanner<'a> {
 
     /// The code unit of `\uXXXX` at `at`.
     fn unit(&self, at: usize) -> Result<u32, Malformed> {
-        let digits = self.body.get(at + 2..at + 6).ok_or(self.bad())?;
+        let digits = self.body.get(at + 2..at + 6).ok_or_else(|| self.bad())?;
         digits.iter().try_fold(0, |unit, digit| {
-            char::from(*digit).to_digit(16).map(|digit| unit * 16 + digit).ok_or(self.bad())
+            char::from(*digit).to_digit(16).map(|digit| unit * 16 + digit).ok_or_else(|| self.bad())
         })
     }
 

@@ -51,7 +51,8 @@ fn every_text_is_found_with_its_origin() {
 
 #[test]
 fn an_escape_hides_neither_a_key_nor_a_text() {
-    let body = r#"{"mod\u0065l":"m\u0031","messages":[{"role":"us\u0065r","content":"s\u0065cret \ud83d\ude00"}]}"#;
+    let body =
+        r#"{"mod\u0065l":"m\u0031","messages":[{"role":"us\u0065r","content":"s\u0065cret \ud83d\ude00"}]}"#;
     assert_eq!(Index::parse(body.as_bytes()).unwrap().model, "m1");
     assert_eq!(texts(body), [(Origin::User, "secret \u{1f600}".to_owned())]);
 }
@@ -62,7 +63,10 @@ fn a_key_that_matters_may_stand_once() {
         (r#"{"model":"a","model":"b","messages":[]}"#, "model"),
         (r#"{"model":"a","messages":[],"messages":[]}"#, "messages"),
         (r#"{"model":"a","messages":[{"role":"user","content":"a","content":"b"}]}"#, "content"),
-        (r#"{"model":"a","messages":[{"role":"user","content":[{"type":"text","text":"a","t\u0065xt":"b"}]}]}"#, "text"),
+        (
+            r#"{"model":"a","messages":[{"role":"user","content":[{"type":"text","text":"a","t\u0065xt":"b"}]}]}"#,
+            "text",
+        ),
     ] {
         assert_eq!(Index::parse(body.as_bytes()), Err(Malformed::Twice(key)), "{body}");
     }
@@ -74,10 +78,22 @@ fn what_is_no_request_is_refused() {
     assert_eq!(Index::parse(br#"{"messages":[]}"#), Err(Malformed::Missing("model")));
     assert_eq!(Index::parse(br#"{"model":"m"}"#), Err(Malformed::Missing("messages")));
     for bad in [
-        "", "null", "[]", "{", "{\"model\"}", "{\"model\":\"m\",}", "{\"model\":\"m\" \"messages\":[]}",
-        "{\"model\":\"m\",\"messages\":[1 2]}", "{\"model\":\"m\",\"messages\":[]} x", "{\"model\":\"m\n\",\"messages\":[]}",
-        "{\"model\":\"\\ud800\",\"messages\":[]}", "{\"model\":\"\\x\",\"messages\":[]}", "{\"model\":\"m\",\"messages\":[],\"x\":01}",
-        "{\"model\":\"m\",\"messages\":[],\"x\":1.}", "{\"model\":\"m\",\"messages\":[],\"x\":tru}", "{\"model\":7,\"messages\":[]}",
+        "",
+        "null",
+        "[]",
+        "{",
+        "{\"model\"}",
+        "{\"model\":\"m\",}",
+        "{\"model\":\"m\" \"messages\":[]}",
+        "{\"model\":\"m\",\"messages\":[1 2]}",
+        "{\"model\":\"m\",\"messages\":[]} x",
+        "{\"model\":\"m\n\",\"messages\":[]}",
+        "{\"model\":\"\\ud800\",\"messages\":[]}",
+        "{\"model\":\"\\x\",\"messages\":[]}",
+        "{\"model\":\"m\",\"messages\":[],\"x\":01}",
+        "{\"model\":\"m\",\"messages\":[],\"x\":1.}",
+        "{\"model\":\"m\",\"messages\":[],\"x\":tru}",
+        "{\"model\":7,\"messages\":[]}",
     ] {
         assert!(matches!(Index::parse(bad.as_bytes()), Err(Malformed::Json { .. })), "{bad}");
     }
@@ -91,7 +107,9 @@ fn deep_nesting_is_refused_before_the_stack_is_gone() {
 
 #[test]
 fn the_last_turn_of_the_user_is_what_it_wrote_last() {
-    let body = with(r#"[{"role":"user","content":"one"},{"role":"assistant","content":"two"},{"role":"user","content":[{"type":"text","text":"three"},{"type":"text","text":"four"}]}]"#);
+    let body = with(
+        r#"[{"role":"user","content":"one"},{"role":"assistant","content":"two"},{"role":"user","content":[{"type":"text","text":"three"},{"type":"text","text":"four"}]}]"#,
+    );
     let index = Index::parse(body.as_bytes()).unwrap();
     let last: Vec<_> = index.last_user_texts().map(|text| text.read(body.as_bytes()).into_owned()).collect();
     assert_eq!(last, ["three", "four"]);
