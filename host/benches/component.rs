@@ -1,10 +1,6 @@
 //! What a fresh call of each kind of component costs: store, instance, call, and all of it dropped.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a benchmark that is broken shall stop"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that is broken shall stop")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

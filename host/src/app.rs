@@ -22,6 +22,8 @@ use crate::http::{self, Edge, Strangers};
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::upstream::{Patience, Upstream};
 
+use self::bundle::Gatehouse;
+
 /// Where a gateway that serves says its address: a file in its home.
 const ADDRESS_FILE: &str = "address";
 
@@ -100,9 +102,8 @@ impl App {
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
             .context("cannot start the component host")?;
-        let bundle = bundle::assemble(&components, &config, clock.as_ref())
-            .await
-            .context("cannot put the bundle in force")?;
+        let gatehouse = Gatehouse { components: &components, db: &db, clock: clock.as_ref() };
+        let bundle = gatehouse.assemble(&config).await.context("cannot put the bundle in force")?;
         let tasks = TaskTracker::new();
         let edge_settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
         let home = config.home.clone();
@@ -158,9 +159,9 @@ impl App {
     /// Puts another configuration in force. Calls in progress end under the old one; an error changes nothing.
     pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
         let _one_at_a_time = self.reloading.lock().await;
-        let bundle = bundle::assemble(&self.edge.components, &config, self.edge.clock.as_ref())
-            .await
-            .context("cannot put the bundle in force")?;
+        let gatehouse =
+            Gatehouse { components: &self.edge.components, db: &self.db, clock: self.edge.clock.as_ref() };
+        let bundle = gatehouse.assemble(&config).await.context("cannot put the bundle in force")?;
         let version = bundle.version.clone();
         self.edge
             .audit

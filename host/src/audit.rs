@@ -342,28 +342,8 @@ impl Audit {
 
     /// The break is itself a row, so that it reaches whoever reads the trail.
     async fn say_broken(&self, now: time::OffsetDateTime, what: &str) {
-        let nobody = || "-".to_owned();
-        let row = Event {
-            occurred_at: now,
-            kind: Kind::Admin,
-            who: Who {
-                user_id: nobody(),
-                session_id: nobody(),
-                trace_id: nobody(),
-                client_id: nobody(),
-                tenant_id: nobody(),
-                policy_ver: nobody(),
-                call_source: nobody(),
-            },
-            model: None,
-            provider: None,
-            tokens_in: None,
-            tokens_out: None,
-            cost_micro: None,
-            latency_ms: None,
-            outcome: Outcome::Error,
-            payload: json!({ "code": "spool_broken", "reason": what }),
-        };
+        let payload = json!({ "code": "spool_broken", "reason": what });
+        let row = Event::plain(now, Kind::Admin, Who::nobody(), Outcome::Error, payload);
         let (reply, answer) = oneshot::channel();
         self.shared.send(Command::Add { rows: Rows::new(&mut [row]), reply });
         if !matches!(answer.await, Ok(Ok(_))) {

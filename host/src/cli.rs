@@ -206,29 +206,16 @@ impl From<Ending> for ExitCode {
 
 /// The audit row of a change that was made here, by whoever may run this command on this home.
 fn row(change: identity::Change) -> Event {
-    let nobody = || "-".to_owned();
     let identity::Change { action, tenant, subject, detail } = change;
-    Event {
-        occurred_at: SystemClock::default().now(),
-        kind: Kind::Admin,
-        who: Who {
-            user_id: nobody(),
-            session_id: nobody(),
-            trace_id: nobody(),
-            client_id: "sp_cli".to_owned(),
-            tenant_id: if tenant.is_empty() { nobody() } else { tenant },
-            policy_ver: "unversioned".to_owned(),
-            call_source: "cli".to_owned(),
-        },
-        model: None,
-        provider: None,
-        tokens_in: None,
-        tokens_out: None,
-        cost_micro: None,
-        latency_ms: None,
-        outcome: Outcome::Allowed,
-        payload: json!({ "code": action, "subject": subject, "detail": detail }),
-    }
+    let nobody = Who::nobody();
+    let who = Who {
+        client_id: "sp_cli".to_owned(),
+        call_source: "cli".to_owned(),
+        tenant_id: if tenant.is_empty() { nobody.tenant_id.clone() } else { tenant },
+        ..nobody
+    };
+    let payload = json!({ "code": action, "subject": subject, "detail": detail });
+    Event::plain(SystemClock::default().now(), Kind::Admin, who, Outcome::Allowed, payload)
 }
 
 /// The database, up to date.

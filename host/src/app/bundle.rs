@@ -7,79 +7,26 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use sallyport_protocol::id::PolicyVersion;
 use sallyport_protocol::package::{Kind, Package, Publisher};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::audit::{self, Event, Outcome, Who};
 use crate::clock::Clock;
 use crate::component::{Bundle, Component, Components, Entry, Mode, first_party, first_party_publisher};
 use crate::config::{self, Config};
+use crate::db::Db;
+use crate::db::component::Floor;
 
 /// The namespace of the components that come inside the binary.
 const NAMESPACE: &str = "sallyport";
 /// How the name of a package file ends.
 const SUFFIX: &str = ".sallyport";
 
-/// What `config` puts in force.
-pub(super) async fn assemble(
-    components: &Components,
-    config: &Config,
-    clock: &dyn Clock,
-) -> anyhow::Result<Bundle> {
-    let shelf = Shelf::stock(config)?;
-    let nothing = json!({});
-    let mut entries = Vec::new();
-    let mut configs: HashMap<String, &serde_json::Value> = HashMap::new();
-    for (number, wanted) in config.bundle.iter().enumerate() {
-        if shelf.package(&wanted.component).is_some_and(|package| package.statement().kind == Kind::Provider)
-        {
-            // A provider's entry configures it; which calls it serves is for the routes to say.
-            let name = shelf.name(&wanted.component).to_owned();
-            configs.insert(name, &wanted.config);
-            continue;
-        }
-        let admitted = shelf
-            .admit(components, &wanted.component, &wanted.config, clock)
-            .await
-            .with_context(|| format!("bundle[{number}]: {}", wanted.component))?;
-        entries.push(Entry { component: admitted, mode: mode(wanted.mode) });
-    }
-    let mut providers = BTreeMap::new();
-    let tags: BTreeSet<_> = config.gateway.routes.iter().map(|route| route.provider.as_str()).collect();
-    for tag in tags {
-        let name = shelf.provider(tag).with_context(|| format!("there is no provider {tag}"))?;
-        let admitted = shelf
-            .admit(components, &name, configs.get(&name).copied().unwrap_or(&nothing), clock)
-            .await
-            .with_context(|| format!("the provider {tag}"))?;
-        providers.insert(tag.to_owned(), admitted);
-    }
-    Ok(Bundle::assemble(&entries, providers))
-}
-
-/// The row that says that a bundle was put in force.
-pub(super) fn row(version: &PolicyVersion, clock: &dyn Clock) -> Event {
-    let operator = || "-".to_owned();
-    Event {
-        occurred_at: clock.now(),
-        kind: audit::Kind::Admin,
-        who: Who {
-            user_id: operator(),
-            session_id: operator(),
-            trace_id: operator(),
-            client_id: operator(),
-            tenant_id: operator(),
-            policy_ver: version.as_str().to_owned(),
-            call_source: "cli".to_owned(),
-        },
-        model: None,
-        provider: None,
-        tokens_in: None,
-        tokens_out: None,
-        cost_micro: None,
-        latency_ms: None,
-        outcome: Outcome::Allowed,
-        payload: json!({ "code": "bundle_swapped", "reason": "the configuration was read again" }),
-    }
+/// What decides whether a package may run here.
+#[derive(Clone, Copy)]
+pub(super) struct Gatehouse<'a> {
+    pub(super) components: &'a Components,
+    pub(super) db: &'a Db,
+    pub(super) clock: &'a dyn Clock,
 }
 
 /// The packages at hand, by name.
@@ -89,6 +36,78 @@ struct Shelf {
     files: HashMap<String, String>,
     publishers: Vec<Publisher>,
 }
+
+// === impl Gatehouse ===
+
+impl Gatehouse<'_> {
+    /// What `config` puts in force.
+    pub(super) async fn assemble(self, config: &Config) -> anyhow::Result<Bundle> {
+        let shelf = Shelf::stock(config)?;
+        let nothing = json!({});
+        let mut entries = Vec::new();
+        let mut configs: HashMap<&str, &Value> = HashMap::new();
+        for (number, wanted) in config.bundle.iter().enumerate() {
+            let place = || format!("bundle[{number}]: {}", wanted.component);
+            let (name, package) = shelf.find(&wanted.component).with_context(place)?;
+            if package.statement().kind == Kind::Provider {
+                // A provider's entry configures it; which calls it serves is for the routes to say.
+                configs.insert(name, &wanted.config);
+                continue;
+            }
+            let component =
+                self.admit(package, &shelf.publishers, &wanted.config).await.with_context(place)?;
+            entries.push(Entry { component, mode: mode(wanted.mode) });
+        }
+        let mut providers = BTreeMap::new();
+        let tags: BTreeSet<_> = config.gateway.routes.iter().map(|route| route.provider.as_str()).collect();
+        for tag in tags {
+            let place = || format!("the provider {tag}");
+            let (name, package) = shelf.provider(tag).with_context(place)?;
+            let config = configs.get(name).copied().unwrap_or(&nothing);
+            let component = self.admit(package, &shelf.publishers, config).await.with_context(place)?;
+            providers.insert(tag.to_owned(), component);
+        }
+        let all = entries.iter().map(|entry| &entry.component).chain(providers.values());
+        for component in all {
+            self.raise_floor(component).await?;
+        }
+        Ok(Bundle::assemble(&entries, providers))
+    }
+
+    async fn admit(
+        self,
+        package: &Package,
+        publishers: &[Publisher],
+        config: &Value,
+    ) -> anyhow::Result<Arc<Component>> {
+        let host = semver::Version::parse(env!("CARGO_PKG_VERSION")).context("the gateway's own version")?;
+        let name = package.statement().name.to_string();
+        let floor = self.db.component_floor(&name).await.context("the floor of serials is not known")?;
+        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
+        let verified = package
+            .verify(publishers, self.clock.now(), &host, None, serial)
+            .context("the package is not trusted")?;
+        let component =
+            self.components.admit(&verified, config).await.context("the component is not admitted")?;
+        // A developer builds the same serial again and again; a publisher does not.
+        let same = floor.filter(|floor| Some(component.serial()) == u64::try_from(floor.serial).ok());
+        if same.is_some_and(|floor| floor.digest != component.digest()) && !verified.is_development() {
+            bail!("the serial {} of {name} was in force with other bytes", component.serial());
+        }
+        Ok(component)
+    }
+
+    async fn raise_floor(self, component: &Component) -> anyhow::Result<()> {
+        let serial = i64::try_from(component.serial()).context("the serial is too large")?;
+        let floor = Floor { serial, digest: component.digest().to_owned() };
+        self.db
+            .raise_component_floor(component.name(), &floor)
+            .await
+            .context("the floor of serials could not be raised")
+    }
+}
+
+// === impl Shelf ===
 
 impl Shelf {
     fn stock(config: &Config) -> anyhow::Result<Self> {
@@ -117,39 +136,34 @@ impl Shelf {
         Ok(Self { packages, files, publishers })
     }
 
-    /// The component that serves routes with this provider tag.
-    fn provider(&self, tag: &str) -> Option<String> {
+    /// What the bundle names by name or by file.
+    fn find(&self, wanted: &str) -> anyhow::Result<(&str, &Package)> {
+        let name = self.files.get(wanted).map_or(wanted, String::as_str);
+        let found = self.packages.get_key_value(name).context("there is no such component")?;
+        Ok((found.0, found.1))
+    }
+
+    /// The component that serves routes with this provider tag: the gateway's own before all others.
+    fn provider(&self, tag: &str) -> anyhow::Result<(&str, &Package)> {
         let own = format!("{NAMESPACE}/{tag}");
-        if self.packages.contains_key(&own) {
-            return Some(own);
+        let named = |name: &str| name.split_once('/').is_some_and(|(_, last)| last == tag);
+        let found = self.packages.get_key_value(&own);
+        let found = found.or_else(|| self.packages.iter().find(|(name, _)| named(name)));
+        let (name, package) = found.context("there is no such component")?;
+        if package.statement().kind != Kind::Provider {
+            bail!("{name} is no provider");
         }
-        let named = |name: &&String| name.split_once('/').is_some_and(|(_, last)| last == tag);
-        self.packages.keys().find(named).cloned()
+        Ok((name, package))
     }
+}
 
-    /// The name of what the bundle names by name or by file.
-    fn name<'a>(&'a self, wanted: &'a str) -> &'a str {
-        self.files.get(wanted).map_or(wanted, String::as_str)
-    }
+// === private helpers ===
 
-    fn package(&self, wanted: &str) -> Option<&Package> {
-        self.packages.get(self.name(wanted))
-    }
-
-    async fn admit(
-        &self,
-        components: &Components,
-        wanted: &str,
-        config: &serde_json::Value,
-        clock: &dyn Clock,
-    ) -> anyhow::Result<Arc<Component>> {
-        let package = self.package(wanted).context("there is no such component")?;
-        let host = semver::Version::parse(env!("CARGO_PKG_VERSION")).context("the gateway's own version")?;
-        let verified = package
-            .verify(&self.publishers, clock.now(), &host, None, None)
-            .context("the package is not trusted")?;
-        components.admit(&verified, config).await.context("the component is not admitted")
-    }
+/// The row that says that a bundle was put in force.
+pub(super) fn row(version: &PolicyVersion, clock: &dyn Clock) -> Event {
+    let who = Who { policy_ver: version.as_str().to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
+    let payload = json!({ "code": "bundle_swapped", "reason": "the configuration was read again" });
+    Event::plain(clock.now(), audit::Kind::Admin, who, Outcome::Allowed, payload)
 }
 
 fn mode(mode: config::Mode) -> Mode {

@@ -48,28 +48,8 @@ mod tests {
     use crate::audit::{Kind, Outcome, Who};
 
     fn change(number: u32) -> Event {
-        let nobody = || "-".to_owned();
-        Event {
-            occurred_at: OffsetDateTime::UNIX_EPOCH,
-            kind: Kind::Admin,
-            who: Who {
-                user_id: nobody(),
-                session_id: nobody(),
-                trace_id: nobody(),
-                client_id: "sp_cli".to_owned(),
-                tenant_id: nobody(),
-                policy_ver: nobody(),
-                call_source: "cli".to_owned(),
-            },
-            model: None,
-            provider: None,
-            tokens_in: None,
-            tokens_out: None,
-            cost_micro: None,
-            latency_ms: None,
-            outcome: Outcome::Allowed,
-            payload: json!({ "code": "user.disable", "number": number }),
-        }
+        let payload = json!({ "code": "user.disable", "number": number });
+        Event::plain(OffsetDateTime::UNIX_EPOCH, Kind::Admin, Who::nobody(), Outcome::Allowed, payload)
     }
 
     #[tokio::test]

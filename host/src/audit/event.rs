@@ -140,9 +140,50 @@ impl Outcome {
     }
 }
 
+// === impl Who ===
+
+impl Who {
+    /// Nobody in particular: the gateway itself, or a caller who is not known.
+    pub fn nobody() -> Self {
+        let none = || "-".to_owned();
+        Self {
+            user_id: none(),
+            session_id: none(),
+            trace_id: none(),
+            client_id: none(),
+            tenant_id: none(),
+            policy_ver: "unversioned".to_owned(),
+            call_source: none(),
+        }
+    }
+}
+
 // === impl Event ===
 
 impl Event {
+    /// A row that is about no model: a sign-in, a change.
+    pub fn plain(
+        occurred_at: OffsetDateTime,
+        kind: Kind,
+        who: Who,
+        outcome: Outcome,
+        payload: Value,
+    ) -> Self {
+        Self {
+            occurred_at,
+            kind,
+            who,
+            model: None,
+            provider: None,
+            tokens_in: None,
+            tokens_out: None,
+            cost_micro: None,
+            latency_ms: None,
+            outcome,
+            payload,
+        }
+    }
+
     fn line(&self) -> Line<'_> {
         Line {
             occurred_at: At(self.occurred_at),

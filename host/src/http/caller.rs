@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, header};
-use sallyport_protocol::id::PolicyVersion;
 use serde_json::json;
 
 use super::Edge;
@@ -79,7 +78,7 @@ pub(super) async fn refused(edge: &Edge, fault: &AuthFault, request_id: &str) ->
         fields.insert("rows_left_out".to_owned(), left_out.into());
     }
     let outcome = if fault.is_ours() { Outcome::Error } else { Outcome::Denied };
-    match write(edge, nobody(), payload, outcome, request_id).await {
+    match write(edge, Who::nobody(), payload, outcome, request_id).await {
         Ok(()) => answer,
         Err(error) => error,
     }
@@ -102,11 +101,11 @@ pub(super) fn who(edge: &Edge, principal: &Principal) -> Who {
     Who {
         user_id: principal.user.as_str().to_owned(),
         session_id: principal.session.as_str().to_owned(),
-        trace_id: "-".to_owned(),
         client_id: principal.client.as_str().to_owned(),
         tenant_id: principal.tenant.as_str().to_owned(),
         policy_ver: edge.pipeline.policy_version(&principal.tenant).as_str().to_owned(),
         call_source: principal.source.as_str().to_owned(),
+        ..Who::nobody()
     }
 }
 
@@ -135,33 +134,8 @@ async fn write(
     outcome: Outcome,
     request_id: &str,
 ) -> Result<(), ApiError> {
-    let event = Event {
-        occurred_at: edge.clock.now(),
-        kind: Kind::Auth,
-        who,
-        model: None,
-        provider: None,
-        tokens_in: None,
-        tokens_out: None,
-        cost_micro: None,
-        latency_ms: None,
-        outcome,
-        payload,
-    };
+    let event = Event::plain(edge.clock.now(), Kind::Auth, who, outcome, payload);
     edge.audit.record(event).await.map_err(|_| ApiError::audit_unavailable(request_id))
-}
-
-fn nobody() -> Who {
-    let none = || "-".to_owned();
-    Who {
-        user_id: none(),
-        session_id: none(),
-        trace_id: none(),
-        client_id: none(),
-        tenant_id: none(),
-        policy_ver: PolicyVersion::unversioned().as_str().to_owned(),
-        call_source: none(),
-    }
 }
 
 #[cfg(test)]

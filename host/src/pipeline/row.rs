@@ -294,19 +294,8 @@ impl Record {
     }
 
     fn row(&self, kind: Kind, outcome: Outcome, payload: Value) -> Event {
-        Event {
-            occurred_at: self.began,
-            kind,
-            who: self.who.clone(),
-            model: self.model.clone(),
-            provider: self.provider.clone(),
-            tokens_in: None,
-            tokens_out: None,
-            cost_micro: None,
-            latency_ms: None,
-            outcome,
-            payload,
-        }
+        let row = Event::plain(self.began, kind, self.who.clone(), outcome, payload);
+        Event { model: self.model.clone(), provider: self.provider.clone(), ..row }
     }
 }
 
