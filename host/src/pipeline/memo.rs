@@ -9,7 +9,7 @@ use crate::component::Component;
 use crate::component::contract::scanner::{Finding, TextKind};
 
 /// Verdicts kept. Nearly all are empty: about 150 bytes each.
-const KEPT: usize = 65_536;
+const KEPT: usize = 131_072;
 
 /// Remembered findings.
 pub(super) struct Memo {

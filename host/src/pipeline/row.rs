@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sallyport_protocol::canonical;
 use sallyport_protocol::headers;
 use sallyport_protocol::id::TraceId;
 use sallyport_protocol::messages::event::Usage;
@@ -71,7 +70,7 @@ impl Record {
         note("prompt_id", header(headers::CLAUDE_CODE_PROMPT_ID));
         note("credential", Some(principal.credential.id().into()));
         note("body_bytes", Some(inbound.body.len().into()));
-        note("body_sha256", Some(canonical::sha256(&inbound.body).into()));
+        note("body_blake3", Some(blake3::hash(&inbound.body).to_hex().as_str().into()));
         let retries = header("x-stainless-retry-count").filter(|count| count != "0");
         note("client_retry", retries);
         Self {

@@ -115,7 +115,10 @@ impl<'a> Scanner<'a> {
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
             let Some(length) = memchr::memchr2(b'"', b'\\', rest) else { return Err(self.bad()) };
-            if rest.iter().take(length).any(|byte| *byte < 0x20) {
+            // The smallest byte tells, without a branch for each: this runs over a whole conversation.
+            let smallest =
+                rest.get(..length).unwrap_or_default().iter().fold(u8::MAX, |least, byte| least.min(*byte));
+            if smallest < 0x20 {
                 return Err(self.bad());
             }
             self.at += length;
