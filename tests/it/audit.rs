@@ -105,7 +105,9 @@ async fn every_row_is_a_siem_line_with_the_columns_of_the_table_and_no_sequence_
     }
     app.post("/v1/messages", &[("authorization", "Bearer wrong")], "{}").await;
     let rows = until("all rows are drained", SOON, || {
-        let rows = app.audit_rows();
+        // What commands change has rows, and no gateway to pass them on.
+        let mut rows = app.audit_rows();
+        rows.retain(|row| row["replica"] != "command-line");
         let lines = app.siem_lines();
         let calls = rows.iter().filter(|row| row["kind"] == "inference").count();
         std::future::ready((calls == 20 && lines.len() >= rows.len()).then_some(rows))

@@ -140,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("siem.jsonl");
         for number in 1..=5 {
-            append(&path, 20, format!("line {number}...\n").as_bytes()).unwrap();
+            append(&path, 15, format!("line {number}...\n").as_bytes()).unwrap();
         }
         let files = [numbered(&path, 4), numbered(&path, 3), numbered(&path, 2), numbered(&path, 1), path];
         let all: String = files.iter().map(|path| read(path)).collect();

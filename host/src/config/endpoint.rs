@@ -127,7 +127,9 @@ impl Scheme {
 }
 
 fn out_of_range(authority: &::http::uri::Authority) -> bool {
-    authority.port().is_some() && authority.port_u16().is_none()
+    // `Authority` does not tell a port that is too large from none.
+    let port = authority.as_str().rsplit(']').next().and_then(|rest| rest.rsplit_once(':'));
+    port.is_some_and(|(_, port)| port.parse::<u16>().is_err())
 }
 
 fn is_plain(path: &str) -> bool {

@@ -49,7 +49,12 @@ async fn a_lineage_reads_as_a_tree() {
     let asked = |trace: &str, tenant: Option<&str>| {
         Command::Lineage(Lineage { trace: trace.into(), tenant: tenant.map(Into::into) })
     };
-    insta::assert_snapshot!(told(asked("t_1", None), &db, false).await.unwrap(), @"");
+    insta::assert_snapshot!(told(asked("t_1", None), &db, false).await.unwrap(), @r"
+    t_1  user u_1  tenant org_acme  session sess_1  client sp_1  source cowork  policy v1
+    ├─ 2026-11-01 08:00:00.123 inference allowed  echo-1 via echo  in 12  out 5  840 ms
+    ├─ 2026-11-01 08:00:00.123 tool_call denied   tool Ba�[31msh
+    └─ 2026-11-01 08:00:00.123 cost      allowed  $0.001234
+    ");
     let json: serde_json::Value =
         serde_json::from_str(&told(asked("t_1", None), &db, true).await.unwrap()).unwrap();
     assert_eq!(json[2]["cost_micro"], 1_234);
@@ -66,7 +71,10 @@ async fn a_list_shows_what_each_call_cost() {
     let now = datetime!(2026-11-01 09:00 UTC);
     let mut out = Vec::new();
     list(&asked, now, &db, false, &mut out).await.unwrap();
-    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
+    TIME                     USER  MODEL   PROVIDER  OUTCOME  IN  OUT  COST       MS   TRACE
+    2026-11-01 08:00:00.123  u_1   echo-1  echo      allowed  12  5    $0.001234  840  t_1
+    ");
     asked.since = Some("30m".into());
     let mut out = Vec::new();
     list(&asked, now, &db, false, &mut out).await.unwrap();
@@ -78,7 +86,10 @@ async fn a_tail_shows_the_newest_rows_last() {
     let dir = tempfile::tempdir().unwrap();
     let db = database(&dir).await;
     let asked = |lines| Command::Tail(Tail { follow: false, lines, tenant: Some("org_acme".into()) });
-    insta::assert_snapshot!(told(asked(2), &db, false).await.unwrap(), @"");
+    insta::assert_snapshot!(told(asked(2), &db, false).await.unwrap(), @r"
+    2026-11-01 08:00:00.123 tool_call denied   tool Ba�[31msh  u_1  t_1
+    2026-11-01 08:00:00.123 cost      allowed  $0.001234  u_1  t_1
+    ");
     assert_eq!(told(asked(2), &db, true).await.unwrap().lines().count(), 2);
     assert_eq!(told(asked(0), &db, false).await.unwrap(), "");
 }

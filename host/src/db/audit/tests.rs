@@ -145,7 +145,7 @@ async fn the_cost_queries_answer_right_on_both_databases() {
         );
         let april: Vec<(String, Option<i64>)> = on!(&db, pool => sqlx::query_as(
             "SELECT provider, CAST(SUM(cost_micro) AS BIGINT) FROM audit_events WHERE kind = 'cost' \
-             AND occurred_at >= '2026-04-01T00:00:00Z' AND occurred_at < '2026-05-01T00:00:00Z' \
+             AND occurred_at >= '2026-04-01T00:00:00.000000Z' AND occurred_at < '2026-05-01T00:00:00.000000Z' \
              GROUP BY provider ORDER BY provider").fetch_all(pool).await.unwrap());
         assert_eq!(april, [("anthropic".into(), Some(2_000)), ("bedrock".into(), Some(1_500))]);
     }
