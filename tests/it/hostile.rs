@@ -67,7 +67,7 @@ impl Rig {
         let policy = admit("00-honest-policy").await;
         let provider = admit("00-honest-provider").await;
         let scanner = admit("00-honest-scanner").await;
-        Self { policy, provider, scanner, components, directory }
+        Self { components, policy, provider, scanner, directory }
     }
 
     async fn admit(&self, name: &str) -> Arc<Component> {
