@@ -1,7 +1,6 @@
 //! The clients that people use, unmodified: the official SDKs and Claude Code, through the gateway. Asked for with
 //! `SALLYPORT_CLIENTS=1`, since they come from package registries; each is skipped by name where it cannot be had.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -14,12 +13,11 @@ use tokio::process::Command;
 /// How long an install or a session may take.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Says by name what is not run. Straight to the runner's output: what a passing test prints is not shown.
+/// Says by name what is not run.
 macro_rules! skipped {
-    ($($what:tt)*) => {{
-        let line = format!("skipped: {}\n", format_args!($($what)*));
-        drop(std::io::stdout().write_all(line.as_bytes()));
-    }};
+    ($($what:tt)*) => {
+        crate::tell(&format!("skipped: {}", format_args!($($what)*)))
+    };
 }
 
 fn wanted(name: &str) -> bool {

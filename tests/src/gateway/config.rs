@@ -27,7 +27,8 @@ impl Config {
     /// Routes to an upstream for each wire, the echo provider, and no policies.
     pub fn usual(upstream: &str, home: &Path) -> Self {
         let prices =
-            ["claude-renamed", "claude-refused", "claude-nowhere", "claude-tls", "gpt-refused"].map(price);
+            ["claude-renamed", "claude-refused", "claude-nowhere", "claude-tls", "gpt-refused", "spin"]
+                .map(price);
         let file = json!({
             "server": {"listen": "127.0.0.1:0"},
             "gateway": {"enabled": true, "routes": [
