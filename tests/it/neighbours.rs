@@ -26,8 +26,6 @@ async fn a_provider_that_spins_is_stopped_and_honest_calls_go_on() {
     std::fs::write(&file, package).unwrap();
     let publisher =
         json!({"key": public_key_text(&key.verifying_key()), "namespace": "hostile", "kinds": ["provider"]});
-    let price =
-        json!({"provider": "*", "model": "spin", "input": 0, "output": 0, "cache_read": 0, "cache_write": 0});
     let app = Arc::new(
         TestApp::with(|config| {
             config
