@@ -75,6 +75,7 @@ impl App {
                 config.server.listen
             );
         }
+        Keys::complete(&config.keys_dir(), entropy.as_ref()).context("cannot make the gateway's keys")?;
         let keys = Keys::load(&config.keys_dir()).context("cannot load the gateway's keys")?;
         let db = Db::open(&config.database_url).await.context("cannot open the database")?;
         db.migrate().await.context("cannot bring the database up to date")?;

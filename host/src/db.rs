@@ -12,6 +12,7 @@ use sqlx::sqlite::{
 };
 use time::OffsetDateTime;
 
+pub mod catalog;
 pub mod component;
 pub mod pat;
 pub mod revocation;

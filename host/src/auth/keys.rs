@@ -35,6 +35,7 @@ pub struct Keys {
     pat_pepper: SecretKey,
     component_cache: SecretKey,
     audit_chain: SecretKey,
+    rollback: SigningKey,
 }
 
 /// Why the keys cannot be made or read.
@@ -90,6 +91,7 @@ enum Purpose {
     PatPepper,
     ComponentCache,
     AuditChain,
+    Rollback,
 }
 
 // === impl SecretKey ===
@@ -126,6 +128,7 @@ impl Purpose {
             Self::PatPepper => "pat-pepper",
             Self::ComponentCache => "component-cache",
             Self::AuditChain => "audit-chain",
+            Self::Rollback => "rollback",
         }
     }
 
@@ -145,6 +148,7 @@ impl Keys {
             pat_pepper: SecretKey::random(entropy),
             component_cache: SecretKey::random(entropy),
             audit_chain: SecretKey::random(entropy),
+            rollback: SigningKey::from_bytes(SecretKey::random(entropy).expose()),
         };
         let mut suffix = [0; 8];
         entropy.fill(&mut suffix);
@@ -163,6 +167,15 @@ impl Keys {
         stored.map(|()| keys)
     }
 
+    /// Makes the keys of purposes that a home of an earlier version does not have; what is there stays as it is.
+    pub fn complete(directory: &Path, entropy: &dyn Entropy) -> Result<(), KeysError> {
+        let path = Purpose::Rollback.path(directory);
+        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            write_secret(directory, Purpose::Rollback, SecretKey::random(entropy).expose())?;
+        }
+        Ok(())
+    }
+
     /// Reads the keys that [`Keys::generate`] stored. A mode that lets others in is an error that names the file.
     pub fn load(directory: &Path) -> Result<Self, KeysError> {
         let metadata = std::fs::symlink_metadata(directory).map_err(io_at(directory))?;
@@ -179,6 +192,7 @@ impl Keys {
             pat_pepper: read_secret(directory, Purpose::PatPepper)?,
             component_cache: read_secret(directory, Purpose::ComponentCache)?,
             audit_chain: read_secret(directory, Purpose::AuditChain)?,
+            rollback: SigningKey::from_bytes(read_secret(directory, Purpose::Rollback)?.expose()),
         };
         if keys.share_a_secret() {
             return Err(KeysError::Shared { path: directory.to_owned() });
@@ -206,20 +220,20 @@ impl Keys {
         &self.audit_chain
     }
 
+    /// Signs the records of steps back to an earlier release, and nothing else.
+    pub(crate) fn rollback(&self) -> &SigningKey {
+        &self.rollback
+    }
+
     fn store(&self, directory: &Path) -> Result<(), KeysError> {
         write_private(&directory.join(JWT), &to_pkcs8(&self.jwt))?;
         for (purpose, key) in [
-            (Purpose::PatPepper, &self.pat_pepper),
-            (Purpose::ComponentCache, &self.component_cache),
-            (Purpose::AuditChain, &self.audit_chain),
+            (Purpose::PatPepper, self.pat_pepper.expose()),
+            (Purpose::ComponentCache, self.component_cache.expose()),
+            (Purpose::AuditChain, self.audit_chain.expose()),
+            (Purpose::Rollback, self.rollback.as_bytes()),
         ] {
-            let mut text = Zeroizing::new(String::with_capacity(128));
-            text.push_str("sallyport-key-1 ");
-            text.push_str(purpose.name());
-            text.push(' ');
-            text.push_str(&Zeroizing::new(canonical::hex(key.expose())));
-            text.push('\n');
-            write_private(&purpose.path(directory), text.as_bytes())?;
+            write_secret(directory, purpose, key)?;
         }
         File::open(directory).and_then(|it| it.sync_all()).map_err(io_at(directory))
     }
@@ -230,6 +244,7 @@ impl Keys {
             self.pat_pepper.expose(),
             self.component_cache.expose(),
             self.audit_chain.expose(),
+            self.rollback.as_bytes(),
         ];
         all.iter().enumerate().any(|(at, key)| all.iter().skip(at + 1).any(|other| key == other))
     }
@@ -294,6 +309,16 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
     file.take(MAX_LEN).read_to_end(&mut bytes).map_err(io_at(path))?;
     Ok(bytes)
+}
+
+fn write_secret(directory: &Path, purpose: Purpose, key: &[u8; 32]) -> Result<(), KeysError> {
+    let mut text = Zeroizing::new(String::with_capacity(128));
+    text.push_str("sallyport-key-1 ");
+    text.push_str(purpose.name());
+    text.push(' ');
+    text.push_str(&Zeroizing::new(canonical::hex(key)));
+    text.push('\n');
+    write_private(&purpose.path(directory), text.as_bytes())
 }
 
 fn read_secret(directory: &Path, purpose: Purpose) -> Result<SecretKey, KeysError> {
@@ -369,7 +394,7 @@ mod tests {
             })
             .collect();
         files.sort();
-        let names = ["audit-chain.key", "component-cache.key", "jwt.pk8", "pat-pepper.key"];
+        let names = ["audit-chain.key", "component-cache.key", "jwt.pk8", "pat-pepper.key", "rollback.key"];
         assert_eq!(files, names.map(|name| (name.to_owned(), "600".to_owned())));
         assert_eq!(std::fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "nothing is left next to it");
@@ -379,6 +404,19 @@ mod tests {
         assert_eq!(loaded.pat_pepper.expose(), keys.pat_pepper.expose());
         assert_eq!(loaded.component_cache.expose(), keys.component_cache.expose());
         assert_eq!(loaded.audit_chain.expose(), keys.audit_chain.expose());
+    }
+
+    #[test]
+    fn a_home_of_an_earlier_version_gets_the_key_that_it_lacks_and_keeps_the_others() {
+        let (_home, directory, keys) = generated();
+        std::fs::remove_file(directory.join("rollback.key")).unwrap();
+        assert!(matches!(Keys::load(&directory), Err(KeysError::Io { .. })));
+        Keys::complete(&directory, &SystemEntropy).unwrap();
+        let completed = Keys::load(&directory).unwrap();
+        assert_ne!(completed.rollback.as_bytes(), keys.rollback.as_bytes());
+        assert_eq!(completed.jwt.as_bytes(), keys.jwt.as_bytes());
+        Keys::complete(&directory, &SystemEntropy).unwrap();
+        assert_eq!(Keys::load(&directory).unwrap().rollback.as_bytes(), completed.rollback.as_bytes());
     }
 
     #[test]
@@ -398,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused_by_name() {
-        for name in ["jwt.pk8", "pat-pepper.key", "component-cache.key", "audit-chain.key"] {
+        for name in ["jwt.pk8", "pat-pepper.key", "component-cache.key", "audit-chain.key", "rollback.key"] {
             for mode in [0o640, 0o604, 0o620, 0o601] {
                 let (_home, directory, _keys) = generated();
                 set_mode(&directory.join(name), mode);
