@@ -16,7 +16,7 @@ use self::link::Linkers;
 use self::meter::SlowLane;
 
 pub use self::admit::{AdmitError, Component};
-pub use self::bundle::{Bundle, Entry, Mode};
+pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
 pub use self::call::{Ended, Exchange, ExchangeRequest, Ran};
 pub use self::compile::{CompileError, VERB as COMPILE_VERB, compile_child};
 pub use self::engine::{DEFAULT_POOL, EngineError, MAX_POOL};
@@ -25,6 +25,7 @@ pub use self::first_party::{Embedded, first_party, first_party_publisher};
 pub use self::inspect::{InspectError, Structure, inspect};
 pub use self::limits::Limits;
 pub use self::registry::Registry;
+pub use self::tally::{Counted, Said, Tally};
 pub use self::world::WorldError;
 
 mod admit;
@@ -44,6 +45,7 @@ mod link;
 mod meter;
 mod registry;
 mod state;
+mod tally;
 mod world;
 
 /// How the component host is set up.

@@ -184,6 +184,7 @@ impl Pipeline {
         let in_force = self.in_force.load_full();
         let config = Arc::clone(&in_force.config);
         let bundle = in_force.registry.snapshot(&inbound.principal.tenant);
+        let bundle = bundle.seen_by(inbound.principal.user.as_str());
         let mut record = Record::begin(&inbound, &trace, &bundle, self.clock.as_ref());
 
         let index = match Index::parse(&inbound.body) {

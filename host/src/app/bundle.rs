@@ -56,7 +56,7 @@ impl Gatehouse<'_> {
             }
             let component =
                 self.admit(package, &shelf.publishers, &wanted.config).await.with_context(place)?;
-            entries.push(Entry { component, mode: mode(wanted.mode) });
+            entries.push(Entry::new(component, mode(wanted.mode)));
         }
         let mut providers = BTreeMap::new();
         let tags: BTreeSet<_> = config.gateway.routes.iter().map(|route| route.provider.as_str()).collect();
@@ -71,7 +71,7 @@ impl Gatehouse<'_> {
         for component in all {
             self.raise_floor(component).await?;
         }
-        Ok(Bundle::assemble(&entries, providers))
+        Ok(Bundle::assemble(&entries, providers, BTreeMap::new()))
     }
 
     async fn admit(

@@ -1,12 +1,12 @@
 //! Admission: from a verified package to a component that can be called. Looked at, compared with its world, compiled and
 //! configured in a child, loaded, linked, and tried once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sallyport_protocol::canonical;
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{HookEvent, Kind, Verified};
+use sallyport_protocol::package::{HookEvent, Kind, Statement, Verified};
 use sallyport_protocol::signature::KeyId;
 
 use super::Components;
@@ -17,6 +17,7 @@ use super::fault::Fault;
 use super::inspect::{self, InspectError, Structure};
 use super::limits::Limits;
 use super::link::Linked;
+use super::tally::Tally;
 use super::world::{self, WorldError};
 
 /// Largest configuration of an entry, as JSON.
@@ -59,7 +60,7 @@ pub struct Component {
     world: String,
     events: Vec<HookEvent>,
     capabilities: Vec<String>,
-    publisher: KeyId,
+    publisher: Option<KeyId>,
     tenant: Option<TenantId>,
     structure: Structure,
     limits: Limits,
@@ -71,11 +72,79 @@ pub struct Component {
     pub(super) weight: u32,
     /// Its last call did not finish within a tick.
     slow: AtomicBool,
+    /// Why it does not run any more, or never did.
+    barred: OnceLock<Fault>,
+    tally: Tally,
 }
 
 // === impl Component ===
 
 impl Component {
+    /// What stands in the place of a package that may not run: every call of it ends in [`Fault::Absent`].
+    pub fn absent(statement: &Statement, tenant: Option<TenantId>, reason: String) -> Arc<Self> {
+        Arc::new(Self {
+            name: Arc::from(statement.name.as_str()),
+            version: statement.version.clone(),
+            serial: statement.serial,
+            digest: statement.digest.hex().to_owned(),
+            config_digest: String::new(),
+            kind: statement.kind,
+            world: statement.world.to_string(),
+            events: statement.events.clone(),
+            capabilities: statement.capabilities.clone(),
+            publisher: None,
+            tenant,
+            structure: Structure::default(),
+            limits: Limits::declared(statement.kind, &statement.limits),
+            snapshotted: false,
+            config: None,
+            linked: Linked::Nothing,
+            weight: 1,
+            slow: AtomicBool::new(false),
+            barred: OnceLock::from(Fault::Absent { reason }),
+            tally: Tally::default(),
+        })
+    }
+
+    /// A component that nothing but its name is known of, for tests of what arranges components.
+    #[cfg(test)]
+    pub(crate) fn stand_in(kind: Kind, name: &str, version: &str) -> Arc<Self> {
+        use sallyport_protocol::package::{Digest, Name, World};
+        let events = if kind == Kind::Hook { vec![HookEvent::PreToolUse] } else { Vec::new() };
+        let statement = Statement {
+            name: Name::parse(name).unwrap(),
+            version: version.parse().unwrap(),
+            serial: 1,
+            kind,
+            world: World::parse(&format!("{}@0.1.0", kind.as_str())).unwrap(),
+            digest: Digest::of(version.as_bytes()),
+            size: 1,
+            events,
+            capabilities: Vec::new(),
+            limits: sallyport_protocol::package::Limits::default(),
+            min_host: semver::Version::new(0, 1, 0),
+            not_before: time::OffsetDateTime::UNIX_EPOCH,
+            expires: time::OffsetDateTime::UNIX_EPOCH + time::Duration::DAY,
+        };
+        Self::absent(&statement, None, "a test".to_owned())
+    }
+
+    /// Ends it at once, for calls in progress too: whoever asks it from now on gets [`Fault::Revoked`].
+    pub fn revoke(&self, reason: &str) {
+        // Only the first reason counts; what was barred stays barred.
+        drop(self.barred.set(Fault::Revoked { reason: reason.to_owned() }));
+    }
+
+    /// Why it does not run; `None` while it does.
+    pub fn barred(&self) -> Option<&Fault> {
+        self.barred.get()
+    }
+
+    /// What it did since it was admitted.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// `namespace/name`
     pub fn name(&self) -> &str {
         &self.name
@@ -125,9 +194,9 @@ impl Component {
         &self.capabilities
     }
 
-    /// The key that signed it.
-    pub fn publisher(&self) -> &KeyId {
-        &self.publisher
+    /// The key that signed it; `None` for what was never verified, and never runs.
+    pub fn publisher(&self) -> Option<&KeyId> {
+        self.publisher.as_ref()
     }
 
     /// The tenant that alone may run it.
@@ -238,7 +307,7 @@ impl Components {
             world: statement.world.to_string(),
             events: statement.events.clone(),
             capabilities: statement.capabilities.clone(),
-            publisher: verified.key().clone(),
+            publisher: Some(verified.key().clone()),
             tenant: verified.tenant().cloned(),
             structure,
             limits: job.limits,
@@ -247,6 +316,8 @@ impl Components {
             linked,
             weight: needs.0.max(needs.1.div_ceil(TABLES_PER_GUEST)).max(1),
             slow: AtomicBool::new(false),
+            barred: OnceLock::new(),
+            tally: Tally::default(),
         });
         self.try_out(&component).await.map_err(AdmitError::Trial)?;
         Ok(component)

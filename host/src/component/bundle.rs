@@ -31,6 +31,31 @@ pub struct Entry {
     pub component: Arc<Component>,
     /// What is done with what it says.
     pub mode: Mode,
+    /// What is tried in the same place.
+    pub trial: Option<Trial>,
+}
+
+/// A component that is tried before it takes a place.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Which one.
+    pub component: Arc<Component>,
+    /// How far it is.
+    pub stage: Stage,
+    /// What is done with what it says where it is in force.
+    pub mode: Mode,
+}
+
+/// How far a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is asked after the one in force, and what it says is recorded.
+    Shadow,
+    /// It is in force, instead of the other one, for so many of a hundred users; a user stays on one side.
+    Canary {
+        /// 1 to 100.
+        percent: u8,
+    },
 }
 
 /// What is in force for a tenant.
@@ -46,6 +71,8 @@ pub struct Bundle {
     pub hooks: Vec<Entry>,
     /// Providers, by the tag that routes name.
     pub providers: BTreeMap<String, Arc<Component>>,
+    /// Providers that are tried, by the same tags.
+    pub provider_trials: BTreeMap<String, Trial>,
 }
 
 // === impl Mode ===
@@ -66,23 +93,101 @@ impl Mode {
 impl Bundle {
     /// Nothing in force.
     pub fn empty() -> Self {
-        Self::assemble(&[], BTreeMap::new())
+        Self::assemble(&[], BTreeMap::new(), BTreeMap::new())
     }
 
     /// Sorts `entries` by kind, keeping their order within it, and names the result by its hash. A provider among `entries`
     /// is ignored: providers have tags.
-    pub fn assemble(entries: &[Entry], providers: BTreeMap<String, Arc<Component>>) -> Self {
+    pub fn assemble(
+        entries: &[Entry],
+        providers: BTreeMap<String, Arc<Component>>,
+        provider_trials: BTreeMap<String, Trial>,
+    ) -> Self {
         let of =
             |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
         let (policies, scanners, hooks) = (of(Kind::Policy), of(Kind::Scanner), of(Kind::Hook));
-        let version = version(&[&policies, &scanners, &hooks], &providers);
-        Self { version, policies, scanners, hooks, providers }
+        let version = version(&[&policies, &scanners, &hooks], &providers, &provider_trials);
+        Self { version, policies, scanners, hooks, providers, provider_trials }
+    }
+
+    /// The bundle as `user` sees it: with trials in the places where they are in force for this user, and beside those
+    /// that they shadow. It keeps its version, which names the trials too.
+    #[must_use]
+    pub fn seen_by(self: &Arc<Self>, user: &str) -> Arc<Self> {
+        if !self.has_trials() {
+            return Arc::clone(self);
+        }
+        let seen = |entries: &[Entry]| entries.iter().flat_map(|entry| entry.seen_by(user)).collect();
+        let mut providers = self.providers.clone();
+        for (tag, trial) in &self.provider_trials {
+            if trial.takes(user) {
+                providers.insert(tag.clone(), Arc::clone(&trial.component));
+            }
+        }
+        Arc::new(Self {
+            version: self.version.clone(),
+            policies: seen(&self.policies),
+            scanners: seen(&self.scanners),
+            hooks: seen(&self.hooks),
+            providers,
+            provider_trials: BTreeMap::new(),
+        })
+    }
+
+    fn has_trials(&self) -> bool {
+        let tried = |entries: &[Entry]| entries.iter().any(|entry| entry.trial.is_some());
+        !self.provider_trials.is_empty()
+            || [&self.policies, &self.scanners, &self.hooks].map(|it| tried(it)).contains(&true)
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// A component in its place, with nothing tried beside it.
+    pub fn new(component: Arc<Component>, mode: Mode) -> Self {
+        Self { component, mode, trial: None }
+    }
+
+    fn seen_by(&self, user: &str) -> Vec<Self> {
+        let settled = Self::new(Arc::clone(&self.component), self.mode);
+        let Some(trial) = &self.trial else { return vec![settled] };
+        if trial.stage == Stage::Shadow {
+            return vec![settled, Self::new(Arc::clone(&trial.component), Mode::Shadow)];
+        }
+        let taken = trial.takes(user).then(|| Self::new(Arc::clone(&trial.component), trial.mode));
+        vec![taken.unwrap_or(settled)]
+    }
+}
+
+// === impl Trial ===
+
+impl Trial {
+    /// Whether it is in force for `user`. The same users see every canary of one release, and other ones those of another.
+    fn takes(&self, user: &str) -> bool {
+        let Stage::Canary { percent } = self.stage else { return false };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.component.digest().as_bytes());
+        hasher.update(user.as_bytes());
+        let number = hasher.finalize().as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        number % 100 < u64::from(percent)
+    }
+
+    fn place(&self) -> String {
+        match self.stage {
+            Stage::Shadow => "trial:shadow".to_owned(),
+            Stage::Canary { percent } => format!("trial:canary:{percent}:{}", self.mode.as_str()),
+        }
     }
 }
 
 // === private helpers ===
 
-fn version(entries: &[&Vec<Entry>], providers: &BTreeMap<String, Arc<Component>>) -> PolicyVersion {
+fn version(
+    entries: &[&Vec<Entry>],
+    providers: &BTreeMap<String, Arc<Component>>,
+    trials: &BTreeMap<String, Trial>,
+) -> PolicyVersion {
     let component = |component: &Component, place: &str| {
         json!({
             "kind": component.kind().as_str(),
@@ -93,11 +198,84 @@ fn version(entries: &[&Vec<Entry>], providers: &BTreeMap<String, Arc<Component>>
             "place": place,
         })
     };
-    let mut all: Vec<_> = entries
-        .iter()
-        .flat_map(|entries| entries.iter())
-        .map(|entry| component(&entry.component, entry.mode.as_str()))
-        .collect();
+    let mut all = Vec::new();
+    for entry in entries.iter().flat_map(|entries| entries.iter()) {
+        all.push(component(&entry.component, entry.mode.as_str()));
+        all.extend(entry.trial.as_ref().map(|trial| component(&trial.component, &trial.place())));
+    }
     all.extend(providers.iter().map(|(tag, provider)| component(provider, tag)));
+    all.extend(
+        trials.iter().map(|(tag, trial)| component(&trial.component, &format!("{tag}:{}", trial.place()))),
+    );
     PolicyVersion::parse(&canonical::digest(&all.into())).unwrap_or_else(|_| PolicyVersion::unversioned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(version: &str) -> Arc<Component> {
+        Component::stand_in(Kind::Policy, "acme/policy", version)
+    }
+
+    fn trial(stage: Stage) -> Trial {
+        Trial { component: component("2.0.0"), stage, mode: Mode::Enforce }
+    }
+
+    fn bundle(trial: Option<Trial>) -> Arc<Bundle> {
+        let entry = Entry { trial, ..Entry::new(component("1.0.0"), Mode::Enforce) };
+        Arc::new(Bundle::assemble(&[entry], BTreeMap::new(), BTreeMap::new()))
+    }
+
+    fn seen(bundle: &Arc<Bundle>, user: &str) -> Vec<(String, Mode)> {
+        let entry = |entry: &Entry| (entry.component.version().to_string(), entry.mode);
+        bundle.seen_by(user).policies.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_bundle_without_trials_is_seen_as_it_is() {
+        let bundle = bundle(None);
+        assert!(Arc::ptr_eq(&bundle, &bundle.seen_by("u_1")));
+    }
+
+    #[test]
+    fn what_shadows_is_asked_after_what_is_in_force() {
+        let bundle = bundle(Some(trial(Stage::Shadow)));
+        let both = [("1.0.0".to_owned(), Mode::Enforce), ("2.0.0".to_owned(), Mode::Shadow)];
+        assert_eq!(seen(&bundle, "u_1"), both);
+    }
+
+    #[test]
+    fn a_canary_takes_its_share_of_users_and_each_stays_on_its_side() {
+        let bundle = bundle(Some(trial(Stage::Canary { percent: 20 })));
+        let side = |user: &str| seen(&bundle, user);
+        let taken: Vec<_> = (0..1_000).filter(|user| side(&format!("u_{user}"))[0].0 == "2.0.0").collect();
+        assert!((150..250).contains(&taken.len()), "{} of 1,000", taken.len());
+        for user in 0..1_000 {
+            assert_eq!(side(&format!("u_{user}")), side(&format!("u_{user}")));
+            assert_eq!(side(&format!("u_{user}")).len(), 1, "nobody sees both");
+        }
+    }
+
+    #[test]
+    fn a_larger_canary_keeps_the_users_of_a_smaller_one() {
+        let small = bundle(Some(trial(Stage::Canary { percent: 5 })));
+        let large = bundle(Some(trial(Stage::Canary { percent: 50 })));
+        for user in (0..1_000).map(|user| format!("u_{user}")) {
+            if seen(&small, &user)[0].0 == "2.0.0" {
+                assert_eq!(seen(&large, &user)[0].0, "2.0.0");
+            }
+        }
+    }
+
+    #[test]
+    fn every_step_of_a_trial_has_a_version_of_its_own() {
+        let stages = [Stage::Shadow, Stage::Canary { percent: 5 }, Stage::Canary { percent: 50 }];
+        let mut versions: Vec<_> = stages.map(|stage| bundle(Some(trial(stage))).version.clone()).to_vec();
+        versions.push(bundle(None).version.clone());
+        versions.dedup();
+        assert_eq!(versions.len(), 4);
+        let bundle = bundle(Some(trial(Stage::Canary { percent: 50 })));
+        assert_eq!(bundle.seen_by("u_1").version, bundle.version);
+    }
 }

@@ -250,6 +250,7 @@ impl Components {
                 self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
                     .await
             }
+            Linked::Nothing => Err(wrong_kind(component)),
         }
     }
 
@@ -266,6 +267,9 @@ impl Components {
 
     /// Takes a place in the pool.
     fn begin<'a>(&self, component: &'a Component, scene: Scene) -> Result<Run<'a>, Fault> {
+        if let Some(fault) = component.barred() {
+            return Err(fault.clone());
+        }
         let place = Arc::clone(&self.places)
             .try_acquire_many_owned(component.weight)
             .map_err(|_| Fault::Exhausted)?;
@@ -291,6 +295,9 @@ impl Exchange {
     /// What to do now that `input` happened. After an error, and after a call that was dropped half-way, the exchange is over.
     pub async fn next(&mut self, input: Input) -> Result<Vec<Output>, Ended> {
         let mut live = self.live.take().ok_or(Fault::Over)?;
+        if let Some(fault) = self.component.barred() {
+            return Err(Ended::Fault(fault.clone()));
+        }
         let meter = Arc::clone(&live.store.data().meter);
         meter.grant(self.limits.cpu, self.limits.cpu_total);
         let Live { store, provider, exchange, .. } = &mut live;
@@ -386,6 +393,10 @@ async fn metered<T>(
     let before = meter.used();
     let ran = tokio::time::timeout(limits.wall, meter.run(lane, component.is_slow(), guest)).await;
     component.set_slow(meter.slow_since(before));
+    // What it said while it was being revoked does not count.
+    if let Some(fault) = component.barred() {
+        return Err(fault.clone());
+    }
     match ran {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => Err(Fault::of(&error, limits)),
@@ -398,6 +409,9 @@ fn micros(meter: &Meter) -> u32 {
 }
 
 fn wrong_kind(component: &Component) -> Fault {
+    if let Some(fault) = component.barred() {
+        return fault.clone();
+    }
     Fault::Garbage {
         what: format!("{} is a {}, which cannot be called this way", component.name(), component.kind()),
     }

@@ -73,6 +73,18 @@ pub enum Fault {
         /// What it said.
         message: String,
     },
+    /// It was revoked, and runs no more.
+    #[error("the component was revoked: {reason}")]
+    Revoked {
+        /// Why.
+        reason: String,
+    },
+    /// It has a place in the bundle, but could not be put there.
+    #[error("the component is not in force: {reason}")]
+    Absent {
+        /// Why.
+        reason: String,
+    },
     /// The gateway runs as many guests as it has room for.
     #[error("no room for another guest")]
     Exhausted,
@@ -113,6 +125,8 @@ impl Fault {
             Self::Handles { .. } => "handles",
             Self::Random { .. } => "random",
             Self::Configure { .. } => "configure",
+            Self::Revoked { .. } => "revoked",
+            Self::Absent { .. } => "absent",
             Self::Exhausted => "exhausted",
             Self::Over => "over",
         }

@@ -27,6 +27,8 @@ pub(crate) enum Linked {
     Hook(hook::HookPre<State>),
     Provider(provider::ProviderPre<State>),
     Scanner(scanner::ScannerPre<State>),
+    /// It never runs.
+    Nothing,
 }
 
 // === impl Linkers ===

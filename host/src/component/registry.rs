@@ -30,6 +30,12 @@ impl Registry {
         }
     }
 
+    /// `bundle` is in force for every tenant that `tenants` does not name.
+    pub fn with_tenants(bundle: Bundle, tenants: impl IntoIterator<Item = (TenantId, Bundle)>) -> Self {
+        let tenants = tenants.into_iter().map(|(tenant, bundle)| (tenant, Arc::new(bundle))).collect();
+        Self { current: ArcSwap::from_pointee(Current { default: Arc::new(bundle), tenants }) }
+    }
+
     /// What is in force for `tenant` now. Requests hold on to it until they end.
     pub fn snapshot(&self, tenant: &TenantId) -> Arc<Bundle> {
         let current = self.current.load();

@@ -15,7 +15,7 @@ use crate::component::contract::provider::{
     Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault,
     UpstreamRequest,
 };
-use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault};
+use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault, Said};
 use crate::config::{ExposeSecret as _, SecretString};
 use crate::upstream::{self, AnswerBody, Destination, SendError};
 
@@ -35,6 +35,8 @@ pub(super) struct Exchanging {
     losses: Vec<Loss>,
     headers: HeaderMap,
     requests: u32,
+    /// The provider failed, rather than its upstream.
+    broken: bool,
 }
 
 /// What the provider came to next.
@@ -93,8 +95,10 @@ impl Exchanging {
             },
             target: request.target.clone(),
         };
-        let exchange =
-            pipeline.components.exchange(component, asked).await.map_err(|fault| broke(tag, fault))?;
+        let exchange = pipeline.components.exchange(component, asked).await.map_err(|fault| {
+            component.tally().count(Said::Fault, 0);
+            broke(tag, fault)
+        })?;
         let mut exchanging = Self {
             micros: exchange.micros(),
             exchange: Some(exchange),
@@ -104,6 +108,7 @@ impl Exchanging {
             losses: Vec::new(),
             headers: HeaderMap::new(),
             requests: 0,
+            broken: false,
         };
         exchanging.feed(call, Input::Start).await?;
         Ok(exchanging)
@@ -186,6 +191,11 @@ impl Exchanging {
 
     pub(super) fn micros(&self) -> u32 {
         self.exchange.as_ref().map_or(self.micros, Exchange::micros)
+    }
+
+    /// Whether the provider failed, rather than its upstream.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Headers of the upstream's answer that the client sees.
@@ -296,6 +306,7 @@ impl Exchanging {
             }
             Err(ended) => {
                 self.end();
+                self.broken = matches!(ended, Ended::Fault(_));
                 return Err(match ended {
                     Ended::Failure(failure) => Refusal::Failed(discreet(failure, credential(call))),
                     Ended::Fault(fault) => broke(&call.route.provider, fault),

@@ -89,7 +89,8 @@ impl Pipeline {
     }
 
     async fn scan(&self, entry: &Entry, call: &mut Call, texts: &[(Text, TextHash)]) -> Result<(), Refusal> {
-        let mut scan = Scan::default();
+        let mut scan = Scan { fault: entry.component.barred().cloned(), ..Scan::default() };
+        let texts = if scan.fault.is_none() { texts } else { &[] };
         for (text, hash) in texts {
             self.scan_text(entry, call, *text, *hash, &mut scan).await;
             if scan.fault.is_some() || scan.refused.is_some() {

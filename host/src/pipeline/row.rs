@@ -13,7 +13,7 @@ use super::{Inbound, Operation, facts};
 use crate::audit::{Event, Intent, Kind, Outcome, Who};
 use crate::clock::Clock;
 use crate::component::contract::Attribute;
-use crate::component::{Bundle, Component, Mode};
+use crate::component::{Bundle, Component, Mode, Said};
 use crate::config::{PriceList, Route};
 
 /// What is known of a call so far.
@@ -134,6 +134,7 @@ impl Record {
         micros: u32,
         more: impl IntoIterator<Item = (&'static str, Value)>,
     ) {
+        component.tally().count(said(verdict), micros);
         let mut row = evidence(component, verdict, micros);
         if mode != Mode::Enforce {
             insert(&mut row, "mode", mode.as_str().into());
@@ -147,7 +148,8 @@ impl Record {
     /// The provider's part.
     pub(super) fn provider(&mut self, exchanging: &Exchanging) {
         let losses = exchanging.losses();
-        self.component(exchanging.component(), Mode::Enforce, "served", exchanging.micros(), []);
+        let verdict = if exchanging.is_broken() { "fault" } else { "served" };
+        self.component(exchanging.component(), Mode::Enforce, verdict, exchanging.micros(), []);
         if !losses.is_empty() {
             let losses = losses.iter().map(|loss| json!({ "field": loss.field, "how": loss.how }));
             self.note("loss", losses.collect::<Vec<_>>());
@@ -164,6 +166,7 @@ impl Record {
         micros: u32,
         notes: &[Attribute],
     ) {
+        component.tally().count(said(verdict), micros);
         let mut row = evidence(component, verdict, micros);
         insert(&mut row, "event", "PreToolUse".into());
         insert(&mut row, "tool", tool.name.clone().into());
@@ -318,6 +321,15 @@ impl Ending {
 }
 
 // === private helpers ===
+
+/// What a verdict means for the component's tally.
+fn said(verdict: &str) -> Said {
+    match verdict {
+        "fault" | "garbage" => Said::Fault,
+        "deny" | "ask" | "block" | "other" => Said::Refusal,
+        _ => Said::Answer,
+    }
+}
 
 fn evidence(component: &Component, verdict: &str, micros: u32) -> Value {
     json!({

@@ -62,8 +62,8 @@ pub enum RollbackError {
 impl Rollback {
     /// Signs the record. Errors: [`RollbackError::Malformed`] if it cannot be written as JSON.
     pub fn sign(&self, key: &SigningKey) -> Result<Envelope, RollbackError> {
-        let payload = serde_json::to_vec(self)
-            .map_err(|error| RollbackError::Malformed(StrictError::Shape(error)))?;
+        let payload =
+            serde_json::to_vec(self).map_err(|error| RollbackError::Malformed(StrictError::Shape(error)))?;
         Ok(signature::sign(ROLLBACK_PAYLOAD_TYPE, payload, key))
     }
 
@@ -119,9 +119,6 @@ mod tests {
             Err(RollbackError::Signature(SignatureError::PayloadType { .. }))
         ));
         let unknown = signature::sign(ROLLBACK_PAYLOAD_TYPE, br#"{"name":"a/b"}"#.to_vec(), &key).to_json();
-        assert!(matches!(
-            Rollback::read(&unknown, &key.verifying_key()),
-            Err(RollbackError::Malformed(_))
-        ));
+        assert!(matches!(Rollback::read(&unknown, &key.verifying_key()), Err(RollbackError::Malformed(_))));
     }
 }
