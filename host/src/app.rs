@@ -1,19 +1,20 @@
 //! Where the parts meet, and nowhere else: from a checked configuration to a gateway that serves.
 
-mod bundle;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{Audit, ChainKey};
+use crate::audit::{Audit, ChainKey, Event, Kind, Outcome, Who};
 use crate::auth::Auth;
 use crate::auth::keys::Keys;
+use crate::catalog::{self, Assembled, Catalog, Keeper};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::component::{self, Components, Registry, first_party_publisher};
 use crate::config::Config;
@@ -22,10 +23,11 @@ use crate::http::{self, Edge, Strangers};
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::upstream::{Patience, Upstream};
 
-use self::bundle::Gatehouse;
-
 /// Where a gateway that serves says its address: a file in its home.
 const ADDRESS_FILE: &str = "address";
+
+/// How long to wait after what is stored could not be put in force.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// What a gateway is built with besides its configuration.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct App {
     db: Db,
     home: PathBuf,
     tasks: TaskTracker,
+    /// Whoever serves keeps what is in force true.
+    keeper: tokio::sync::Mutex<Keeper>,
     /// Reloads come one at a time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -103,8 +107,16 @@ impl App {
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
             .context("cannot start the component host")?;
-        let gatehouse = Gatehouse { components: &components, db: &db, clock: clock.as_ref() };
-        let bundle = gatehouse.assemble(&config).await.context("cannot put the bundle in force")?;
+        let catalog = Catalog::new(catalog::Parts {
+            db: db.clone(),
+            components: Arc::clone(&components),
+            audit: Arc::clone(&audit),
+            clock: Arc::clone(&clock),
+            rollback_key: keys.rollback().clone(),
+        });
+        let config = Arc::new(config);
+        let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
+        let keeper = Keeper::new(Arc::clone(&catalog), &assembled);
         let tasks = TaskTracker::new();
         let edge_settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
         let home = config.home.clone();
@@ -113,7 +125,7 @@ impl App {
             audit: Arc::clone(&audit),
             upstream: Upstream::new(Patience::default())
                 .context("cannot load the certificate authorities")?,
-            in_force: InForce { config: Arc::new(config), registry: Registry::new(bundle) },
+            in_force: in_force(config, assembled),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             tasks: tasks.clone(),
@@ -123,13 +135,21 @@ impl App {
             auth,
             audit,
             components,
+            catalog,
             db: db.clone(),
             clock,
             entropy,
             settings: ArcSwap::from_pointee(edge_settings),
             strangers: Strangers::default(),
         });
-        Ok(Self { edge, db, home, tasks, reloading: tokio::sync::Mutex::new(()) })
+        Ok(Self {
+            edge,
+            db,
+            home,
+            tasks,
+            keeper: tokio::sync::Mutex::new(keeper),
+            reloading: tokio::sync::Mutex::new(()),
+        })
     }
 
     /// Serves on `listener` until `shutdown`; then lets running answers end, delivers what it can of the trail, and closes.
@@ -142,11 +162,14 @@ impl App {
         keepers.spawn(Arc::clone(&self.edge.audit).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.auth).run(background.clone()));
 
-        http::serve(listener, http::router(Arc::clone(&self.edge)), &self.tasks, shutdown).await;
+        tokio::select! {
+            () = http::serve(listener, http::router(Arc::clone(&self.edge)), &self.tasks, shutdown) => {}
+            () = self.keep_current() => {}
+        }
 
         drop(std::fs::remove_file(&file));
         self.tasks.close();
-        if tokio::time::timeout(std::time::Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
             tracing::warn!("some calls are cut");
         }
         background.cancel();
@@ -160,19 +183,40 @@ impl App {
     /// Puts another configuration in force. Calls in progress end under the old one; an error changes nothing.
     pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
         let _one_at_a_time = self.reloading.lock().await;
-        let gatehouse =
-            Gatehouse { components: &self.edge.components, db: &self.db, clock: self.edge.clock.as_ref() };
-        let bundle = gatehouse.assemble(&config).await.context("cannot put the bundle in force")?;
-        let version = bundle.version.clone();
+        let catalog = &self.edge.catalog;
+        let config = Arc::new(config);
+        let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
+        let clock = self.edge.clock.as_ref();
         self.edge
             .audit
-            .record(bundle::row(&version, self.edge.clock.as_ref()))
+            .record(bundle_swapped(assembled.default.version.as_str(), clock))
             .await
             .context("cannot record the change")?;
         let settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
-        self.edge.pipeline.swap(InForce { config: Arc::new(config), registry: Registry::new(bundle) });
+        self.edge.pipeline.swap(in_force(config, assembled));
         self.edge.settings.store(Arc::new(settings));
         Ok(())
+    }
+
+    /// Puts in force what administrators, other gateways and the calendar changed, until it is dropped.
+    async fn keep_current(&self) {
+        let mut keeper = self.keeper.lock().await;
+        loop {
+            keeper.next().await;
+            let _one_at_a_time = self.reloading.lock().await;
+            let config = self.edge.pipeline.config();
+            match self.edge.catalog.assemble(&config).await {
+                Ok(assembled) => {
+                    keeper.assembled(&assembled);
+                    self.edge.pipeline.swap(in_force(config, assembled));
+                    keeper.applied();
+                }
+                Err(error) => {
+                    tracing::error!("what is in force stays: {error:#}");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
     }
 }
 
@@ -183,6 +227,18 @@ impl std::fmt::Debug for App {
 }
 
 // === private helpers ===
+
+fn in_force(config: Arc<Config>, assembled: Assembled) -> InForce {
+    let Assembled { default, tenants, .. } = assembled;
+    InForce { config, registry: Registry::with_tenants(default, tenants) }
+}
+
+/// The row that says that a configuration was put in force.
+fn bundle_swapped(version: &str, clock: &dyn Clock) -> Event {
+    let who = Who { policy_ver: version.to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
+    let payload = json!({ "code": "bundle_swapped", "reason": "the configuration was read again" });
+    Event::plain(clock.now(), Kind::Admin, who, Outcome::Allowed, payload)
+}
 
 /// Written whole or not at all, so that whoever waits for it never reads half an address.
 fn announce(file: &Path, address: &str) -> std::io::Result<()> {

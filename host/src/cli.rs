@@ -139,7 +139,7 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
         Command::Check => check::run(&file, json, out),
         Command::Config(ConfigCommand::Show) => show::run(&Config::load(&file)?, json, out),
         Command::Doctor => doctor::run(&file, json, out).await,
-        Command::Serve => serve::run(&file).await,
+        Command::Serve => Box::pin(serve::run(&file)).await,
         Command::Identity(command) => {
             let config = Config::load(&file)?;
             let db = open(&config).await?;

@@ -1,6 +1,7 @@
 //! The thin edge: the only module that names axum. It reads requests, asks who calls, hands over to the pipeline, and writes
 //! what came of it.
 
+mod admin;
 mod answer;
 mod auth;
 mod caller;
@@ -13,14 +14,17 @@ mod serve;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::audit::Audit;
 use crate::auth::Auth;
+use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::component::Components;
 use crate::config::DenyStatus;
@@ -37,6 +41,7 @@ pub(crate) struct Edge {
     pub(crate) auth: Arc<Auth>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) components: Arc<Components>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) db: Db,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -74,6 +79,7 @@ pub(crate) fn router(edge: Arc<Edge>) -> Router {
         .route("/v1/auth/cowork/capabilities", get(auth::capabilities))
         .route("/v1/cowork/capabilities", get(auth::capabilities))
         .route("/.well-known/jwks.json", get(auth::jwks))
+        .merge(admin::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(edge)
@@ -98,6 +104,31 @@ async fn nothing_here(State(edge): State<Arc<Edge>>) -> Response {
 
 async fn wrong_method(State(edge): State<Arc<Edge>>) -> Response {
     ApiError::wrong_method(&edge.request_id()).into_response()
+}
+
+/// Reads a body of at most `limit` bytes.
+async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    request_id: &str,
+) -> Result<Bytes, ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Err(ApiError::unreadable(
+            "the gateway takes bodies without content encoding only",
+            request_id,
+        ));
+    }
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(ApiError::too_large(limit, request_id));
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit, request_id)),
+        Err(_) => Err(ApiError::unreadable("the body broke off", request_id)),
+    }
 }
 
 /// A JSON answer of the gateway's own.

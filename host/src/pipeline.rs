@@ -171,6 +171,11 @@ impl Pipeline {
         self.in_force.store(Arc::new(in_force));
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.in_force.load().config)
+    }
+
     /// The version of what is in force for `tenant`.
     pub fn policy_version(&self, tenant: &TenantId) -> PolicyVersion {
         self.in_force.load().registry.snapshot(tenant).version.clone()

@@ -1,7 +1,10 @@
 //! What names, roles and scopes look like: one answer for what is stored, what is put into a token and what is believed in one.
 
 /// What a credential may be used for, and what each of it means.
-pub const SCOPES: [(&str, &str); 1] = [("inference", "send messages and list models")];
+pub const SCOPES: [(&str, &str); 2] = [
+    ("inference", "send messages and list models"),
+    ("admin", "manage components, as far as the user's roles go"),
+];
 
 /// The scope a credential has unless told otherwise.
 pub const DEFAULT_SCOPE: &str = "inference";

@@ -76,7 +76,7 @@ pub enum MintError {
     #[error("the name of a token has 1 to 128 characters and no control characters")]
     Name,
     /// A scope that we do not know, twice the same, or none at all.
-    #[error("the scopes of a token are one or more of: inference")]
+    #[error("the scopes of a token are one or more of: inference, admin")]
     Scope,
     /// No time at all, or more than [`MAX_LIFETIME`].
     #[error("a token lives for at least a minute and at most 366 days")]

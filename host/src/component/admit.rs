@@ -49,6 +49,15 @@ pub enum AdmitError {
     Trial(#[source] Fault),
 }
 
+// === impl AdmitError ===
+
+impl AdmitError {
+    /// Whether the component itself is fine, and only refused the configuration.
+    pub fn is_about_configuration(&self) -> bool {
+        matches!(self, Self::Compile(CompileError::Refused(_)) | Self::Trial(Fault::Configure { .. }))
+    }
+}
+
 /// A component that can be called.
 pub struct Component {
     name: Arc<str>,

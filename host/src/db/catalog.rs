@@ -2,7 +2,7 @@
 //! read again. A `tenant` of `None` is the platform.
 
 use sallyport_protocol::id::TenantId;
-use sqlx::types::Json;
+pub use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{Db, DbError, on, seconds};

@@ -30,6 +30,16 @@ pub(super) async fn caller(
     headers: &HeaderMap,
     request_id: &str,
 ) -> Result<Arc<Principal>, ApiError> {
+    with_scope(edge, headers, SCOPE, request_id).await
+}
+
+/// The same for another scope.
+pub(super) async fn with_scope(
+    edge: &Edge,
+    headers: &HeaderMap,
+    scope: &str,
+    request_id: &str,
+) -> Result<Arc<Principal>, ApiError> {
     let credential = match credential(headers) {
         Ok(credential) => credential,
         Err(fault) => return Err(refused(edge, &fault, request_id).await),
@@ -38,9 +48,9 @@ pub(super) async fn caller(
         Ok(principal) => principal,
         Err(fault) => return Err(refused(edge, &fault, request_id).await),
     };
-    if !principal.has_scope(SCOPE) {
+    if !principal.has_scope(scope) {
         row(edge, who(edge, &principal), "insufficient_scope", Outcome::Denied, request_id).await?;
-        return Err(ApiError::scope(SCOPE, request_id));
+        return Err(ApiError::scope(scope, request_id));
     }
     if let Err(mismatch) = check_headers(headers, &principal) {
         row(edge, who(edge, &principal), "identity_mismatch", Outcome::Denied, request_id).await?;

@@ -11,6 +11,7 @@ use sallyport_protocol::messages::index::Malformed;
 
 use super::mark;
 use crate::auth::AuthFault;
+use crate::catalog::CatalogError;
 use crate::component::contract::RefusalKind;
 use crate::config::DenyStatus;
 use crate::pipeline::Refusal;
@@ -151,6 +152,19 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, ErrorType::NotFound.as_str(), message, request_id)
     }
 
+    /// What an administrator is told whose request was not done.
+    pub(super) fn catalog(error: &CatalogError, request_id: &str) -> Self {
+        let (status, kind, code) = catalog_table(error);
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let (Some(source), false) = (cause, kind == ErrorType::Api) {
+            message.push_str(": ");
+            message.push_str(&source.to_string());
+            cause = source.source();
+        }
+        Self::new(status, kind.as_str(), message, request_id).with(SHOULD_RETRY, "false").with(CODE, code)
+    }
+
     pub(super) fn wrong_method(request_id: &str) -> Self {
         let message = "this path does not take this method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorType::InvalidRequest.as_str(), message, request_id)
@@ -218,6 +232,28 @@ fn table(refusal: &Refusal, deny: DenyStatus) -> (StatusCode, ErrorType) {
             let status = StatusCode::from_u16(failure.status).ok().filter(|status| status.as_u16() >= 400);
             (status.unwrap_or(StatusCode::BAD_GATEWAY), ErrorType::Api)
         }
+    }
+}
+
+/// The table of the catalog. An administrator sees causes, but not those of the gateway's own parts.
+pub(super) fn catalog_table(error: &CatalogError) -> (StatusCode, ErrorType, &'static str) {
+    let invalid = ErrorType::InvalidRequest;
+    match error {
+        CatalogError::NotFound => (StatusCode::NOT_FOUND, ErrorType::NotFound, "not_found"),
+        CatalogError::Forbidden(_) => (StatusCode::FORBIDDEN, ErrorType::Permission, "forbidden"),
+        CatalogError::Invalid(_) => (StatusCode::BAD_REQUEST, invalid, "invalid"),
+        CatalogError::Package(_) => (StatusCode::BAD_REQUEST, invalid, "malformed_package"),
+        CatalogError::Trust(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "not_trusted"),
+        CatalogError::Revoked(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "revoked"),
+        CatalogError::OtherBytes(_) => (StatusCode::CONFLICT, invalid, "other_bytes"),
+        CatalogError::Grants { .. } => (StatusCode::CONFLICT, invalid, "grant_needed"),
+        CatalogError::Admit(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "not_admitted"),
+        CatalogError::Step(_) => (StatusCode::CONFLICT, invalid, "no_such_step"),
+        CatalogError::Changed => (StatusCode::CONFLICT, invalid, "changed_meanwhile"),
+        CatalogError::NotYet => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "not_in_force_yet"),
+        CatalogError::Audit(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "audit_unavailable"),
+        CatalogError::Db(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "database_unavailable"),
+        CatalogError::Stored(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorType::Api, "unreadable"),
     }
 }
 

@@ -7,15 +7,14 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body::Frame;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::mpsc;
 
 use super::error::ApiError;
-use super::{Edge, TRACE_ID, caller, mark};
+use super::{Edge, TRACE_ID, caller, mark, read_body};
 use crate::config::DenyStatus;
 use crate::pipeline::{Inbound, Operation, Reply, ReplyBody};
 
@@ -62,24 +61,8 @@ async fn read(
 ) -> Result<Inbound, ApiError> {
     let (head, body) = request.into_parts();
     let principal = caller::caller(edge, &head.headers, request_id).await?;
-    let encoding = head.headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
-        return Err(ApiError::unreadable(
-            "the gateway takes bodies without content encoding only",
-            request_id,
-        ));
-    }
     let limit = edge.settings.load().body_limit;
-    let announced =
-        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > limit) {
-        return Err(ApiError::too_large(limit, request_id));
-    }
-    let body = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(ApiError::too_large(limit, request_id)),
-        Err(_) => return Err(ApiError::unreadable("the body broke off", request_id)),
-    };
+    let body = read_body(&head.headers, body, limit, request_id).await?;
     let target = head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string);
     let request_id = request_id.to_owned();
     Ok(Inbound { operation, target, headers: head.headers, body, principal, request_id })

@@ -1,0 +1,212 @@
+//! The catalog: which components were uploaded, whom they are trusted from, and which of them are in force where. It turns the
+//! configuration and what the database holds into bundles, and makes each step of a component's life: checked, recorded,
+//! then in force.
+//!
+//! *Invariant:* a step is written to the trail before it is written to the database, and answered once it is in force.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::{PackageError, TrustError};
+use sallyport_protocol::signature::SigningKey;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use crate::audit::{Audit, Event, Kind, Outcome, Unavailable, Who};
+use crate::clock::Clock;
+use crate::component::{AdmitError, Component, Components};
+use crate::config::Config;
+use crate::db::{Db, DbError};
+
+mod assemble;
+mod judge;
+mod keep;
+mod list;
+mod place;
+mod shelf;
+mod step;
+mod stock;
+mod trust;
+mod upload;
+
+pub use self::assemble::Assembled;
+pub use self::keep::Keeper;
+pub use self::place::{MIDDLE, Placement, Slo, StepError};
+pub use self::step::{Verb, Wanted};
+pub use self::trust::{NewGrant, NewKey, NewRevocation};
+
+/// How long an administrator waits for a step to be in force here.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// The parts of a catalog.
+pub struct Parts {
+    /// What is stored.
+    pub db: Db,
+    /// Admits components.
+    pub components: Arc<Components>,
+    /// Keeps the rows.
+    pub audit: Arc<Audit>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Signs the records of steps back.
+    pub rollback_key: SigningKey,
+}
+
+/// The catalog.
+pub struct Catalog {
+    db: Db,
+    components: Arc<Components>,
+    audit: Arc<Audit>,
+    clock: Arc<dyn Clock>,
+    rollback_key: SigningKey,
+    /// What was admitted and is in a bundle: what did not change is not admitted again.
+    admitted: Mutex<HashMap<Id, Arc<Component>>>,
+    /// The trials of the last assembly.
+    trials: Mutex<Vec<keep::Watched>>,
+    /// The configuration of the last assembly.
+    config: ArcSwapOption<Config>,
+    changed: Notify,
+    applied: watch::Sender<i64>,
+}
+
+/// One release, configured, in one bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Id {
+    tenant: Option<TenantId>,
+    name: String,
+    version: String,
+    digest: String,
+    config: String,
+}
+
+/// Who makes a step, and for whom.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// The columns of its rows.
+    pub who: Who,
+    /// Whose catalog it is: one tenant's, or with `None` the platform's.
+    pub tenant: Option<TenantId>,
+    /// Whether it speaks for the platform.
+    pub platform: bool,
+}
+
+/// Why something was not done. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// There is none, or it belongs to somebody else.
+    #[error("there is no such component")]
+    NotFound,
+    /// The actor may not do it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The bytes are no package.
+    #[error("the package is malformed")]
+    Package(#[from] PackageError),
+    /// Nobody here trusts it.
+    #[error("the package is not trusted")]
+    Trust(#[from] TrustError),
+    /// It was revoked.
+    #[error("it was revoked: {0}")]
+    Revoked(String),
+    /// These bytes are not the ones that are known by this version or serial.
+    #[error("{0} is known with other bytes")]
+    OtherBytes(String),
+    /// It wants capabilities that nobody granted.
+    #[error("it needs a grant of {}", .missing.join(", "))]
+    Grants {
+        /// What has to be granted.
+        missing: Vec<String>,
+    },
+    /// The component host does not take it.
+    #[error("the component is not admitted")]
+    Admit(#[source] AdmitError),
+    /// The step does not lead anywhere from here.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// Somebody else stepped meanwhile.
+    #[error("somebody else changed it at the same time; look again")]
+    Changed,
+    /// It is recorded and stored, but this gateway has not put it in force yet.
+    #[error("it is stored, but not in force on this gateway yet")]
+    NotYet,
+    /// The trail takes no row.
+    #[error("the audit trail takes no row")]
+    Audit(#[source] Unavailable),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// What is stored cannot be read.
+    #[error("what is stored of {0} cannot be read")]
+    Stored(String),
+}
+
+// === impl Actor ===
+
+impl Actor {
+    /// The gateway itself, in the catalog of `tenant`.
+    fn gateway(tenant: Option<TenantId>) -> Self {
+        let tenant_id = tenant.as_ref().map_or("-", TenantId::as_str).to_owned();
+        let who = Who { user_id: "gateway".to_owned(), tenant_id, ..Who::nobody() };
+        Self { who, tenant, platform: true }
+    }
+
+    fn only_platform(&self, what: &'static str) -> Result<(), CatalogError> {
+        if self.platform { Ok(()) } else { Err(CatalogError::Forbidden(what)) }
+    }
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// A catalog of these parts. Nothing is in force before the first assembly.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { db, components, audit, clock, rollback_key } = parts;
+        Arc::new(Self {
+            db,
+            components,
+            audit,
+            clock,
+            rollback_key,
+            admitted: Mutex::default(),
+            trials: Mutex::default(),
+            config: ArcSwapOption::empty(),
+            changed: Notify::new(),
+            applied: watch::Sender::new(-1),
+        })
+    }
+
+    /// Writes the row of a step.
+    async fn record(&self, actor: &Actor, code: &str, mut payload: Value) -> Result<(), CatalogError> {
+        if let Some(fields) = payload.as_object_mut() {
+            fields.insert("code".to_owned(), code.into());
+            let scope = actor.tenant.as_ref().map_or("platform", TenantId::as_str);
+            fields.insert("catalog".to_owned(), scope.into());
+        }
+        let event = Event::plain(self.clock.now(), Kind::Admin, actor.who.clone(), Outcome::Allowed, payload);
+        self.audit.record(event).await.map_err(CatalogError::Audit)
+    }
+
+    /// Waits until everything that is stored now is in force here.
+    async fn settle(&self) -> Result<(), CatalogError> {
+        let epoch = self.db.catalog_epoch().await?;
+        let mut applied = self.applied.subscribe();
+        self.changed.notify_one();
+        let settled = tokio::time::timeout(SETTLE, applied.wait_for(|applied| *applied >= epoch)).await;
+        match settled {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(CatalogError::NotYet),
+        }
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Catalog").field("applied", &*self.applied.borrow()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,460 @@
+//! From the configuration's list of components and the catalog's places to bundles. What the configuration names has to be
+//! admitted, or nothing changes; what the catalog places and cannot be put there leaves its place empty, which refuses.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
+
+use anyhow::{Context as _, bail};
+use sallyport_protocol::canonical;
+use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::{Kind, Package, Rollback, Verified};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::keep::Watched;
+use super::place::{Placement, Tried};
+use super::shelf::Shelf;
+use super::stock::{Placed, Stock, Subject};
+use super::{Catalog, CatalogError, Id};
+use crate::component::{Bundle, Component, Entry, Mode, Trial};
+use crate::config::{self, Config};
+use crate::db::component::Floor;
+
+/// What is to be put in force.
+#[derive(Debug)]
+pub struct Assembled {
+    /// For every tenant that has nothing of its own.
+    pub default: Bundle,
+    /// For the tenants that have.
+    pub tenants: Vec<(TenantId, Bundle)>,
+    pub(super) epoch: i64,
+    pub(super) next_expiry: Option<OffsetDateTime>,
+}
+
+/// One assembly in progress.
+struct Assembly<'a> {
+    catalog: &'a Catalog,
+    config: &'a Config,
+    stock: &'a Stock,
+    shelf: &'a Shelf,
+    before: HashMap<Id, Arc<Component>>,
+    used: HashMap<Id, Arc<Component>>,
+    watched: Vec<Watched>,
+}
+
+/// What stands in one place.
+enum Standing {
+    Entry(Entry),
+    Provider { component: Option<Arc<Component>>, trial: Option<Trial> },
+    Nothing,
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// What `config` and the catalog put in force. What was revoked ends at once, whatever comes of the rest.
+    pub async fn assemble(&self, config: &Arc<Config>) -> anyhow::Result<Assembled> {
+        // The epoch is read first: a change in between is seen twice rather than missed.
+        let epoch = self.db.catalog_epoch().await.context("the catalog cannot be read")?;
+        let stock = Stock::read(&self.db).await.context("the catalog cannot be read")?;
+        self.end_revoked(&stock);
+        let shelf = Shelf::stock(config)?;
+        let before = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut assembly = Assembly {
+            catalog: self,
+            config,
+            stock: &stock,
+            shelf: &shelf,
+            before,
+            used: HashMap::new(),
+            watched: Vec::new(),
+        };
+        let (entries, providers, trials) = assembly.platform().await?;
+        let tenants = assembly.tenants(&entries, &providers, &trials).await?;
+        let Assembly { used, watched, .. } = assembly;
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = used;
+        *self.trials.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+        self.config.store(Some(Arc::clone(config)));
+        let default = Bundle::assemble(&entries, providers, trials);
+        let next_expiry = stock.next_expiry(self.clock.now());
+        Ok(Assembled { default, tenants, epoch, next_expiry })
+    }
+
+    /// Verifies a package for a place and admits it. `placement.since` is when it was put there: what was right then, and was
+    /// not revoked since, still is.
+    pub(super) async fn admit_placed(
+        &self,
+        config: &Config,
+        stock: &Stock,
+        placement: &Placement,
+        package: &Package,
+        tenant: Option<&TenantId>,
+    ) -> Result<Arc<Component>, CatalogError> {
+        let verified = self.verify_placed(config, stock, placement, package, tenant).await?;
+        self.components.admit(&verified, &placement.config).await.map_err(CatalogError::Admit)
+    }
+
+    pub(super) async fn verify_placed(
+        &self,
+        config: &Config,
+        stock: &Stock,
+        placement: &Placement,
+        package: &Package,
+        tenant: Option<&TenantId>,
+    ) -> Result<Verified, CatalogError> {
+        if let Some(revoked) = stock.revocation(Subject::package(package, tenant)) {
+            return Err(CatalogError::Revoked(revoked.reason.clone()));
+        }
+        let missing = stock.missing(tenant, package.statement(), self.clock.now());
+        if !missing.is_empty() {
+            return Err(CatalogError::Grants { missing });
+        }
+        let floor = if self.is_proven_rollback(placement, package, tenant) {
+            None
+        } else {
+            self.floor(tenant, package.statement().name.as_str()).await?
+        };
+        let publishers = stock.publishers(config, placement.since);
+        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
+        let verified = package.verify(&publishers, placement.since, &host_version(), tenant, serial)?;
+        check_serial(floor.as_ref(), &verified)?;
+        Ok(verified)
+    }
+
+    /// The highest serial of a component that was in force in this catalog.
+    pub(super) async fn floor(
+        &self,
+        tenant: Option<&TenantId>,
+        name: &str,
+    ) -> Result<Option<Floor>, CatalogError> {
+        Ok(self.db.component_floor(&floor_name(tenant, name)).await?)
+    }
+
+    /// A component was put in force: nothing older follows without a record.
+    pub(super) async fn raise_floor(
+        &self,
+        tenant: Option<&TenantId>,
+        component: &Component,
+    ) -> Result<(), CatalogError> {
+        let serial = i64::try_from(component.serial())
+            .map_err(|_| CatalogError::Invalid("the serial is too large".to_owned()))?;
+        let floor = Floor { serial, digest: component.digest().to_owned() };
+        Ok(self.db.raise_component_floor(&floor_name(tenant, component.name()), &floor).await?)
+    }
+
+    /// Whether a signed record says that exactly this release was put in force again in exactly this place.
+    fn is_proven_rollback(
+        &self,
+        placement: &Placement,
+        package: &Package,
+        tenant: Option<&TenantId>,
+    ) -> bool {
+        let Some(record) = &placement.rollback else { return false };
+        let statement = package.statement();
+        match Rollback::read(record.as_bytes(), &self.rollback_key.verifying_key()) {
+            Ok(record) => {
+                record.name == statement.name
+                    && record.tenant.as_ref() == tenant
+                    && record.to.digest == statement.digest
+                    && record.to.serial == statement.serial
+            }
+            Err(error) => {
+                tracing::error!(component.name = statement.name.as_str(), "{error}");
+                false
+            }
+        }
+    }
+
+    /// Ends components that run and were revoked. They answer nobody from here on, calls in progress included.
+    fn end_revoked(&self, stock: &Stock) {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, component) in admitted.iter() {
+            let subject = Subject::component(component, id.tenant.as_ref());
+            if let Some(revoked) = stock.revocation(subject)
+                && component.barred().is_none()
+            {
+                component.revoke(&revoked.reason);
+                tracing::warn!(
+                    component.name = component.name(),
+                    component.digest = component.digest(),
+                    "a component was revoked: {}",
+                    revoked.reason
+                );
+            }
+        }
+    }
+}
+
+// === impl Assembly ===
+
+type Providers = BTreeMap<String, Arc<Component>>;
+type ProviderTrials = BTreeMap<String, Trial>;
+
+impl Assembly<'_> {
+    /// The configuration's entries in their order, each as the catalog has it where the catalog has it; then the catalog's.
+    async fn platform(&mut self) -> anyhow::Result<(Vec<Entry>, Providers, ProviderTrials)> {
+        let mut entries = Vec::new();
+        let mut providers: BTreeMap<String, Standing> = BTreeMap::new();
+        let mut placed: BTreeMap<&str, &Placed> = BTreeMap::new();
+        for place in self.stock.places.iter().filter(|place| place.tenant.is_none()) {
+            placed.insert(&place.name, place);
+        }
+        let mut configs: HashMap<&str, &Value> = HashMap::new();
+        for (number, wanted) in self.config.bundle.iter().enumerate() {
+            let context = || format!("bundle[{number}]: {}", wanted.component);
+            if let Some(place) = placed.remove(self.shelf.name(&wanted.component)) {
+                match self.stand(place).await {
+                    Standing::Entry(entry) => entries.push(entry),
+                    Standing::Nothing => {}
+                    provider @ Standing::Provider { .. } => {
+                        drop(providers.insert(place.name.clone(), provider));
+                    }
+                }
+                continue;
+            }
+            let (name, package) = self.shelf.find(&wanted.component).with_context(context)?;
+            if package.statement().kind == Kind::Provider {
+                // A provider's entry configures it; which calls it serves is for the routes to say.
+                configs.insert(name, &wanted.config);
+                continue;
+            }
+            let component = self.admit(package, &wanted.config).await.with_context(context)?;
+            entries.push(Entry::new(component, mode(wanted.mode)));
+        }
+        let mut rest: Vec<&Placed> = placed.into_values().collect();
+        rest.sort_by_key(|place| (place.place.order, &place.name));
+        for place in rest {
+            match self.stand(place).await {
+                Standing::Entry(entry) => entries.push(entry),
+                Standing::Nothing => {}
+                provider @ Standing::Provider { .. } => drop(providers.insert(place.name.clone(), provider)),
+            }
+        }
+        let (providers, trials) = self.providers(providers, &configs).await?;
+        Ok((entries, providers, trials))
+    }
+
+    /// One provider for each tag that the routes name: the catalog's before the shelf's, and of each the gateway's own first.
+    async fn providers(
+        &mut self,
+        mut placed: BTreeMap<String, Standing>,
+        configs: &HashMap<&str, &Value>,
+    ) -> anyhow::Result<(Providers, ProviderTrials)> {
+        let nothing = json!({});
+        let (mut providers, mut trials) = (Providers::new(), ProviderTrials::new());
+        let tags: BTreeSet<_> =
+            self.config.gateway.routes.iter().map(|route| route.provider.as_str()).collect();
+        for tag in tags {
+            let context = || format!("the provider {tag}");
+            let on_shelf = self.shelf.provider(tag).ok();
+            let own = on_shelf.map(|(name, _)| name.to_owned());
+            let named = |name: &&String| name.split_once('/').is_some_and(|(_, last)| last == tag);
+            // A vendor's provider does not take the place of one that comes with the gateway.
+            let name = match own.filter(|name| name.starts_with(&format!("{}/", super::shelf::NAMESPACE))) {
+                Some(own) => Some(own),
+                None => placed.keys().find(named).cloned(),
+            };
+            if let Some(Standing::Provider { component, trial }) = name.and_then(|name| placed.remove(&name))
+            {
+                trials.extend(trial.map(|trial| (tag.to_owned(), trial)));
+                if let Some(component) = component {
+                    providers.insert(tag.to_owned(), component);
+                    continue;
+                }
+            }
+            let (name, package) = self.shelf.provider(tag).with_context(context)?;
+            let config = configs.get(name).copied().unwrap_or(&nothing);
+            let component = self.admit(package, config).await.with_context(context)?;
+            providers.insert(tag.to_owned(), component);
+        }
+        Ok((providers, trials))
+    }
+
+    /// What tenants have besides: behind the platform's, so that nothing of it is loosened.
+    async fn tenants(
+        &mut self,
+        entries: &[Entry],
+        providers: &Providers,
+        trials: &ProviderTrials,
+    ) -> anyhow::Result<Vec<(TenantId, Bundle)>> {
+        let mut own: BTreeMap<&TenantId, Vec<&Placed>> = BTreeMap::new();
+        for place in &self.stock.places {
+            if let Some(tenant) = &place.tenant {
+                own.entry(tenant).or_default().push(place);
+            }
+        }
+        let mut bundles = Vec::new();
+        for (tenant, mut places) in own {
+            places.sort_by_key(|place| (place.place.order, &place.name));
+            let mut all = entries.to_vec();
+            for place in places {
+                if let Standing::Entry(entry) = self.stand(place).await {
+                    all.push(entry);
+                }
+            }
+            if all.len() > entries.len() {
+                bundles.push((tenant.clone(), Bundle::assemble(&all, providers.clone(), trials.clone())));
+            }
+        }
+        Ok(bundles)
+    }
+
+    /// What stands in a place of the catalog. What cannot be put in force refuses; what cannot be tried is not tried.
+    async fn stand(&mut self, placed: &Placed) -> Standing {
+        let active = match &placed.place.active {
+            Some(placement) => self.settled(placed, placement).await.map(|it| (it, placement.mode)),
+            None => None,
+        };
+        let trial = match &placed.place.trial {
+            Some(tried) => self.tried(placed, tried).await,
+            None => None,
+        };
+        if let (Some(trial), Some(tried)) = (&trial, &placed.place.trial) {
+            self.watched.push(Watched::new(placed, tried, trial, active.as_ref().map(|(it, _)| it)));
+        }
+        let active_kind = active.as_ref().map(|(it, _)| it.kind());
+        let kind = active_kind.or_else(|| trial.as_ref().map(|it| it.component.kind()));
+        match (active, trial) {
+            (None, None) => Standing::Nothing,
+            (component, trial) if kind == Some(Kind::Provider) => {
+                Standing::Provider { component: component.map(|(it, _)| it), trial }
+            }
+            (Some((component, mode)), trial) => Standing::Entry(Entry { component, mode, trial }),
+            (None, Some(trial)) => {
+                let component = Arc::clone(&trial.component);
+                // Nothing is in force: whoever the trial is not for is asked nothing.
+                Standing::Entry(Entry { component, mode: Mode::Off, trial: Some(trial) })
+            }
+        }
+    }
+
+    async fn settled(&mut self, placed: &Placed, placement: &Placement) -> Option<Arc<Component>> {
+        match self.placed(placed, placement).await {
+            Ok(component) => Some(component),
+            Err((error, package)) => {
+                let reason = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(component.name = placed.name, "a component cannot be put in force: {reason}");
+                let package = package?;
+                Some(Component::absent(package.statement(), placed.tenant.clone(), reason))
+            }
+        }
+    }
+
+    async fn tried(&mut self, placed: &Placed, tried: &Tried) -> Option<Trial> {
+        match self.placed(placed, &tried.placement).await {
+            Ok(component) => Some(Trial { component, stage: tried.stage(), mode: tried.placement.mode }),
+            Err((error, _)) => {
+                let error = anyhow::Error::new(error);
+                tracing::error!(component.name = placed.name, "a component cannot be tried: {error:#}");
+                None
+            }
+        }
+    }
+
+    /// The component of a placement: the one that runs already, else admitted from what was uploaded.
+    async fn placed(
+        &mut self,
+        placed: &Placed,
+        placement: &Placement,
+    ) -> Result<Arc<Component>, (CatalogError, Option<Package>)> {
+        let (catalog, tenant) = (self.catalog, placed.tenant.as_ref());
+        let stored = || (CatalogError::Stored(placed.name.clone()), None);
+        let bytes = catalog.db.component_package(tenant, &placed.name, &placement.version).await;
+        let bytes = bytes.map_err(|error| (error.into(), None))?.ok_or_else(stored)?;
+        let package = Package::parse(bytes).map_err(|_| stored())?;
+        let id = Id::new(tenant, &package, &placement.config);
+        let verified = catalog.verify_placed(self.config, self.stock, placement, &package, tenant).await;
+        let verified = verified.map_err(|error| (error, Some(package.clone())))?;
+        let component = match self.kept(&id) {
+            Some(component) => component,
+            None => catalog
+                .components
+                .admit(&verified, &placement.config)
+                .await
+                .map_err(|error| (CatalogError::Admit(error), Some(package)))?,
+        };
+        self.used.insert(id, Arc::clone(&component));
+        Ok(component)
+    }
+
+    /// A component that the configuration names, from the shelf.
+    async fn admit(&mut self, package: &Package, config: &Value) -> anyhow::Result<Arc<Component>> {
+        let name = package.statement().name.as_str();
+        if let Some(revoked) = self.stock.revocation(Subject::package(package, None)) {
+            let component = Component::absent(package.statement(), None, revoked.reason.clone());
+            return Ok(component);
+        }
+        let catalog = self.catalog;
+        let floor = catalog.floor(None, name).await.context("the floor of serials is not known")?;
+        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
+        let now = catalog.clock.now();
+        let publishers = self.stock.publishers(self.config, now);
+        let verified = package
+            .verify(&publishers, now, &host_version(), None, serial)
+            .context("the package is not trusted")?;
+        if let Err(error) = check_serial(floor.as_ref(), &verified) {
+            bail!("{error}");
+        }
+        let id = Id::new(None, package, config);
+        let component = match self.kept(&id) {
+            Some(component) => component,
+            None => {
+                catalog.components.admit(&verified, config).await.context("the component is not admitted")?
+            }
+        };
+        catalog.raise_floor(None, &component).await.context("the floor of serials could not be raised")?;
+        self.used.insert(id, Arc::clone(&component));
+        Ok(component)
+    }
+
+    fn kept(&self, id: &Id) -> Option<Arc<Component>> {
+        self.used.get(id).or_else(|| self.before.get(id)).filter(|it| it.barred().is_none()).cloned()
+    }
+}
+
+// === impl Id ===
+
+impl Id {
+    fn new(tenant: Option<&TenantId>, package: &Package, config: &Value) -> Self {
+        let statement = package.statement();
+        Self {
+            tenant: tenant.cloned(),
+            name: statement.name.to_string(),
+            version: statement.version.to_string(),
+            digest: statement.digest.hex().to_owned(),
+            config: canonical::digest(config),
+        }
+    }
+}
+
+// === private helpers ===
+
+/// What packages mean by the version of the gateway.
+pub(super) fn host_version() -> semver::Version {
+    // The version of this very crate is semantic: cargo takes no other.
+    semver::Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(semver::Version::new(0, 0, 0))
+}
+
+/// A publisher never gives one serial to two releases; a developer builds the same serial again and again.
+pub(super) fn check_serial(floor: Option<&Floor>, verified: &Verified) -> Result<(), CatalogError> {
+    let statement = verified.statement();
+    let same = floor.filter(|floor| u64::try_from(floor.serial).ok() == Some(statement.serial));
+    if same.is_some_and(|floor| floor.digest != statement.digest.hex()) && !verified.is_development() {
+        let what = format!("the serial {} of {}", statement.serial, statement.name);
+        return Err(CatalogError::OtherBytes(what));
+    }
+    Ok(())
+}
+
+/// Each tenant's catalog has floors of its own. No component's name has a colon.
+fn floor_name(tenant: Option<&TenantId>, name: &str) -> String {
+    tenant.map_or_else(|| name.to_owned(), |tenant| format!("{tenant}:{name}"))
+}
+
+fn mode(mode: config::Mode) -> Mode {
+    match mode {
+        config::Mode::Enforce => Mode::Enforce,
+        config::Mode::Shadow => Mode::Shadow,
+        config::Mode::Off => Mode::Off,
+    }
+}

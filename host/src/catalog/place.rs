@@ -1,0 +1,337 @@
+//! A component's place in a bundle: what is in force, what is tried, what was before, and the steps between them. Pure: what
+//! may be put there is decided elsewhere.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::component::{Mode, Stage};
+
+/// How many releases are remembered for going back.
+const REMEMBERED: usize = 16;
+/// Where a component stands among its kind unless told otherwise; lower numbers are asked first.
+pub const MIDDLE: i32 = 100;
+
+/// A component's place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    /// Lower numbers are asked first; of equal ones the name decides.
+    pub order: i32,
+    /// What is in force.
+    pub active: Option<Placement>,
+    /// What is tried.
+    pub trial: Option<Tried>,
+    /// What was in force before, the last one last.
+    pub previous: Vec<Placement>,
+}
+
+/// A release in a place, and how it is configured there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// The publisher's version.
+    pub version: String,
+    /// What `configure` gets.
+    pub config: Value,
+    /// What is done with what it says.
+    pub mode: Mode,
+    /// Since when. Whether it might be put there is judged by this time.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// The signed record that it was put there again after a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<String>,
+}
+
+/// A release that is tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tried {
+    /// Which one.
+    pub placement: Placement,
+    /// How many of a hundred users it is in force for; absent: it shadows what is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// When it ends by itself.
+    pub slo: Slo,
+}
+
+/// When a canary ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slo {
+    /// Calls before it is judged at all.
+    pub min_calls: u64,
+    /// Faults in a hundred calls, at most.
+    pub max_fault_percent: f64,
+    /// How many more of a hundred calls it may refuse than what is in force.
+    pub max_refusal_jump_percent: f64,
+    /// Microseconds of guest time that 95 of 100 calls have to stay below; none: four times those of what is in force.
+    pub max_p95_micros: Option<u64>,
+}
+
+/// A step in a component's life.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// Try a release in the shadow of what is in force.
+    Shadow(Placement),
+    /// Try a release with a share of users.
+    Canary {
+        /// Which one.
+        placement: Placement,
+        /// 1 to 100.
+        percent: u8,
+        /// When it ends by itself.
+        slo: Slo,
+    },
+    /// Put a release in force; a trial ends.
+    Activate(Placement),
+    /// Put an earlier release in force again; its record is signed.
+    Rollback(Placement),
+    /// End the trial.
+    Withdraw,
+    /// Take the component out of force, and end its trial.
+    Retire,
+}
+
+/// Why a step cannot be made from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// A canary is for 1 to 100 of a hundred users.
+    #[error("a canary is for 1 to 100 percent of users")]
+    Percent,
+    /// The release is in force already, configured like this.
+    #[error("that release is in force already, with this configuration")]
+    AlreadyActive,
+    /// There is no trial.
+    #[error("nothing is tried")]
+    NoTrial,
+    /// Nothing is in force.
+    #[error("nothing is in force")]
+    NotActive,
+    /// That release was never in force, or too long ago.
+    #[error("that release was not in force before")]
+    NeverActive,
+}
+
+// === impl Slo ===
+
+impl Default for Slo {
+    fn default() -> Self {
+        Self { min_calls: 20, max_fault_percent: 1.0, max_refusal_jump_percent: 10.0, max_p95_micros: None }
+    }
+}
+
+// === impl Placement ===
+
+impl Placement {
+    fn is_same(&self, other: &Self) -> bool {
+        self.version == other.version && self.config == other.config && self.mode == other.mode
+    }
+}
+
+// === impl Tried ===
+
+impl Tried {
+    /// How far it is.
+    pub(super) fn stage(&self) -> Stage {
+        self.percent.map_or(Stage::Shadow, |percent| Stage::Canary { percent })
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    /// Its name in rows and on the command line.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Shadow(_) => "shadow",
+            Self::Canary { .. } => "canary",
+            Self::Activate(_) => "activate",
+            Self::Rollback(_) => "rollback",
+            Self::Withdraw => "withdraw",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Nothing in force, nothing tried.
+    pub(super) fn new(order: i32) -> Self {
+        Self { order, active: None, trial: None, previous: Vec::new() }
+    }
+
+    /// The place after `step`.
+    pub(super) fn after(&self, step: &Step) -> Result<Self, StepError> {
+        let mut next = self.clone();
+        match step {
+            Step::Shadow(placement) => {
+                let slo = Slo::default();
+                next.trial = Some(Tried { placement: placement.clone(), percent: None, slo });
+            }
+            Step::Canary { placement, percent, slo } => {
+                if !(1..=100).contains(percent) {
+                    return Err(StepError::Percent);
+                }
+                next.trial = Some(Tried { placement: placement.clone(), percent: Some(*percent), slo: *slo });
+            }
+            Step::Activate(placement) => {
+                if self.active.as_ref().is_some_and(|active| active.is_same(placement)) {
+                    return Err(StepError::AlreadyActive);
+                }
+                next.trial = None;
+                next.replace(placement);
+            }
+            Step::Rollback(placement) => {
+                let active = self.active.as_ref().ok_or(StepError::NotActive)?;
+                if active.is_same(placement) {
+                    return Err(StepError::AlreadyActive);
+                }
+                next.previous.retain(|previous| !previous.is_same(placement));
+                next.trial = None;
+                next.replace(placement);
+            }
+            Step::Withdraw => {
+                next.trial.take().ok_or(StepError::NoTrial)?;
+            }
+            Step::Retire => {
+                if next.active.is_none() && next.trial.is_none() {
+                    return Err(StepError::NotActive);
+                }
+                next.trial = None;
+                if let Some(active) = next.active.take() {
+                    next.remember(active);
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// What was in force before: the last one, or the last one of a version.
+    pub(super) fn before(&self, version: Option<&str>) -> Result<&Placement, StepError> {
+        let active = self.active.as_ref().ok_or(StepError::NotActive)?;
+        let wanted = |previous: &&Placement| match version {
+            Some(version) => previous.version == version,
+            None => previous.version != active.version,
+        };
+        self.previous.iter().rev().find(wanted).ok_or(StepError::NeverActive)
+    }
+
+    /// How a release is configured here if nothing else is said: as it is tried, else as what is in force.
+    pub(super) fn configured(&self, version: &str) -> Option<&Placement> {
+        let tried = self.trial.as_ref().map(|trial| &trial.placement);
+        tried.filter(|tried| tried.version == version).or(self.active.as_ref())
+    }
+
+    fn replace(&mut self, placement: &Placement) {
+        if let Some(active) = self.active.replace(placement.clone()) {
+            self.remember(active);
+        }
+    }
+
+    fn remember(&mut self, placement: Placement) {
+        self.previous.push(placement);
+        let surplus = self.previous.len().saturating_sub(REMEMBERED);
+        self.previous.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn release(version: &str) -> Placement {
+        Placement {
+            version: version.to_owned(),
+            config: json!({}),
+            mode: Mode::Enforce,
+            since: OffsetDateTime::UNIX_EPOCH,
+            rollback: None,
+        }
+    }
+
+    fn walk(steps: &[Step]) -> Result<Place, StepError> {
+        steps.iter().try_fold(Place::new(MIDDLE), |place, step| place.after(step))
+    }
+
+    fn active(place: &Place) -> Option<&str> {
+        place.active.as_ref().map(|active| active.version.as_str())
+    }
+
+    #[test]
+    fn a_release_is_tried_and_then_takes_the_place_of_the_one_before() {
+        let canary = Step::Canary { placement: release("2"), percent: 10, slo: Slo::default() };
+        let place = walk(&[Step::Activate(release("1")), Step::Shadow(release("2")), canary]).unwrap();
+        assert_eq!(active(&place), Some("1"));
+        assert_eq!(place.trial.as_ref().unwrap().stage(), Stage::Canary { percent: 10 });
+        let place = place.after(&Step::Activate(release("2"))).unwrap();
+        assert_eq!((active(&place), place.trial.is_some()), (Some("2"), false));
+        assert_eq!(place.before(None).unwrap().version, "1");
+    }
+
+    #[test]
+    fn a_rollback_goes_to_what_was_in_force_before_and_not_in_circles() {
+        let place = walk(&["1", "2", "3"].map(|version| Step::Activate(release(version)))).unwrap();
+        let back = place.before(None).unwrap().clone();
+        let place = place.after(&Step::Rollback(back)).unwrap();
+        assert_eq!(active(&place), Some("2"));
+        assert_eq!(place.before(Some("1")).unwrap().version, "1");
+        assert_eq!(place.before(Some("9")), Err(StepError::NeverActive));
+        assert_eq!(walk(&[]).unwrap().before(None), Err(StepError::NotActive));
+    }
+
+    #[test]
+    fn a_trial_that_is_withdrawn_leaves_what_is_in_force() {
+        let place =
+            walk(&[Step::Activate(release("1")), Step::Shadow(release("2")), Step::Withdraw]).unwrap();
+        assert_eq!((active(&place), place.trial), (Some("1"), None));
+        assert_eq!(walk(&[Step::Withdraw]), Err(StepError::NoTrial));
+    }
+
+    #[test]
+    fn what_is_retired_can_come_back() {
+        let place = walk(&[Step::Activate(release("1")), Step::Retire]).unwrap();
+        assert_eq!(active(&place), None);
+        assert_eq!(place.after(&Step::Retire), Err(StepError::NotActive));
+        assert_eq!(active(&place.after(&Step::Activate(release("1"))).unwrap()), Some("1"));
+    }
+
+    #[test]
+    fn the_same_release_with_the_same_configuration_is_no_step() {
+        let twice = [Step::Activate(release("1")), Step::Activate(release("1"))];
+        assert_eq!(walk(&twice), Err(StepError::AlreadyActive));
+        let other = Placement { config: json!({"limit": 1}), ..release("1") };
+        assert_eq!(active(&walk(&[Step::Activate(release("1")), Step::Activate(other)]).unwrap()), Some("1"));
+    }
+
+    #[test]
+    fn a_canary_is_for_somebody_and_not_for_more_than_all() {
+        for percent in [0, 101] {
+            let canary = Step::Canary { placement: release("1"), percent, slo: Slo::default() };
+            assert_eq!(walk(&[canary]), Err(StepError::Percent));
+        }
+    }
+
+    #[test]
+    fn only_so_much_is_remembered() {
+        let steps: Vec<_> = (0..40).map(|n| Step::Activate(release(&n.to_string()))).collect();
+        let place = walk(&steps).unwrap();
+        assert_eq!(place.previous.len(), REMEMBERED);
+        assert_eq!(place.before(None).unwrap().version, "38");
+    }
+
+    #[test]
+    fn what_is_stored_is_read_again_and_strictly() {
+        let place = walk(&[Step::Activate(release("1")), Step::Shadow(release("2"))]).unwrap();
+        let json = serde_json::to_value(&place).unwrap();
+        assert_eq!(serde_json::from_value::<Place>(json.clone()).unwrap(), place);
+        let mut odd = json;
+        odd["more"] = json!(1);
+        assert!(serde_json::from_value::<Place>(odd).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! What the database says, read at one moment: places, publishers, grants, revocations.
+
+use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::{Kind, Package, Publisher, Statement};
+use sallyport_protocol::signature::{self, KeyId};
+use time::OffsetDateTime;
+
+use super::CatalogError;
+use super::place::Place;
+use crate::component::{Component, first_party_publisher};
+use crate::config::Config;
+use crate::db::Db;
+use crate::db::catalog::{Grant, PlaceRow, RevokedComponent, TrustedKey};
+
+/// What is stored.
+pub(super) struct Stock {
+    keys: Vec<TrustedKey>,
+    grants: Vec<Grant>,
+    revoked: Vec<RevokedComponent>,
+    pub(super) places: Vec<Placed>,
+}
+
+/// A component's place, read.
+pub(super) struct Placed {
+    pub(super) tenant: Option<TenantId>,
+    pub(super) name: String,
+    pub(super) place: Place,
+    pub(super) revision: i64,
+}
+
+/// What a revocation may name of a release.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) tenant: Option<&'a TenantId>,
+    pub(super) name: &'a str,
+    pub(super) version: &'a semver::Version,
+    pub(super) digest: &'a str,
+    pub(super) key: Option<&'a str>,
+}
+
+// === impl Stock ===
+
+impl Stock {
+    pub(super) async fn read(db: &Db) -> Result<Self, CatalogError> {
+        let places = db.component_places().await?;
+        Ok(Self {
+            keys: db.trusted_keys().await?,
+            grants: db.grants().await?,
+            revoked: db.revoked_components().await?,
+            places: places.into_iter().map(Placed::read).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Who could sign what at the time `at`: those of the configuration, those of the catalog, and whoever signed the
+    /// components inside the binary. A key that was revoked since is among them, marked.
+    pub(super) fn publishers(&self, config: &Config, at: OffsetDateTime) -> Vec<Publisher> {
+        let mut publishers = config.components.publishers.clone();
+        publishers.extend(first_party_publisher());
+        let standing = self.keys.iter().filter(|key| key.expires_at.is_none_or(|expires| at < expires));
+        publishers.extend(standing.filter_map(publisher));
+        for publisher in &mut publishers {
+            let id = KeyId::of(&publisher.key);
+            publisher.revoked |= self.revoked.iter().any(|it| {
+                it.kind == "key" && it.subject == id.as_str() && covers(it, publisher.tenant.as_ref())
+            });
+        }
+        publishers
+    }
+
+    /// Which of the statement's capabilities nobody granted.
+    pub(super) fn missing(
+        &self,
+        tenant: Option<&TenantId>,
+        statement: &Statement,
+        now: OffsetDateTime,
+    ) -> Vec<String> {
+        let granted = |capability: &String| {
+            self.grants.iter().any(|grant| {
+                grant.tenant_id == crate::db::catalog::scope(tenant)
+                    && grant.name == statement.name.as_str()
+                    && grant.capability == *capability
+                    && grant.expires_at.is_none_or(|expires| now < expires)
+            })
+        };
+        statement.capabilities.iter().filter(|capability| !granted(capability)).cloned().collect()
+    }
+
+    /// When the next grant expires.
+    pub(super) fn next_expiry(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.grants.iter().filter_map(|grant| grant.expires_at).filter(|expires| *expires > now).min()
+    }
+
+    /// Why this release may not run.
+    pub(super) fn revocation(&self, subject: Subject<'_>) -> Option<&RevokedComponent> {
+        let release = format!("{}@{}", subject.name, subject.version);
+        self.revoked.iter().find(|it| {
+            covers(it, subject.tenant)
+                && match it.kind.as_str() {
+                    "digest" => it.subject == subject.digest,
+                    "version" => it.subject == release,
+                    "key" => subject.key == Some(it.subject.as_str()),
+                    _ => false,
+                }
+        })
+    }
+
+    /// Everything that was revoked.
+    pub(super) fn revoked(&self) -> &[RevokedComponent] {
+        &self.revoked
+    }
+
+    /// Every trusted key.
+    pub(super) fn keys(&self) -> &[TrustedKey] {
+        &self.keys
+    }
+
+    /// Every grant.
+    pub(super) fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+}
+
+// === impl Placed ===
+
+impl Placed {
+    pub(super) fn read(row: PlaceRow) -> Result<Self, CatalogError> {
+        let stored = || CatalogError::Stored(row.name.clone());
+        let tenant = match row.tenant_id.as_str() {
+            "" => None,
+            id => Some(TenantId::parse(id).map_err(|_| stored())?),
+        };
+        let place = serde_json::from_value(row.place.0.clone()).map_err(|_| stored())?;
+        Ok(Self { tenant, place, revision: row.revision, name: row.name })
+    }
+}
+
+// === impl Subject ===
+
+impl<'a> Subject<'a> {
+    /// A package as it may be put into the bundle of `tenant`.
+    pub(super) fn package(package: &'a Package, tenant: Option<&'a TenantId>) -> Self {
+        let statement = package.statement();
+        let key = package.envelope().signatures.first().map(|signature| signature.keyid.as_str());
+        Self {
+            tenant,
+            name: statement.name.as_str(),
+            version: &statement.version,
+            digest: statement.digest.hex(),
+            key,
+        }
+    }
+
+    /// A component that runs in the bundle of `tenant`.
+    pub(super) fn component(component: &'a Component, tenant: Option<&'a TenantId>) -> Self {
+        Self {
+            tenant,
+            name: component.name(),
+            version: component.version(),
+            digest: component.digest(),
+            key: component.publisher().map(KeyId::as_str),
+        }
+    }
+}
+
+// === private helpers ===
+
+/// A revocation without a tenant counts for all; one of a tenant for what is in its own bundle.
+fn covers(revoked: &RevokedComponent, tenant: Option<&TenantId>) -> bool {
+    revoked.tenant_id.is_empty() || tenant.is_some_and(|tenant| tenant.as_str() == revoked.tenant_id)
+}
+
+/// A stored key, as the package's judge wants it; `None` if it cannot be read, and so signs nothing.
+fn publisher(key: &TrustedKey) -> Option<Publisher> {
+    let tenant = match key.tenant_id.as_str() {
+        "" => None,
+        id => Some(TenantId::parse(id).ok()?),
+    };
+    let kinds = key.kinds.0.iter().map(|kind| Kind::parse(kind)).collect::<Option<_>>()?;
+    let public = signature::public_key(&key.public_key).ok()?;
+    Some(Publisher {
+        key: public,
+        namespace: key.namespace.clone(),
+        kinds,
+        tenant,
+        development: false,
+        revoked: false,
+    })
+}

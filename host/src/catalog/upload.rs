@@ -1,0 +1,111 @@
+//! Uploads: a package is looked at, verified, compiled and tried before it is kept. Kept, it is staged: nothing asks it yet.
+
+use sallyport_protocol::package::{Kind, Package};
+use serde_json::{Value, json};
+
+use super::assemble::{check_serial, host_version};
+use super::shelf::NAMESPACE;
+use super::stock::{Stock, Subject};
+use super::{Actor, Catalog, CatalogError};
+use crate::component::{AdmitError, Structure};
+use crate::db::catalog::{Version, scope};
+
+impl Catalog {
+    /// Keeps a package. The same bytes again change nothing.
+    pub async fn upload(&self, actor: &Actor, bytes: Vec<u8>) -> Result<Value, CatalogError> {
+        let tenant = actor.tenant.as_ref();
+        let package = Package::parse(bytes.clone())?;
+        let statement = package.statement();
+        if tenant.is_some() && statement.kind == Kind::Provider {
+            return Err(CatalogError::Forbidden("a provider belongs to the platform"));
+        }
+        if tenant.is_some() && statement.name.namespace() == NAMESPACE {
+            return Err(CatalogError::Forbidden("that namespace belongs to the gateway"));
+        }
+        let name = statement.name.as_str();
+        let version = statement.version.to_string();
+        if let Some(kept) = self.db.component_package(tenant, name, &version).await? {
+            if kept != bytes {
+                return Err(CatalogError::OtherBytes(format!("{name}@{version}")));
+            }
+            return self.show(tenant, name).await;
+        }
+        let stock = Stock::read(&self.db).await?;
+        if let Some(revoked) = stock.revocation(Subject::package(&package, tenant)) {
+            return Err(CatalogError::Revoked(revoked.reason.clone()));
+        }
+        let config = self.config.load_full().ok_or(CatalogError::NotYet)?;
+        let floor = self.floor(tenant, name).await?;
+        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
+        let now = self.clock.now();
+        let publishers = stock.publishers(&config, now);
+        let verified = package.verify(&publishers, now, &host_version(), tenant, serial)?;
+        check_serial(floor.as_ref(), &verified)?;
+        self.check_siblings(actor, &package, verified.is_development()).await?;
+        let (structure, configured) = match self.components.admit(&verified, &json!({})).await {
+            Ok(component) => (component.structure().clone(), Value::from("ready")),
+            // It wants a configuration, which it gets when it is put in force.
+            Err(error) if error.is_about_configuration() => {
+                (Structure::default(), format!("{:#}", anyhow::Error::new(error)).into())
+            }
+            Err(error) => return Err(CatalogError::Admit(error)),
+        };
+        let missing = stock.missing(tenant, statement, now);
+        let row = json!({
+            "component": name,
+            "version": version,
+            "serial": statement.serial,
+            "kind": statement.kind.as_str(),
+            "digest": statement.digest.hex(),
+            "size": statement.size,
+            "publisher": verified.key().as_str(),
+            "capabilities": statement.capabilities,
+            "needs_grant": missing,
+            "imports": structure.imports,
+            "without_configuration": configured,
+        });
+        self.record(actor, "component_upload", row).await?;
+        let stored = Version {
+            tenant_id: scope(tenant).to_owned(),
+            name: name.to_owned(),
+            version: version.clone(),
+            serial: i64::try_from(statement.serial)
+                .map_err(|_| CatalogError::Invalid("the serial is too large".to_owned()))?,
+            kind: statement.kind.as_str().to_owned(),
+            digest: statement.digest.hex().to_owned(),
+            uploaded_at: now,
+            uploaded_by: actor.who.user_id.clone(),
+        };
+        if !self.db.insert_component_version(&stored, &bytes).await? {
+            return Err(CatalogError::Changed);
+        }
+        self.show(tenant, name).await
+    }
+
+    /// A serial is one release, also among those that were never in force.
+    async fn check_siblings(
+        &self,
+        actor: &Actor,
+        package: &Package,
+        development: bool,
+    ) -> Result<(), CatalogError> {
+        let statement = package.statement();
+        let siblings = self.db.component_versions(actor.tenant.as_ref()).await?;
+        let clashes = siblings.iter().any(|it| {
+            it.name == statement.name.as_str()
+                && u64::try_from(it.serial).ok() == Some(statement.serial)
+                && it.digest != statement.digest.hex()
+        });
+        if clashes && !development {
+            let what = format!("the serial {} of {}", statement.serial, statement.name);
+            return Err(CatalogError::OtherBytes(what));
+        }
+        Ok(())
+    }
+}
+
+impl From<AdmitError> for CatalogError {
+    fn from(error: AdmitError) -> Self {
+        Self::Admit(error)
+    }
+}
