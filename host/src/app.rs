@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, ChainKey, Event, Kind, Outcome, Who};
-use crate::auth::Auth;
 use crate::auth::keys::Keys;
+use crate::auth::{self, Auth};
 use crate::catalog::{self, Assembled, Catalog, Keeper};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::component::{self, Components, Registry, first_party_publisher};
@@ -83,6 +83,9 @@ impl App {
         let keys = Keys::load(&config.keys_dir()).context("cannot load the gateway's keys")?;
         let db = Db::open(&config.database_url).await.context("cannot open the database")?;
         db.migrate().await.context("cannot bring the database up to date")?;
+
+        // A database that init has never seen gets what init gives one: a tenant and an administrator, and no credential.
+        auth::bootstrap(&db, clock.as_ref(), entropy.as_ref()).await.context("cannot make the first user")?;
 
         let mut audit_settings = config.audit.clone();
         audit_settings.chain_key = Some(ChainKey(*keys.audit_chain().expose()));
@@ -166,6 +169,7 @@ impl App {
             () = http::serve(listener, http::router(Arc::clone(&self.edge)), &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
         }
+        self.keeper.lock().await.rest();
 
         drop(std::fs::remove_file(&file));
         self.tasks.close();

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::audit::{Audit, Event, Kind, Outcome, Unavailable, Who};
 use crate::clock::Clock;
-use crate::component::{AdmitError, Component, Components};
+use crate::component::{AdmitError, Component, Components, Fault};
 use crate::config::Config;
 use crate::db::{Db, DbError};
 
@@ -144,6 +144,18 @@ pub enum CatalogError {
     /// What is stored cannot be read.
     #[error("what is stored of {0} cannot be read")]
     Stored(String),
+}
+
+// === impl CatalogError ===
+
+impl CatalogError {
+    /// What calls of a component end in that could not be put in force.
+    fn fault(self) -> Fault {
+        match self {
+            Self::Revoked(reason) => Fault::Revoked { reason },
+            error => Fault::Absent { reason: format!("{:#}", anyhow::Error::new(error)) },
+        }
+    }
 }
 
 // === impl Actor ===

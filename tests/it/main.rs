@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod catalog;
 mod clients;
 mod crash;
 mod faults;
@@ -19,6 +20,7 @@ mod identity;
 mod models;
 mod neighbours;
 mod reload;
+mod replicas;
 mod swap;
 mod tidy;
 mod wire;

@@ -17,4 +17,5 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod upstream;
+pub mod vendor;
 pub mod wait;

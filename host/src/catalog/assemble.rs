@@ -16,7 +16,7 @@ use super::place::{Placement, Tried};
 use super::shelf::Shelf;
 use super::stock::{Placed, Stock, Subject};
 use super::{Catalog, CatalogError, Id};
-use crate::component::{Bundle, Component, Entry, Mode, Trial};
+use crate::component::{Bundle, Component, Entry, Fault, Mode, Trial};
 use crate::config::{self, Config};
 use crate::db::component::Floor;
 
@@ -332,10 +332,10 @@ impl Assembly<'_> {
         match self.placed(placed, placement).await {
             Ok(component) => Some(component),
             Err((error, package)) => {
-                let reason = format!("{:#}", anyhow::Error::new(error));
-                tracing::error!(component.name = placed.name, "a component cannot be put in force: {reason}");
+                let fault = error.fault();
+                tracing::error!(component.name = placed.name, "a component cannot be put in force: {fault}");
                 let package = package?;
-                Some(Component::absent(package.statement(), placed.tenant.clone(), reason))
+                Some(Component::absent(package.statement(), placed.tenant.clone(), fault))
             }
         }
     }
@@ -381,8 +381,8 @@ impl Assembly<'_> {
     async fn admit(&mut self, package: &Package, config: &Value) -> anyhow::Result<Arc<Component>> {
         let name = package.statement().name.as_str();
         if let Some(revoked) = self.stock.revocation(Subject::package(package, None)) {
-            let component = Component::absent(package.statement(), None, revoked.reason.clone());
-            return Ok(component);
+            let fault = Fault::Revoked { reason: revoked.reason.clone() };
+            return Ok(Component::absent(package.statement(), None, fault));
         }
         let catalog = self.catalog;
         let floor = catalog.floor(None, name).await.context("the floor of serials is not known")?;

@@ -108,6 +108,11 @@ impl Keeper {
         }
     }
 
+    /// Stops listening: the database can be closed.
+    pub fn rest(&mut self) {
+        self.changes = None;
+    }
+
     /// What was assembled is about to be put in force.
     pub fn assembled(&mut self, assembled: &Assembled) {
         self.epoch = assembled.epoch;

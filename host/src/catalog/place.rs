@@ -289,7 +289,7 @@ mod tests {
     fn a_trial_that_is_withdrawn_leaves_what_is_in_force() {
         let place =
             walk(&[Step::Activate(release("1")), Step::Shadow(release("2")), Step::Withdraw]).unwrap();
-        assert_eq!((active(&place), place.trial), (Some("1"), None));
+        assert_eq!((active(&place), &place.trial), (Some("1"), &None));
         assert_eq!(walk(&[Step::Withdraw]), Err(StepError::NoTrial));
     }
 

@@ -89,8 +89,8 @@ pub struct Component {
 // === impl Component ===
 
 impl Component {
-    /// What stands in the place of a package that may not run: every call of it ends in [`Fault::Absent`].
-    pub fn absent(statement: &Statement, tenant: Option<TenantId>, reason: String) -> Arc<Self> {
+    /// What stands in the place of a package that may not run: every call of it ends in `fault`.
+    pub fn absent(statement: &Statement, tenant: Option<TenantId>, fault: Fault) -> Arc<Self> {
         Arc::new(Self {
             name: Arc::from(statement.name.as_str()),
             version: statement.version.clone(),
@@ -110,7 +110,7 @@ impl Component {
             linked: Linked::Nothing,
             weight: 1,
             slow: AtomicBool::new(false),
-            barred: OnceLock::from(Fault::Absent { reason }),
+            barred: OnceLock::from(fault),
             tally: Tally::default(),
         })
     }
@@ -135,7 +135,7 @@ impl Component {
             not_before: time::OffsetDateTime::UNIX_EPOCH,
             expires: time::OffsetDateTime::UNIX_EPOCH + time::Duration::DAY,
         };
-        Self::absent(&statement, None, "a test".to_owned())
+        Self::absent(&statement, None, Fault::Absent { reason: "a test".to_owned() })
     }
 
     /// Ends it at once, for calls in progress too: whoever asks it from now on gets [`Fault::Revoked`].

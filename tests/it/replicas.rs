@@ -1,0 +1,181 @@
+//! Two gateways on one PostgreSQL: what is done at one is in force at the other within two seconds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sallyport_tests::gateway::{Config, TestApp};
+use sallyport_tests::postgres::Server;
+use sallyport_tests::upstream::Upstream;
+use sallyport_tests::vendor::{Admin, Vendor};
+use sallyport_tests::wait::until;
+use serde_json::{Value, json};
+
+use crate::{ask, hello, tell};
+
+/// What a change takes at most to be in force everywhere.
+const EVERYWHERE: Duration = Duration::from_secs(2);
+const SCOPE: &str = "components/acme/scope";
+
+struct Pair {
+    one: TestApp,
+    two: TestApp,
+    _server: Server,
+}
+
+/// Two gateways with the same keys; `None`, and said so, where no PostgreSQL is installed.
+async fn pair(story: &str) -> Option<Pair> {
+    let Some(server) = Server::start().unwrap() else {
+        assert!(std::env::var_os("CI").is_none(), "no PostgreSQL server is installed");
+        tell(&format!("skipped: {story} (no PostgreSQL server is installed)"));
+        return None;
+    };
+    let on = |name: &'static str| {
+        let url = server.url().to_owned();
+        move |config: Config| {
+            let spool = format!("spool-{name}");
+            let config = config.set("/database", json!({"url": url})).set("/audit/replica", json!(name));
+            config.set("/audit/spool_dir", json!(spool))
+        }
+    };
+    let mut one = TestApp::on(Upstream::start(), on("one")).await;
+    let mut two = TestApp::on(Upstream::start(), on("two")).await;
+    one.token = Admin::of(&one).token;
+    two.token.clone_from(&one.token);
+    Some(Pair { one, two, _server: server })
+}
+
+fn rules(effect: &str) -> Value {
+    json!({"rules": [{"name": "all", "effect": effect, "models": ["*"]}]})
+}
+
+async fn answers(app: &TestApp, status: u16) {
+    until("the other gateway follows", EVERYWHERE, || async {
+        (app.messages(hello()).await.status == status).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds() {
+    let Some(Pair { _server, one, two }) = pair("two gateways on one database").await else { return };
+    let (at_one, at_two) = (Admin::of(&one), Admin::of(&two));
+    let acme = Vendor::new("acme", 1);
+    at_one.post("publishers", acme.trust(&["policy"])).await;
+    at_one.push(acme.copy_of("scope", "1.0.0", 1)).await;
+    let shown = at_two.push(acme.copy_of("scope", "2.0.0", 2)).await;
+    assert_eq!(shown["versions"].as_array().unwrap().len(), 2, "one catalog");
+
+    at_one.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("deny")})).await;
+    assert_eq!(one.messages(hello()).await.status, 451, "at once where it was done");
+    answers(&two, 451).await;
+
+    at_two.post(&format!("{SCOPE}/activate"), json!({"version": "2.0.0", "config": rules("allow")})).await;
+    answers(&one, 200).await;
+
+    // Who was down meanwhile comes back to what is in force.
+    two.stop();
+    at_one.post(&format!("{SCOPE}/rollback"), json!({})).await;
+    two.launch().await;
+    assert_eq!(two.messages(hello()).await.status, 451);
+
+    at_one.post(&format!("{SCOPE}/activate"), json!({"version": "2.0.0", "config": rules("allow")})).await;
+    answers(&two, 200).await;
+    at_two.post("revocations", json!({"version": "acme/scope@2.0.0", "reason": "a story"})).await;
+    answers(&one, 451).await;
+}
+
+fn rounds() -> (usize, usize) {
+    if std::env::var_os("SALLYPORT_SOAK").is_some() { (200, 20) } else { (10, 2) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaps_and_revocations_under_load_fail_no_call_and_mix_no_bundles() {
+    let Some(Pair { _server, one, two }) = pair("swaps under load on two gateways").await else { return };
+    let (swaps, revocations) = rounds();
+    let admin = Admin::of(&one);
+    let acme = Vendor::new("acme", 1);
+    admin.post("publishers", acme.trust(&["policy"])).await;
+    admin.push(acme.copy_of("scope", "0.1.0", 1)).await;
+    admin.push(acme.copy_of("scope", "0.2.0", 2)).await;
+    let activate = |version: String| json!({"version": version, "config": rules("allow")});
+    admin.post(&format!("{SCOPE}/activate"), activate("0.1.0".to_owned())).await;
+    answers(&two, 200).await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let (good, denied, bad) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = tokio::task::JoinSet::new();
+    for (client, token) in [(one.client(), &one.token), (two.client(), &two.token)] {
+        for _ in 0..2 {
+            let (client, bearer) = (client.clone(), format!("Bearer {token}"));
+            let (stop, good, denied, bad) =
+                (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&denied), Arc::clone(&bad));
+            callers.spawn(async move {
+                let body = Bytes::from(ask("echo", "Hello").to_string());
+                while !stop.load(Ordering::Relaxed) {
+                    let headers = [("authorization", bearer.as_str())];
+                    let counter = match client.try_send("POST", "/v1/messages", &headers, body.clone()).await
+                    {
+                        Ok(reply) if reply.status == 200 && reply.complete => &good,
+                        Ok(reply) if reply.status == 451 => &denied,
+                        _ => &bad,
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    }
+    let started = Instant::now();
+    for round in 0..swaps {
+        // To the other one and back: every second step goes to an older serial, and is a step back.
+        let step = if round % 2 == 0 { "activate" } else { "rollback" };
+        let body = if round % 2 == 0 { activate("0.2.0".to_owned()) } else { json!({"version": "0.1.0"}) };
+        admin.post(&format!("{SCOPE}/{step}"), body).await;
+    }
+    let swapping = started.elapsed();
+    assert_eq!(denied.load(Ordering::Relaxed), 0, "a swap denies nobody");
+    let mut revoked: BTreeMap<String, String> = BTreeMap::new();
+    for round in 0..revocations {
+        let version = format!("1.{round}.0");
+        let shown = admin.push(acme.copy_of("scope", &version, 10 + round as u64)).await;
+        admin.post(&format!("{SCOPE}/activate"), activate(version.clone())).await;
+        let versions = shown["versions"].as_array().unwrap();
+        let digest = versions.iter().find(|it| it["version"] == version.as_str()).unwrap()["digest"].clone();
+        answers(&two, 200).await;
+        admin.post("revocations", json!({"digest": digest, "reason": "a story"})).await;
+        let at = time::OffsetDateTime::now_utc() + EVERYWHERE;
+        let at = at.format(&time::format_description::well_known::Rfc3339).unwrap();
+        revoked.insert(digest.as_str().unwrap().to_owned(), at);
+        answers(&two, 451).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while callers.join_next().await.is_some() {}
+    let (good, bad) = (good.load(Ordering::Relaxed), bad.load(Ordering::Relaxed));
+    tell(&format!(
+        "two gateways: {swaps} swaps in {swapping:?}, {revocations} revocations, {good} calls answered, {} denied, {bad} failed",
+        denied.load(Ordering::Relaxed)
+    ));
+    assert_eq!(bad, 0, "of {good} calls");
+
+    one.stop();
+    two.stop();
+    let rows = one.audit_rows();
+    let mut bundles: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row["kind"] == "inference") {
+        let decided = row["payload"]["components"].as_array().unwrap();
+        let policies: Vec<_> = decided.iter().filter(|it| it["name"] == "acme/scope").collect();
+        assert!(policies.len() <= 1, "a call sees one release: {row}");
+        let Some(policy) = policies.first() else { continue };
+        let digest = policy["digest"].as_str().unwrap().to_owned();
+        if let (Some(latest), "allow") = (revoked.get(&digest), policy["verdict"].as_str().unwrap()) {
+            let at = row["occurred_at"].as_str().unwrap();
+            assert!(at < latest.as_str(), "{digest} was revoked, and decided at {at}, after {latest}");
+        }
+        bundles.entry(row["policy_ver"].as_str().unwrap().to_owned()).or_default().insert(digest);
+    }
+    assert!(bundles.len() > 2, "{bundles:?}");
+    assert!(bundles.values().all(|digests| digests.len() == 1), "a version is one bundle: {bundles:?}");
+}
