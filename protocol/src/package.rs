@@ -13,9 +13,11 @@ use crate::id::TenantId;
 use crate::signature::{self, Envelope, KeyId, SignatureError, SigningKey, VerifyingKey};
 use crate::strict_json::{self, StrictError};
 
+pub use self::manifest::{Manifest, ManifestError};
 pub use self::rollback::{ROLLBACK_PAYLOAD_TYPE, Release, Rollback, RollbackError};
 pub use self::statement::{Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, World};
 
+mod manifest;
 mod rollback;
 mod statement;
 

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::strict_json::{self, StrictError};
 
@@ -35,6 +36,9 @@ pub enum KeyError {
     /// A point of small order: signatures under it prove nothing.
     #[error("the public key is of small order")]
     Weak,
+    /// Not 32 bytes in standard base64.
+    #[error("a signing key is 32 bytes in base64")]
+    Secret,
     /// Not `ed25519:` and 32 lower-case hex digits.
     #[error("a key id is ed25519: and 32 hex digits")]
     Id,
@@ -173,6 +177,18 @@ pub fn public_key_from_bytes(bytes: &[u8; 32]) -> Result<VerifyingKey, KeyError>
         return Err(KeyError::Point);
     }
     if key.is_weak() { Err(KeyError::Weak) } else { Ok(key) }
+}
+
+/// Reads a signing key as it stands in a key file: standard base64 of its 32 bytes, white space around it aside.
+pub fn signing_key(text: &str) -> Result<SigningKey, KeyError> {
+    let seed = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| KeyError::Secret)?);
+    let seed: &[u8; 32] = seed.as_slice().try_into().map_err(|_| KeyError::Secret)?;
+    Ok(SigningKey::from_bytes(seed))
+}
+
+/// A signing key as [`signing_key`] reads it. A secret: for a file that nobody else can read.
+pub fn signing_key_text(key: &SigningKey) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(key.as_bytes()))
 }
 
 // === impl KeyId ===

@@ -10,11 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ed25519_dalek::SigningKey;
-use sallyport_protocol::package::{Digest, HookEvent, Kind, Limits, Name, Package, Statement, World};
+use sallyport_protocol::package::{Kind, Manifest, Package, World};
+use sallyport_protocol::signature::{self, SigningKey};
 use serde::Deserialize;
-use time::{Date, OffsetDateTime, Time};
 use wasmparser::{Parser, Payload};
 
 /// What to build, and where to put it.
@@ -40,28 +38,6 @@ pub(crate) struct Report {
 const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "guest";
 const NAMESPACE: &str = "sallyport";
-/// How long a statement holds after its release.
-const YEARS: i32 = 5;
-
-/// `component.toml`, which stands beside a guest's `Cargo.toml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    name: String,
-    version: semver::Version,
-    serial: u64,
-    kind: Kind,
-    world: String,
-    #[serde(default)]
-    events: Vec<HookEvent>,
-    #[serde(default)]
-    capabilities: Vec<String>,
-    #[serde(default)]
-    limits: Limits,
-    min_host: semver::Version,
-    /// The day of the release, from which the statement's times follow: the same source gives the same package.
-    released: String,
-}
 
 /// The part of `cargo metadata` that is needed.
 #[derive(Debug, Deserialize)]
@@ -101,8 +77,8 @@ pub(crate) fn build(options: &Options) -> Result<Report> {
             .join(name.replace('-', "_"))
             .with_extension("wasm");
         let component = fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?;
-        let file = options.out.join(format!("{}.sallyport", manifest.name.replace('/', ".")));
-        let package = pack(manifest, &key, &component).with_context(|| format!("cannot pack {name}"))?;
+        let file = options.out.join(format!("{}.sallyport", manifest.name.as_str().replace('/', ".")));
+        let package = pack(&manifest, &key, &component).with_context(|| format!("cannot pack {name}"))?;
         report.written += usize::from(write_if_new(&file, &package)?);
         report.components.push((file, component.len()));
     }
@@ -142,7 +118,7 @@ fn metadata(root: &Path) -> Result<Metadata> {
 
 fn read_manifest(path: &Path) -> Result<Manifest> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} has a mistake", path.display()))
+    Manifest::parse(&text).with_context(|| format!("{} has a mistake", path.display()))
 }
 
 fn compile<'a>(root: &Path, names: impl Iterator<Item = &'a str>) -> Result<()> {
@@ -162,38 +138,14 @@ fn compile<'a>(root: &Path, names: impl Iterator<Item = &'a str>) -> Result<()> 
 }
 
 /// The signed package; the same manifest, key and component give the same bytes.
-fn pack(manifest: Manifest, key: &SigningKey, component: &[u8]) -> Result<Vec<u8>> {
+fn pack(manifest: &Manifest, key: &SigningKey, component: &[u8]) -> Result<Vec<u8>> {
     check_interfaces(manifest.kind, &manifest.world, component)?;
-    let format = time::macros::format_description!("[year]-[month]-[day]");
-    let released = Date::parse(&manifest.released, format).context("`released` is no date")?;
-    let statement = Statement {
-        name: Name::parse(&manifest.name)?,
-        version: manifest.version,
-        serial: manifest.serial,
-        kind: manifest.kind,
-        world: World::parse(&manifest.world)?,
-        digest: Digest::of(component),
-        size: component.len().try_into()?,
-        events: manifest.events,
-        capabilities: manifest.capabilities,
-        limits: manifest.limits,
-        min_host: manifest.min_host,
-        not_before: OffsetDateTime::new_utc(released, Time::MIDNIGHT),
-        expires: OffsetDateTime::new_utc(years_later(released)?, Time::MIDNIGHT),
-    };
-    Ok(Package::build(statement, key, component)?)
-}
-
-/// 29 February becomes the 28th.
-fn years_later(date: Date) -> Result<Date> {
-    let year = date.year() + YEARS;
-    let same_day = date.replace_year(year);
-    Ok(same_day.or_else(|_| Date::from_calendar_date(year, date.month(), 28))?)
+    Ok(Package::build(manifest.statement(component), key, component)?)
 }
 
 /// A component that imports more than its world lists is refused by every gateway; one that exports less does nothing.
-fn check_interfaces(kind: Kind, world: &str, component: &[u8]) -> Result<()> {
-    let (_, version) = world.split_once('@').context("the world has no version")?;
+fn check_interfaces(kind: Kind, world: &World, component: &[u8]) -> Result<()> {
+    let version = &world.version;
     let named = |names: &[&str]| -> BTreeSet<String> {
         names.iter().map(|name| format!("sallyport:gateway/{name}@{version}")).collect()
     };
@@ -242,9 +194,7 @@ fn load_or_make_key(path: &Path) -> Result<SigningKey> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(path)?,
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let seed = STANDARD.decode(written.trim()).ok().and_then(|seed| <[u8; 32]>::try_from(seed).ok());
-    let seed = seed.with_context(|| format!("{} holds no key: 32 bytes in base64", path.display()))?;
-    Ok(SigningKey::from_bytes(&seed))
+    signature::signing_key(&written).with_context(|| format!("{} holds no key", path.display()))
 }
 
 fn make_key(path: &Path) -> Result<String> {
@@ -252,7 +202,7 @@ fn make_key(path: &Path) -> Result<String> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the system gives no random bytes")?;
-    let written = STANDARD.encode(seed);
+    let written = signature::signing_key_text(&SigningKey::from_bytes(&seed)).to_string();
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -264,7 +214,7 @@ fn make_key(path: &Path) -> Result<String> {
 
 fn publisher(key: &SigningKey) -> Result<Vec<u8>> {
     let json = serde_json::json!({
-        "key": STANDARD.encode(key.verifying_key().as_bytes()),
+        "key": signature::public_key_text(&key.verifying_key()),
         "namespace": NAMESPACE,
         "kinds": Kind::ALL,
         "development": true,
@@ -360,14 +310,6 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_holds_for_five_years_also_from_a_leap_day() {
-        let date =
-            |text| Date::parse(text, time::macros::format_description!("[year]-[month]-[day]")).unwrap();
-        assert_eq!(years_later(date("2026-11-01")).unwrap(), date("2031-11-01"));
-        assert_eq!(years_later(date("2028-02-29")).unwrap(), date("2033-02-28"));
-    }
-
-    #[test]
     fn a_core_module_is_no_component() {
         let error = interfaces(b"\0asm\x01\0\0\0").unwrap_err();
         assert!(error.to_string().contains("not a component"));
@@ -376,7 +318,8 @@ mod tests {
     #[test]
     fn a_component_without_its_interfaces_is_refused() {
         let empty = b"\0asm\x0d\0\x01\0";
-        let error = check_interfaces(Kind::Scanner, "scanner@0.1.0", empty).unwrap_err();
+        let error =
+            check_interfaces(Kind::Scanner, &World::parse("scanner@0.1.0").unwrap(), empty).unwrap_err();
         assert!(error.to_string().contains("sallyport:gateway/scanner-api@0.1.0"), "{error}");
     }
 }

@@ -193,3 +193,13 @@ proptest! {
         prop_assert!(matches!(verified(&envelope, &[1]), Err(SignatureError::BadSignature(_))));
     }
 }
+
+#[test]
+fn a_signing_key_survives_its_file_and_nothing_else_is_one() {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let text = signing_key_text(&key);
+    assert_eq!(signing_key(&format!("{}\n", *text)).unwrap().to_bytes(), key.to_bytes());
+    for bad in ["", "short", "AAAA", &format!("{}AAAA", *text)] {
+        assert_eq!(signing_key(bad).unwrap_err(), KeyError::Secret, "{bad:?}");
+    }
+}
