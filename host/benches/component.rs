@@ -13,7 +13,7 @@ use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment};
-use sallyport::component::{Component, Components, ExchangeRequest, Settings};
+use sallyport::component::{Component, Components, ExchangeRequest, Fuel, Settings};
 use sallyport_protocol::package::{
     Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
 };
@@ -172,6 +172,7 @@ fn fresh_calls(criterion: &mut Criterion) {
         cache_key: [1; 32],
         compiler: compiler(),
         development: true,
+        fuel: Fuel::Off,
     };
     let components = Components::start(
         settings,

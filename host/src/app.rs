@@ -106,6 +106,7 @@ impl App {
             cache_key: *keys.component_cache().expose(),
             compiler,
             development,
+            fuel: component::Fuel::Off,
         };
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sallyport_protocol::canonical;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
@@ -18,15 +19,17 @@ use self::meter::SlowLane;
 pub use self::admit::{AdmitError, Component};
 pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
 pub use self::call::{Ended, Exchange, ExchangeRequest, Ran};
+pub use self::compile::can_be_snapshotted;
 pub use self::compile::{CompileError, VERB as COMPILE_VERB, compile_child};
-pub use self::engine::{DEFAULT_POOL, EngineError, MAX_POOL};
+pub use self::engine::{DEFAULT_POOL, EngineError, Fuel, MAX_POOL};
 pub use self::fault::Fault;
 pub use self::first_party::{Embedded, first_party, first_party_publisher};
 pub use self::inspect::{InspectError, Structure, inspect};
 pub use self::limits::Limits;
 pub use self::registry::Registry;
+pub use self::rehearse::{Rehearsal, SelfTestError};
 pub use self::tally::{Counted, Said, Tally};
-pub use self::world::WorldError;
+pub use self::world::{VERSION as WORLD_VERSION, WorldError, check as check_world, kind_of};
 
 mod admit;
 mod bindings;
@@ -44,6 +47,8 @@ mod limits;
 mod link;
 mod meter;
 mod registry;
+mod rehearse;
+pub mod sample;
 mod state;
 mod tally;
 mod world;
@@ -61,6 +66,8 @@ pub struct Settings {
     pub compiler: PathBuf,
     /// Components signed with a development key are welcome.
     pub development: bool,
+    /// Whether guests' work is counted besides being timed.
+    pub fuel: Fuel,
 }
 
 /// Why the component host does not start.
@@ -116,7 +123,7 @@ impl Components {
         _entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StartError> {
-        let engine = engine::engine(settings.pool)?;
+        let engine = engine::engine(settings.pool, settings.fuel)?;
         engine::start_clock(&engine)?;
         let linkers = Linkers::new(&engine).map_err(|error| StartError::Link(format!("{error:#}")))?;
         let cache = Cache::open(settings.cache_dir.clone(), settings.cache_key)
@@ -151,17 +158,23 @@ impl std::fmt::Debug for Components {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { pool, cache_dir, cache_key: _, compiler, development } = self;
+        let Self { pool, cache_dir, cache_key: _, compiler, development, fuel } = self;
         out.debug_struct("Settings")
             .field("pool", pool)
             .field("cache_dir", cache_dir)
             .field("compiler", compiler)
             .field("development", development)
+            .field("fuel", fuel)
             .finish_non_exhaustive()
     }
 }
 
 // === private helpers ===
+
+/// SHA-256 of a configuration in canonical JSON. No configuration is an empty one.
+fn canonical_digest(config: &serde_json::Value) -> String {
+    if config.is_null() { canonical::digest(&serde_json::json!({})) } else { canonical::digest(config) }
+}
 
 /// Threads that run guests.
 fn workers() -> usize {

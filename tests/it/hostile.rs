@@ -12,8 +12,8 @@ use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment, policy};
 use sallyport::component::{
-    AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, InspectError,
-    Settings, WorldError,
+    AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, Fuel,
+    InspectError, Settings, WorldError,
 };
 use sallyport_protocol::package::{Kind, Package, TrustError, Verified};
 use sallyport_tests::{binary, hostile};
@@ -59,6 +59,7 @@ impl Rig {
             cache_key: [9; 32],
             compiler: binary::sallyport(),
             development: false,
+            fuel: Fuel::Off,
         };
         let clock = Arc::new(ManualClock::new(hostile::NOW));
         let components =

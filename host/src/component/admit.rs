@@ -3,23 +3,27 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use sallyport_protocol::canonical;
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{HookEvent, Kind, Statement, Verified};
 use sallyport_protocol::signature::KeyId;
 
-use super::Components;
 use super::cache::{Id, Trusted};
 use super::compile::{CompileError, Job};
-use super::engine::TABLES_PER_GUEST;
+use super::contract::Counters;
+use super::engine::{Fuel, INSTANCES_PER_GUEST, TABLES_PER_GUEST};
 use super::fault::Fault;
 use super::inspect::{self, InspectError, Structure};
 use super::limits::Limits;
 use super::link::Linked;
+use super::rehearse::SelfTestError;
 use super::tally::Tally;
 use super::world::{self, WorldError};
+use super::{Components, canonical_digest};
 
+/// Guest time that a rehearsal grants besides, where it has to configure the instance first.
+const CONFIGURE_ON_STAGE: Duration = Duration::from_millis(500);
 /// Largest configuration of an entry, as JSON.
 const MAX_CONFIG: usize = 1024 * 1024;
 
@@ -47,6 +51,9 @@ pub enum AdmitError {
     /// It did not survive being instantiated.
     #[error("the component failed when it was tried")]
     Trial(#[source] Fault),
+    /// It does not do what the samples it carries say.
+    #[error("the component fails its self-test")]
+    SelfTest(#[from] SelfTestError),
 }
 
 // === impl AdmitError ===
@@ -84,6 +91,8 @@ pub struct Component {
     /// Why it does not run any more, or never did.
     barred: OnceLock<Fault>,
     tally: Tally,
+    /// Counters of its own, in a rehearsal.
+    pub(super) counters: Option<Arc<dyn Counters>>,
 }
 
 // === impl Component ===
@@ -112,6 +121,7 @@ impl Component {
             slow: AtomicBool::new(false),
             barred: OnceLock::from(fault),
             tally: Tally::default(),
+            counters: None,
         })
     }
 
@@ -233,6 +243,38 @@ impl Component {
         self.snapshotted
     }
 
+    /// The same component with counters of its own, which is configured with `config` in every instance, if there is one.
+    pub(super) fn on_stage(&self, config: Option<String>, counters: Arc<dyn Counters>) -> Self {
+        let mut limits = self.limits;
+        if config.is_some() {
+            limits.cpu += CONFIGURE_ON_STAGE;
+            limits.cpu_total += CONFIGURE_ON_STAGE;
+        }
+        Self {
+            name: Arc::clone(&self.name),
+            version: self.version.clone(),
+            serial: self.serial,
+            digest: self.digest.clone(),
+            config_digest: self.config_digest.clone(),
+            kind: self.kind,
+            world: self.world.clone(),
+            events: self.events.clone(),
+            capabilities: self.capabilities.clone(),
+            publisher: self.publisher.clone(),
+            tenant: self.tenant.clone(),
+            structure: self.structure.clone(),
+            limits,
+            snapshotted: self.snapshotted,
+            config: config.or_else(|| self.config.clone()),
+            linked: self.linked.clone(),
+            weight: self.weight,
+            slow: AtomicBool::new(self.is_slow()),
+            barred: self.barred.clone(),
+            tally: Tally::default(),
+            counters: Some(counters),
+        }
+    }
+
     pub(super) fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed)
     }
@@ -264,11 +306,23 @@ impl Components {
         verified: &Verified,
         config: &serde_json::Value,
     ) -> Result<Arc<Component>, AdmitError> {
+        let component = self.admit_untested(verified, config).await?;
+        Box::pin(self.self_test(&component, verified.component())).await?;
+        Ok(component)
+    }
+
+    /// The same without the self-test: for [`Components::rehearse`], which reports on every sample by itself.
+    pub async fn admit_untested(
+        &self,
+        verified: &Verified,
+        config: &serde_json::Value,
+    ) -> Result<Arc<Component>, AdmitError> {
         if verified.is_development() && !self.settings.development {
             return Err(AdmitError::Development);
         }
         let (package, wanted) = (verified.clone(), config.clone());
-        let prepared = blocking(move || prepare(&package, &wanted)).await??;
+        let fuel = self.settings.fuel;
+        let prepared = blocking(move || prepare(&package, &wanted, fuel)).await??;
         let code = self.code(&prepared, verified).await?;
         self.install(verified, prepared, code).await
     }
@@ -318,15 +372,20 @@ impl Components {
             capabilities: statement.capabilities.clone(),
             publisher: Some(verified.key().clone()),
             tenant: verified.tenant().cloned(),
-            structure,
             limits: job.limits,
             snapshotted,
             config: (!snapshotted).then_some(job.config),
             linked,
-            weight: needs.0.max(needs.1.div_ceil(TABLES_PER_GUEST)).max(1),
+            weight: needs
+                .0
+                .max(needs.1.div_ceil(TABLES_PER_GUEST))
+                .max(structure.modules.div_ceil(INSTANCES_PER_GUEST))
+                .max(1),
+            structure,
             slow: AtomicBool::new(false),
             barred: OnceLock::new(),
             tally: Tally::default(),
+            counters: None,
         });
         self.try_out(&component).await.map_err(AdmitError::Trial)?;
         Ok(component)
@@ -356,24 +415,29 @@ pub(super) struct Prepared {
 }
 
 /// Everything that needs no compiler.
-pub(super) fn prepare(verified: &Verified, config: &serde_json::Value) -> Result<Prepared, AdmitError> {
+pub(super) fn prepare(
+    verified: &Verified,
+    config: &serde_json::Value,
+    fuel: Fuel,
+) -> Result<Prepared, AdmitError> {
     let statement = verified.statement();
     let limits = Limits::declared(statement.kind, &statement.limits);
     let structure = inspect::inspect(verified.component(), limits.memory)?;
     let inert = world::check(statement.kind, &structure)?;
-    let config = if config.is_null() { "{}".to_owned() } else { config.to_string() };
-    if config.len() > MAX_CONFIG {
-        return Err(AdmitError::ConfigSize(config.len()));
+    let written = if config.is_null() { "{}".to_owned() } else { config.to_string() };
+    if written.len() > MAX_CONFIG {
+        return Err(AdmitError::ConfigSize(written.len()));
     }
     let job = Job {
         kind: statement.kind,
         inert,
         snapshot: !structure.nested_modules,
         configurable: world::configurable(&structure).to_owned(),
-        config,
+        config: written,
         limits,
+        fuel,
     };
-    Ok(Prepared { config_digest: digest_of(&job.config), structure, job })
+    Ok(Prepared { config_digest: canonical_digest(config), structure, job })
 }
 
 // === private helpers ===
@@ -381,11 +445,6 @@ pub(super) fn prepare(verified: &Verified, config: &serde_json::Value) -> Result
 /// Runs what takes long without a pause, off the runtime's threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdmitError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| AdmitError::Link(error.to_string()))
-}
-
-fn digest_of(config: &str) -> String {
-    let value = serde_json::from_str(config).unwrap_or_default();
-    canonical::digest(&value)
 }
 
 fn link(error: &wasmtime::Error) -> AdmitError {

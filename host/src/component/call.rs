@@ -12,7 +12,8 @@ use super::admit::Component;
 use super::bindings::{hook as hook_world, provider as provider_world};
 use super::capability::Body;
 use super::contract::provider::{Failure, Input, Output, RequestKind};
-use super::contract::{Attribute, BodyView, Call, hook, policy, scanner};
+use super::contract::{Attribute, BodyView, Call, Counters, hook, policy, scanner};
+use super::engine::Fuel;
 use super::fault::Fault;
 use super::limits::Limits;
 use super::link::Linked;
@@ -28,6 +29,10 @@ pub struct Ran<T> {
     pub result: Result<T, Fault>,
     /// Guest time in microseconds.
     pub micros: u32,
+    /// Linear memory at its peak, in bytes.
+    pub memory: usize,
+    /// Fuel, where the engine counts it.
+    pub fuel: Option<u64>,
     /// Notes for the audit row.
     pub notes: Vec<Attribute>,
     /// What the guest wrote to standard error.
@@ -59,6 +64,9 @@ pub struct Exchange {
     lane: Arc<SlowLane>,
     component: Arc<Component>,
     micros: u32,
+    memory: usize,
+    spent: Option<u64>,
+    fuel: Fuel,
     left: Left,
 }
 
@@ -86,6 +94,7 @@ struct Run<'a> {
     meter: Arc<Meter>,
     component: &'a Component,
     limits: Limits,
+    fuel: Fuel,
     place: OwnedSemaphorePermit,
 }
 
@@ -217,9 +226,12 @@ impl Components {
             (instance, exchange)
         });
         let (provider, exchange) = self.finish(component, &meter, guest).await?;
-        let Run { store, limits, place, .. } = run;
+        let Run { store, limits, fuel, place, .. } = run;
         Ok(Exchange {
             micros: micros(&meter),
+            memory: store.data().memory(),
+            spent: spent(&store, fuel),
+            fuel,
             live: Some(Live { store, provider, exchange, _place: place }),
             limits,
             lane: Arc::clone(&self.lane),
@@ -256,12 +268,13 @@ impl Components {
 
     fn scene(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
         let now = self.clock.now().unix_timestamp_nanos().max(0) / 1_000_000;
+        let counters: &Arc<dyn Counters> = component.counters.as_ref().unwrap_or(&self.counters);
         Scene {
             component: component.shared_name(),
             tenant: tenant.to_owned(),
             seed: format!("{}:{trace}", component.digest()),
             now: Duration::from_millis(u64::try_from(now).unwrap_or(0)),
-            counters: Some(Arc::clone(&self.counters)),
+            counters: Some(Arc::clone(counters)),
         }
     }
 
@@ -274,9 +287,10 @@ impl Components {
             .try_acquire_many_owned(component.weight)
             .map_err(|_| Fault::Exhausted)?;
         let limits = *component.limits();
-        let store = State::store(&self.engine, limits, scene);
+        let fuel = self.settings.fuel;
+        let store = State::store(&self.engine, fuel, limits, scene);
         let meter = Arc::clone(&store.data().meter);
-        Ok(Run { store, meter, component, limits, place })
+        Ok(Run { store, meter, component, limits, fuel, place })
     }
 
     async fn finish<T>(
@@ -307,6 +321,8 @@ impl Exchange {
         };
         let answered = metered(&self.component, &self.limits, &self.lane, &meter, guest).await;
         self.micros = micros(&meter);
+        self.memory = live.store.data().memory();
+        self.spent = spent(&live.store, self.fuel);
         match answered {
             Ok(Ok(outputs)) => {
                 self.live = Some(live);
@@ -326,6 +342,16 @@ impl Exchange {
     /// Guest time so far, in microseconds.
     pub fn micros(&self) -> u32 {
         self.micros
+    }
+
+    /// Linear memory so far, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Fuel so far, where the engine counts it.
+    pub fn fuel(&self) -> Option<u64> {
+        self.spent
     }
 
     /// What the provider wrote to standard error.
@@ -364,7 +390,8 @@ impl Run<'_> {
 
     fn end<T>(mut self, result: Result<T, Fault>) -> Ran<T> {
         let Left { notes, log } = self.store.data_mut().leave();
-        Ran { result, micros: micros(&self.meter), notes, log }
+        let (memory, fuel) = (self.store.data().memory(), spent(&self.store, self.fuel));
+        Ran { result, micros: micros(&self.meter), memory, fuel, notes, log }
     }
 }
 
@@ -372,7 +399,7 @@ impl Run<'_> {
 
 impl<T> Ran<T> {
     fn failed(fault: Fault) -> Self {
-        Self { result: Err(fault), micros: 0, notes: Vec::new(), log: None }
+        Self { result: Err(fault), micros: 0, memory: 0, fuel: None, notes: Vec::new(), log: None }
     }
 
     fn wrong_kind(component: &Component) -> Self {
@@ -401,6 +428,14 @@ async fn metered<T>(
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => Err(Fault::of(&error, limits)),
         Err(_) => Err(Fault::Deadline { limit: limits.wall }),
+    }
+}
+
+/// What was used of the fuel that never ends.
+fn spent(store: &Store<State>, fuel: Fuel) -> Option<u64> {
+    match fuel {
+        Fuel::Off => None,
+        Fuel::Counted => store.get_fuel().ok().map(|left| u64::MAX - left),
     }
 }
 

@@ -14,9 +14,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::engine::Fuel;
 use super::limits::Limits;
 
 pub use self::child::compile_child;
+pub use self::snapshot::possible as can_be_snapshotted;
 
 /// The argument that makes the binary a compiler.
 pub const VERB: &str = "compile-component";
@@ -46,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) config: String,
     /// What calls may take.
     pub(crate) limits: Limits,
+    /// Whether the code counts its work.
+    pub(crate) fuel: Fuel,
 }
 
 /// What the child says, ahead of the code.

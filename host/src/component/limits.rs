@@ -10,8 +10,8 @@ const MIB: usize = 1024 * KIB;
 
 /// The largest linear memory that the pool has room for.
 pub(crate) const SLOT_BYTES: usize = 64 * MIB;
-/// Core instances that one component may consist of.
-pub(crate) const INSTANCES: u32 = 16;
+/// Core instances that one component may consist of: as many as it may have core modules.
+pub(crate) const INSTANCES: u32 = 48;
 /// Tables that one component may have.
 pub(crate) const TABLES: u32 = 8;
 /// Linear memories that one component may have.

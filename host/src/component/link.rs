@@ -22,6 +22,7 @@ struct Pair {
 }
 
 /// A component, linked: what is left to do is to make an instance.
+#[derive(Clone)]
 pub(crate) enum Linked {
     Policy(policy::PolicyPre<State>),
     Hook(hook::HookPre<State>),

@@ -8,6 +8,7 @@ use wasmtime::{Engine, ResourceLimiter, Store};
 
 use super::capability::inert::Inert;
 use super::contract::{Attribute, Counters};
+use super::engine::Fuel;
 use super::fault::Stop;
 use super::limits::{INSTANCES, Limits, MEMORIES, NOTE_BYTES, TABLE_ELEMENTS, TABLES};
 use super::meter::Meter;
@@ -52,7 +53,7 @@ pub(crate) struct Left {
 
 impl State {
     /// A fresh store under `limits`.
-    pub(crate) fn store(engine: &Engine, limits: Limits, scene: Scene) -> Store<Self> {
+    pub(crate) fn store(engine: &Engine, fuel: Fuel, limits: Limits, scene: Scene) -> Store<Self> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let state = Self {
@@ -69,6 +70,10 @@ impl State {
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| state);
+        if fuel == Fuel::Counted {
+            // Refused only by an engine that does not count.
+            drop(store.set_fuel(u64::MAX));
+        }
         store.set_hostcall_fuel(limits.copied);
         store.set_max_component_handles(limits.handles);
         store.set_epoch_deadline(1);
@@ -78,6 +83,11 @@ impl State {
             Ok(state.meter.tick()?)
         });
         store
+    }
+
+    /// Bytes of linear memory, all memories together. They only grow.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Counts one host call.

@@ -5,7 +5,9 @@ use sallyport_protocol::package::Kind;
 use super::inspect::Structure;
 
 /// The version of the contract that this host speaks; a component may be built against any `0.1.x`.
-const VERSION: &str = "0.1.";
+const COMPATIBLE: &str = "0.1.";
+/// The version of the contract that this host was built with.
+pub const VERSION: &str = "0.1.0";
 const PACKAGE: &str = "sallyport:gateway/";
 
 /// WASI 0.2 interfaces that stand as furniture: what they give is empty, frozen or seeded. Sockets and HTTP are not
@@ -57,7 +59,7 @@ pub enum WorldError {
 }
 
 /// Checks the names; true: it needs the inert system interfaces.
-pub(crate) fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
+pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
     let mut inert = false;
     for import in &structure.imports {
         if is_inert(import) {
@@ -70,12 +72,19 @@ pub(crate) fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldErro
         if !structure.exports.iter().any(|export| is_ours(export, interface)) {
             return Err(WorldError::Export {
                 kind,
-                missing: format!("{PACKAGE}{interface}@{VERSION}x"),
+                missing: format!("{PACKAGE}{interface}@{COMPATIBLE}x"),
                 found: listed(&structure.exports),
             });
         }
     }
     Ok(inert)
+}
+
+/// The kind whose interface a component exports, if it exports that of exactly one.
+pub fn kind_of(structure: &Structure) -> Option<Kind> {
+    let exports = |kind: &Kind| structure.exports.iter().any(|export| is_ours(export, api(*kind)));
+    let mut kinds = Kind::ALL.into_iter().filter(exports);
+    kinds.next().filter(|_| kinds.next().is_none())
 }
 
 /// The export that holds `configure`.
@@ -105,7 +114,7 @@ fn api(kind: Kind) -> &'static str {
 
 fn is_ours(name: &str, interface: &str) -> bool {
     let Some((path, version)) = name.split_once('@') else { return false };
-    path.strip_prefix(PACKAGE) == Some(interface) && version.starts_with(VERSION)
+    path.strip_prefix(PACKAGE) == Some(interface) && version.starts_with(COMPATIBLE)
 }
 
 fn is_inert(name: &str) -> bool {

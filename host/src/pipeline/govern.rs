@@ -49,7 +49,7 @@ impl Pipeline {
 
     async fn ask(&self, entry: &Entry, call: &mut Call) -> Result<(), Refusal> {
         let body: Arc<dyn BodyView> = Arc::clone(&call.request.body) as _;
-        let Ran { result, micros, notes, log } =
+        let Ran { result, micros, notes, log, .. } =
             self.components.check(&entry.component, &call.request.facts, &body).await;
         let component = &entry.component;
         let mut more: Vec<(&'static str, Value)> = Vec::new();

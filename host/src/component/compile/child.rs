@@ -11,7 +11,7 @@ use wasmtime::component::{Component, Instance};
 use wasmtime::{Engine, Store};
 
 use super::{Answer, Compiled, Job, MAX_CODE, frame_head, read_frame, snapshot};
-use crate::component::engine;
+use crate::component::engine::{self, Fuel};
 use crate::component::fault::Fault;
 use crate::component::inspect::MAX_BYTES;
 use crate::component::link::Linkers;
@@ -88,7 +88,8 @@ fn limit_self() -> rustix::io::Result<()> {
 }
 
 async fn compile(job: &Job, component: &[u8]) -> Result<Compiled, Answer> {
-    let engine = engine::engine(POOL).map_err(|error| Answer::Failed { message: error.to_string() })?;
+    let engine =
+        engine::engine(POOL, job.fuel).map_err(|error| Answer::Failed { message: error.to_string() })?;
     if job.snapshot {
         let draft = engine::draft(POOL).map_err(|error| Answer::Failed { message: error.to_string() })?;
         engine::start_clock(&draft).map_err(|error| Answer::Failed { message: error.to_string() })?;
@@ -99,7 +100,7 @@ async fn compile(job: &Job, component: &[u8]) -> Result<Compiled, Answer> {
     }
     engine::start_clock(&engine).map_err(|error| Answer::Failed { message: error.to_string() })?;
     let component = Component::new(&engine, component).map_err(|error| failed(&error))?;
-    configure(&engine, job, &component).await?;
+    configure(&engine, job.fuel, job, &component).await?;
     let code = component.serialize().map_err(|error| failed(&error))?;
     Ok(Compiled { snapshotted: false, code })
 }
@@ -107,6 +108,7 @@ async fn compile(job: &Job, component: &[u8]) -> Result<Compiled, Answer> {
 /// Makes an instance and runs `configure` in it.
 pub(super) async fn configure(
     engine: &Engine,
+    fuel: Fuel,
     job: &Job,
     component: &Component,
 ) -> Result<(Store<State>, Instance), Answer> {
@@ -121,7 +123,7 @@ pub(super) async fn configure(
     let pre = Linkers::new(engine)
         .and_then(|linkers| linkers.link_any(job.kind, job.inert, component))
         .map_err(|error| failed(&error))?;
-    let mut store = State::store(engine, limits, scene);
+    let mut store = State::store(engine, fuel, limits, scene);
     let meter = Arc::clone(&store.data().meter);
     meter.grant(limits.cpu, limits.cpu_total);
     let run = async {

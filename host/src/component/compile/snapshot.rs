@@ -6,8 +6,15 @@ use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::child::configure;
 use super::{Answer, Job};
+use crate::component::engine::Fuel;
 use crate::component::limits::CONFIGURE_CPU;
 use crate::component::state::State;
+
+/// Whether the structure of a component allows a snapshot: its core modules lie in it and not in components of its own, and
+/// nothing in them is beyond copying.
+pub fn possible(component: &[u8]) -> bool {
+    Wizer::new().keep_init_func(true).instrument_component(component).is_ok()
+}
 
 /// The configured component, or `None` where its structure does not allow a snapshot.
 pub(super) async fn take(engine: &Engine, job: &Job, component: &[u8]) -> Result<Option<Vec<u8>>, Answer> {
@@ -15,7 +22,7 @@ pub(super) async fn take(engine: &Engine, job: &Job, component: &[u8]) -> Result
     wizer.keep_init_func(true);
     let Ok((context, instrumented)) = wizer.instrument_component(component) else { return Ok(None) };
     let instrumented = Component::new(engine, &instrumented).map_err(|error| failed(&error))?;
-    let (store, instance) = configure(engine, job, &instrumented).await?;
+    let (store, instance) = configure(engine, Fuel::Off, job, &instrumented).await?;
     store.data().meter.grant(CONFIGURE_CPU, CONFIGURE_CPU * 2);
     let mut source = Source { store, instance, failed: None };
     let snapshot = wizer.snapshot_component(&context, &mut source).await;

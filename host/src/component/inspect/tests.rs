@@ -77,8 +77,8 @@ fn tables_that_are_too_large_or_too_many_are_refused() {
 
 #[test]
 fn nesting_is_limited() {
-    let modules = format!("(component {})", "(core module)".repeat(33));
-    assert_eq!(refused(&modules), "the component has 33 core modules, more than 32");
+    let modules = format!("(component {})", "(core module)".repeat(49));
+    assert_eq!(refused(&modules), "the component has 49 core modules, more than 48");
     let components = format!("(component {})", "(component)".repeat(17));
     assert_eq!(refused(&components), "the component has 17 nested components, more than 16");
     let instances = format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(65));

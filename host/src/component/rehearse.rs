@@ -1,0 +1,359 @@
+//! Rehearsals: a component meets its samples, in instances like those of a call but with counters of their own. Admission
+//! rehearses what a component carries, and `component test` what a developer writes: one runner for both.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sallyport_protocol::package::Kind;
+use serde_json::{Map, Value, json};
+
+use super::admit::Component;
+use super::call::{Ended, Exchange, ExchangeRequest, Ran};
+use super::contract::provider::{Auth, Failure, Input, Output, RequestBody, RequestKind, StreamEvent};
+use super::contract::{Attribute, BodyView, Counters, Refusal, RefusalKind, hook, policy, scanner};
+use super::fault::Fault;
+use super::sample::{Sample, SampleError, Samples};
+use super::{Components, canonical_digest};
+
+/// What a component said to one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rehearsal {
+    /// Its answer as JSON; a fault as `{"fault": code, "what": ..}`.
+    pub answer: Value,
+    /// The answer contains what the sample expects.
+    pub met: bool,
+    /// Guest time in microseconds.
+    pub micros: u32,
+    /// Linear memory at its peak, in bytes.
+    pub memory: usize,
+    /// Fuel, where the engine counts it.
+    pub fuel: Option<u64>,
+    /// What it wrote to standard error.
+    pub log: Option<String>,
+}
+
+/// Why a component fails the samples that it carries.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfTestError {
+    /// They cannot be read.
+    #[error("its samples are refused")]
+    Samples(#[from] SampleError),
+    /// It said something else.
+    #[error("sample {name}: expected {expected}, it said {answer}")]
+    Unmet {
+        /// Which sample.
+        name: String,
+        /// What was expected.
+        expected: String,
+        /// What it said.
+        answer: String,
+    },
+}
+
+/// Steps after which a provider that is not done is given up.
+const MOST_STEPS: usize = 256;
+/// Characters of an answer that an error shows.
+const MOST_SHOWN: usize = 500;
+
+// === impl Components ===
+
+impl Components {
+    /// Tries a component with the samples that it carries; the first that is not met is the error.
+    pub(super) async fn self_test(
+        &self,
+        component: &Arc<Component>,
+        bytes: &[u8],
+    ) -> Result<(), SelfTestError> {
+        for (name, sample) in Samples::carried(bytes)?.read(component.kind())? {
+            let Rehearsal { answer, met, .. } = self.rehearse(component, &sample).await;
+            if !met {
+                let expected = sample.expect.as_ref().map_or_else(|| "any answer".to_owned(), shown);
+                return Err(SelfTestError::Unmet { name, expected, answer: shown(&answer) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a component answer one sample. Where the sample names another configuration than the component was admitted
+    /// with, `configure` runs in the sample's instance first, and counts.
+    pub async fn rehearse(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
+        let differs = canonical_digest(&sample.config) != component.config_digest();
+        let config = differs.then(|| sample.config.to_string());
+        let counters: Arc<dyn Counters> = Arc::new(Fresh::default());
+        let component = Arc::new(component.on_stage(config, counters));
+        match component.kind() {
+            Kind::Hook => self.rehearse_hook(&component, sample).await,
+            Kind::Policy => self.rehearse_policy(&component, sample).await,
+            Kind::Scanner => self.rehearse_scanner(&component, sample).await,
+            Kind::Provider => self.rehearse_provider(&component, sample).await,
+        }
+    }
+
+    async fn rehearse_hook(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
+        let Some(what) = sample.occurrence() else { return Rehearsal::nothing("event") };
+        Rehearsal::of(sample, self.on_event(component, &what).await, outcome)
+    }
+
+    async fn rehearse_policy(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
+        let (call, body) = sample.call();
+        let body: Arc<dyn BodyView> = Arc::new(body);
+        Rehearsal::of(sample, self.check(component, &call, &body).await, verdict)
+    }
+
+    async fn rehearse_scanner(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
+        let Some(text) = &sample.text else { return Rehearsal::nothing("text") };
+        let kind = sample.text_kind.map_or(scanner::TextKind::User, Into::into);
+        let ran = self.scan(component, kind, text).await;
+        Rehearsal::of(
+            sample,
+            ran,
+            |found| json!({ "findings": found.iter().map(finding).collect::<Vec<_>>() }),
+        )
+    }
+
+    async fn rehearse_provider(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
+        let (call, body) = sample.call();
+        let model_span =
+            body.index.as_ref().map_or((0, 0), |read| (read.model_span.start, read.model_span.len()));
+        let request = ExchangeRequest {
+            upstream_model: call.model.clone(),
+            call,
+            body: Arc::new(body),
+            model_span,
+            headers: vec![
+                attribute("anthropic-version", "2023-06-01"),
+                attribute("content-type", "application/json"),
+            ],
+            kind: RequestKind::Message,
+            target: "/v1/messages".to_owned(),
+        };
+        let ran = match self.exchange(component, request).await {
+            Err(fault) => {
+                Ran { result: Err(fault), micros: 0, memory: 0, fuel: None, notes: Vec::new(), log: None }
+            }
+            Ok(mut exchange) => {
+                let result = drive(&mut exchange, sample).await;
+                Ran {
+                    result,
+                    micros: exchange.micros(),
+                    memory: exchange.memory(),
+                    fuel: exchange.fuel(),
+                    notes: Vec::new(),
+                    log: exchange.take_log(),
+                }
+            }
+        };
+        Rehearsal::of(sample, ran, |answer| answer)
+    }
+}
+
+// === impl Rehearsal ===
+
+impl Rehearsal {
+    fn of<T>(sample: &Sample, ran: Ran<T>, say: impl FnOnce(T) -> Value) -> Self {
+        let Ran { result, micros, memory, fuel, notes, log } = ran;
+        let mut answer = match result {
+            Ok(said) => say(said),
+            Err(Fault::Configure { message }) => json!({ "configure": "refused", "message": message }),
+            Err(fault) => json!({ "fault": fault.code(), "what": fault.to_string() }),
+        };
+        if let Some(answer) = answer.as_object_mut().filter(|_| !notes.is_empty()) {
+            let notes: Map<String, Value> =
+                notes.into_iter().map(|note| (note.name, Value::String(note.value))).collect();
+            answer.insert("notes".to_owned(), Value::Object(notes));
+        }
+        Self { met: sample.is_met_by(&answer), answer, micros, memory, fuel, log }
+    }
+
+    fn nothing(what: &str) -> Self {
+        let answer = json!({ "fault": "sample", "what": format!("the sample has no {what}") });
+        Self { answer, met: false, micros: 0, memory: 0, fuel: None, log: None }
+    }
+}
+
+/// Counters that nobody took from before, and whose buckets do not refill: no time passes in a rehearsal.
+#[derive(Debug, Default)]
+struct Fresh(Mutex<HashMap<String, u32>>);
+
+impl Counters for Fresh {
+    fn take(
+        &self,
+        _tenant: &str,
+        _component: &str,
+        key: &str,
+        cost: u32,
+        limit: u32,
+        window: Duration,
+    ) -> Result<u32, Duration> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = taken.entry(key.to_owned()).or_default();
+        let after = taken.saturating_add(cost);
+        let Some(left) = limit.checked_sub(after) else {
+            return Err(window.saturating_mul(after - limit) / limit.max(1));
+        };
+        *taken = after;
+        Ok(left)
+    }
+}
+
+// === private helpers ===
+
+/// Feeds a provider what the sample's upstream answers, until it is done.
+async fn drive(exchange: &mut Exchange, sample: &Sample) -> Result<Value, Fault> {
+    let mut upstream = sample.upstream.iter();
+    let mut inputs: std::collections::VecDeque<Input> = [Input::Start].into();
+    let mut said = Vec::new();
+    for _ in 0..MOST_STEPS {
+        let Some(input) = inputs.pop_front() else { break };
+        let outputs = match exchange.next(input).await {
+            Ok(outputs) => outputs,
+            Err(Ended::Fault(fault)) => return Err(fault),
+            Err(Ended::Failure(failure)) => {
+                return Ok(json!({ "outputs": said, "failure": failed(&failure) }));
+            }
+        };
+        for output in outputs {
+            let over = matches!(output, Output::Done | Output::Forward(_));
+            match &output {
+                Output::Send(_) => match upstream.next() {
+                    Some(answer) => inputs = answer.inputs().into(),
+                    None => {
+                        return Ok(
+                            json!({ "outputs": push(said, &output), "upstream": "has no answer to this" }),
+                        );
+                    }
+                },
+                Output::Wait(_) => inputs.push_front(Input::Elapsed),
+                _ => {}
+            }
+            said = push(said, &output);
+            if over {
+                return Ok(json!({ "outputs": said }));
+            }
+        }
+    }
+    Ok(json!({ "outputs": said, "unfinished": true }))
+}
+
+fn push(mut said: Vec<Value>, output: &Output) -> Vec<Value> {
+    said.push(shown_output(output));
+    said
+}
+
+fn outcome(outcome: hook::Outcome) -> Value {
+    match outcome {
+        hook::Outcome::Proceed => json!({ "outcome": "proceed" }),
+        hook::Outcome::Block(reason) => json!({ "outcome": "block", "reason": reason }),
+        hook::Outcome::Ask(reason) => json!({ "outcome": "ask", "reason": reason }),
+        hook::Outcome::Modify(json) => json!({ "outcome": "modify", "value": parsed(&json) }),
+        hook::Outcome::AddContext(text) => json!({ "outcome": "add-context", "text": text }),
+        hook::Outcome::Other(other) => {
+            json!({ "outcome": "other", "name": other.name, "value": other.value })
+        }
+    }
+}
+
+fn verdict(verdict: policy::Verdict) -> Value {
+    match verdict {
+        policy::Verdict::Allow => json!({ "verdict": "allow" }),
+        policy::Verdict::Deny(refusal) => refused("deny", &refusal),
+        policy::Verdict::Ask(refusal) => refused("ask", &refusal),
+        policy::Verdict::Other(other) => {
+            json!({ "verdict": "other", "name": other.name, "value": other.value })
+        }
+    }
+}
+
+fn refused(verdict: &str, refusal: &Refusal) -> Value {
+    let kind = match refusal.kind {
+        RefusalKind::Denied => "denied",
+        RefusalKind::NotEntitled => "not-entitled",
+        RefusalKind::RateLimited => "rate-limited",
+        RefusalKind::BudgetExceeded => "budget-exceeded",
+    };
+    let mut said =
+        json!({ "verdict": verdict, "kind": kind, "code": refusal.code, "reason": refusal.reason });
+    if let (Some(said), Some(ms)) = (said.as_object_mut(), refusal.retry_after_ms) {
+        said.insert("retry_after_ms".to_owned(), json!(ms));
+    }
+    said
+}
+
+fn finding(found: &scanner::Finding) -> Value {
+    let action = match found.action {
+        scanner::Action::Flag => "flag",
+        scanner::Action::Redact => "redact",
+        scanner::Action::Deny => "deny",
+    };
+    json!({ "rule": found.rule, "action": action, "start": found.start, "end": found.end, "replacement": found.replacement })
+}
+
+fn shown_output(output: &Output) -> Value {
+    match output {
+        Output::Send(request) => {
+            let body = match &request.body {
+                RequestBody::Empty => json!("empty"),
+                RequestBody::Original => json!("original"),
+                RequestBody::Spliced(edits) => json!({ "edits": edits.len() }),
+                RequestBody::Bytes(bytes) => parsed(&String::from_utf8_lossy(bytes)),
+            };
+            let auth = match &request.auth {
+                Auth::None => "none".to_owned(),
+                Auth::Bearer => "bearer".to_owned(),
+                Auth::Header(name) => format!("header {name}"),
+            };
+            json!({ "send": { "method": request.method, "path": request.path, "headers": headers(&request.headers), "body": body, "auth": auth } })
+        }
+        Output::Forward(head) => {
+            json!({ "forward": { "status": head.status, "headers": headers(&head.headers) } })
+        }
+        Output::Event(event) => json!({ "event": event_name(event) }),
+        Output::Message(reply) => json!({ "message": parsed(&String::from_utf8_lossy(&reply.json)) }),
+        Output::TokenCount(count) => json!({ "token_count": count }),
+        Output::TokenEstimate(count) => json!({ "token_estimate": count }),
+        Output::Wait(ms) => json!({ "wait": ms }),
+        Output::Lost(loss) => json!({ "lost": { "field": loss.field, "how": loss.how } }),
+        Output::ResponseHeaders(list) => json!({ "response_headers": headers(list) }),
+        Output::Done => json!("done"),
+    }
+}
+
+fn event_name(event: &StreamEvent) -> &str {
+    match event {
+        StreamEvent::MessageStart(_) => "message_start",
+        StreamEvent::BlockStart(_) => "content_block_start",
+        StreamEvent::BlockDelta(_) => "content_block_delta",
+        StreamEvent::BlockStop(_) => "content_block_stop",
+        StreamEvent::MessageDelta(_) => "message_delta",
+        StreamEvent::MessageStop => "message_stop",
+        StreamEvent::Ping => "ping",
+        StreamEvent::Raw(raw) => &raw.name,
+    }
+}
+
+fn failed(failure: &Failure) -> Value {
+    json!({ "status": failure.status, "type": failure.error_type, "message": failure.message, "retryable": failure.retryable })
+}
+
+fn headers(list: &[Attribute]) -> Value {
+    Value::Object(list.iter().map(|header| (header.name.clone(), json!(header.value))).collect())
+}
+
+fn attribute(name: &str, value: &str) -> Attribute {
+    Attribute { name: name.to_owned(), value: value.to_owned() }
+}
+
+/// JSON where it is some, else the text.
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= MOST_SHOWN {
+        text
+    } else {
+        text.chars().take(MOST_SHOWN).chain(['.', '.']).collect()
+    }
+}
