@@ -10,9 +10,11 @@
 
 pub mod audit;
 mod check;
+pub mod component;
 mod doctor;
 pub mod identity;
 mod init;
+pub mod key;
 mod serve;
 mod show;
 
@@ -26,7 +28,7 @@ use serde_json::json;
 
 use crate::audit::{Event, Kind, Outcome, Who, record_directly};
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
-use crate::component;
+use crate::component::{COMPILE_VERB, compile_child};
 use crate::config::{self, Config, Report};
 use crate::db::Db;
 use crate::telemetry;
@@ -84,8 +86,14 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Components: write, build, try, sign and look at them
+    #[command(subcommand)]
+    Component(component::Command),
+    /// Keys that sign components
+    #[command(subcommand)]
+    Key(key::Command),
     /// Compile one component; the gateway calls itself with this, in a limited process
-    #[command(name = component::COMPILE_VERB, hide = true)]
+    #[command(name = COMPILE_VERB, hide = true)]
     CompileComponent,
 }
 
@@ -111,7 +119,7 @@ pub enum Ending {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Command::CompileComponent) {
-        return component::compile_child();
+        return compile_child();
     }
     telemetry::init();
     let ending = tokio::runtime::Builder::new_multi_thread()
@@ -170,6 +178,8 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
             db.close().await;
             Ok(Ending::Done)
         }
+        Command::Component(command) => Box::pin(component::run(command, &file, json, out)).await,
+        Command::Key(command) => key::run(&command, json, out),
         Command::CompileComponent => anyhow::bail!("runs in a process of its own"),
     }
 }

@@ -17,6 +17,7 @@ mod governance;
 mod hooks;
 mod hostile;
 mod identity;
+mod kit;
 mod models;
 mod neighbours;
 mod reload;

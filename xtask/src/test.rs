@@ -20,6 +20,9 @@ pub(crate) struct Test {
     /// Also run the published clients against the gateway (needs Node.js and Python)
     #[arg(long)]
     clients: bool,
+    /// Also build components with the toolchains of other languages (needs Node.js and Python)
+    #[arg(long)]
+    kits: bool,
 }
 
 /// What the runners said, summed.
@@ -43,6 +46,9 @@ impl Test {
         let _server = postgres(&mut command)?;
         if self.clients {
             command.env("SALLYPORT_CLIENTS", "1");
+        }
+        if self.kits {
+            command.env("SALLYPORT_KITS", "1");
         }
         let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
         let mut tally = Tally::default();

@@ -284,7 +284,8 @@ fn move_into_place(staging: &Path, directory: &Path) -> Result<(), KeysError> {
     }
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
+/// Writes a file that is not there yet, for its owner alone.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
@@ -294,7 +295,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
 }
 
 /// Reads a small file that only its owner may access. The checks are made on the open file, not on its name.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeysError> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     let file = OpenOptions::new()
         .read(true)

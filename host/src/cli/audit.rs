@@ -230,7 +230,12 @@ fn line(row: &Row) -> String {
     parts.join("  ").trim_end().to_owned()
 }
 
-fn table<const N: usize>(head: [&str; N], lines: &[[String; N]], out: &mut dyn Write) -> anyhow::Result<()> {
+/// A table for people: columns as wide as what stands in them.
+pub(super) fn table<const N: usize>(
+    head: [&str; N],
+    lines: &[[String; N]],
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let mut widths = head.map(|name| name.chars().count());
     for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -267,7 +272,7 @@ fn dollars(micro: i64) -> String {
 }
 
 /// Names come from clients and tools: a terminal must not obey them.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 

@@ -1,0 +1,74 @@
+//! `sallyport key ..`: keys that sign components. They belong to publishers, not to a gateway.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use sallyport_protocol::package::{Kind, Name};
+use sallyport_protocol::signature::{KeyId, SigningKey, public_key_text, signing_key_text};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::Ending;
+use crate::auth::keys::write_private;
+use crate::clock::{Entropy as _, SystemEntropy};
+
+/// `sallyport key ..`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a key that signs components of your namespace
+    Generate(Generate),
+}
+
+/// What `key generate` is asked.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Where the key goes; a file that is there is not touched
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The namespace that the key is for: the part of a component's name before the slash
+    #[arg(long, value_name = "NAMESPACE", default_value = "acme")]
+    pub name: String,
+    /// A kind of component that the key may sign; can be given several times
+    #[arg(long, value_name = "KIND", value_parser = kind, default_value = "hook")]
+    pub kind: Vec<Kind>,
+}
+
+/// Runs `sallyport key ..`.
+pub fn run(command: &Command, json: bool, out: &mut dyn Write) -> anyhow::Result<Ending> {
+    let Command::Generate(asked) = command;
+    namespace(&asked.name)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    SystemEntropy.fill(seed.as_mut());
+    let key = SigningKey::from_bytes(&seed);
+    let shown = asked.out.display();
+    let text = Zeroizing::new(format!("{}\n", *signing_key_text(&key)));
+    write_private(&asked.out, text.as_bytes())
+        .with_context(|| format!("the key was not written to {shown}"))?;
+    let (public, id) = (public_key_text(&key.verifying_key()), KeyId::of(&key.verifying_key()));
+    if json {
+        let answer = json!({ "file": asked.out, "public_key": public, "key_id": id, "namespace": asked.name, "kinds": asked.kind });
+        writeln!(out, "{answer}")?;
+        return Ok(Ending::Done);
+    }
+    let kinds: Vec<_> = asked.kind.iter().map(|kind| kind.as_str()).collect();
+    writeln!(out, "The key is in {shown}: keep it, and show it to nobody.")?;
+    writeln!(out, "public key  {public}\nkey id      {id}\n")?;
+    writeln!(out, "A gateway trusts it with these lines in sallyport.yaml:\n")?;
+    writeln!(out, "components:\n  publishers:\n    - key: \"{public}\"")?;
+    writeln!(out, "      namespace: {}\n      kinds: [{}]", asked.name, kinds.join(", "))?;
+    Ok(Ending::Done)
+}
+
+/// A kind by its name, for the command line.
+pub(super) fn kind(text: &str) -> Result<Kind, String> {
+    let all: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    Kind::parse(text).ok_or_else(|| format!("a kind is one of {}", all.join(", ")))
+}
+
+/// Checks a namespace as a component's name would.
+fn namespace(text: &str) -> anyhow::Result<()> {
+    let name = Name::parse(&format!("{text}/x"));
+    name.map(drop).with_context(|| format!("{text:?} is no namespace: 1 to 64 of a-z, 0-9 and hyphens"))
+}

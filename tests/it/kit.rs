@@ -1,0 +1,362 @@
+//! The developer's kit: from nothing to a hook of one's own that a gateway runs, and what becomes of mistakes on the way.
+//! The story in Rust needs cargo alone. Those in JavaScript, TypeScript and Python fetch their toolchains from package
+//! registries: they are asked for with `SALLYPORT_KITS=1`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sallyport_protocol::package::Kind;
+use sallyport_tests::gateway::{Config, TestApp, binary, profile_dir};
+use sallyport_tests::hostile;
+use sallyport_tests::upstream::{Script, Turn};
+use sallyport_tests::wait::{SOON, until_true};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::hello;
+
+/// What the sample hook of every language is configured with.
+fn guard() -> Value {
+    json!({"tools": ["Bash"], "words": ["rm -rf"], "reason": "deleting needs a person"})
+}
+
+/// A developer's folder.
+struct Desk {
+    dir: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs a command line in the folder, where nobody has a configuration.
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.arg("--home").arg(self.path("no-home")).args(words).current_dir(self.dir.path());
+        // The crates are those of this very workspace, built once for all runs and fetched from nowhere.
+        command.env("CARGO_TARGET_DIR", profile_dir().join("kit")).env("CARGO_NET_OFFLINE", "true");
+        command.output().unwrap()
+    }
+
+    /// The answer of a command that works.
+    fn ask(&self, words: &[&str]) -> Value {
+        let output = self.run(&[words, &["--json"]].concat());
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The answer of a command that says no, with status 1.
+    fn no(&self, words: &[&str]) -> Value {
+        let output = self.run(&[words, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What a command complains of that cannot do what it is asked.
+    fn complaint(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(output.stdout.is_empty(), "a complaint is no answer");
+        said
+    }
+
+    /// A key for the namespace `acme`: its public half.
+    fn key(&self, name: &str) -> String {
+        let made = self
+            .ask(&["key", "generate", "--out", name, "--name", "acme", "--kind", "hook", "--kind", "policy"]);
+        made["public_key"].as_str().unwrap().to_owned()
+    }
+
+    /// An honest policy, which allows everything, as if it had just been built: `policy.wasm` and `policy.toml`.
+    fn policy(&self) {
+        let (_, wasm) = hostile::component("00-honest-policy");
+        self.wasm("policy", &wasm, "policy", "");
+    }
+
+    fn wasm(&self, file: &str, wasm: &[u8], kind: &str, more: &str) {
+        let manifest = format!(
+            "name = \"acme/{file}\"\nversion = \"0.1.0\"\nserial = 1\nkind = \"{kind}\"\nworld = \"{kind}@0.1.0\"\n\
+             min_host = \"0.1.0\"\nreleased = \"2026-01-01\"\n{more}"
+        );
+        std::fs::write(self.path(&format!("{file}.wasm")), wasm).unwrap();
+        std::fs::write(self.path(&format!("{file}.toml")), manifest).unwrap();
+    }
+
+    fn sample(&self, dir: &str, name: &str, sample: &Value) {
+        std::fs::create_dir_all(self.path(dir)).unwrap();
+        std::fs::write(self.path(dir).join(name), sample.to_string()).unwrap();
+    }
+}
+
+/// From nothing to a hook that stops a tool call, in one language.
+async fn ten_minutes(lang: &str) {
+    let desk = Desk::new();
+    let name = format!("acme/no-shell-{lang}");
+    desk.ask(&["component", "new", &name, "--lang", lang, "--dir", "project"]);
+    let built = desk.ask(&["component", "build", "--dir", "project"]);
+    assert_eq!(built["samples"], 3);
+    let tested = desk.ask(&["component", "test", "project"]);
+    assert_eq!((&tested["passed"], &tested["failed"]), (&json!(3), &json!(0)), "{tested}");
+    let case = &tested["cases"][0];
+    assert_eq!(case["name"], "destructive-command");
+    assert_eq!(case["answer"]["outcome"], "block");
+    assert!(case["fuel"].as_u64().unwrap() > 0 && case["memory_bytes"].as_u64().unwrap() > 65_536, "{case}");
+
+    let key = desk.key("publisher.key");
+    let signed = desk.ask(&["component", "sign", "project", "--key", "publisher.key"]);
+    let digest = signed["digest"].as_str().unwrap();
+    assert_eq!(signed["digest"], built["digest"]);
+    let package = desk.path(signed["package"].as_str().unwrap());
+    let shown = package.display().to_string();
+    let verified = desk.ask(&["component", "verify", &shown, "--publisher", &key, "--namespace", "acme"]);
+    assert_eq!(verified["trusted"], true);
+    let inspected = desk.ask(&["component", "inspect", &shown]);
+    assert_eq!((&inspected["kind"], &inspected["problems"]), (&json!("hook"), &json!([])));
+    assert_eq!(desk.ask(&["component", "test", &shown])["passed"], 3, "the samples travel in the package");
+
+    let trusting = |config: Config| {
+        config
+            .set("/components/publishers", json!([{"key": key, "namespace": "acme", "kinds": ["hook"]}]))
+            .set("/components/packages", json!([package]))
+            .component(&name, guard())
+    };
+    let app = TestApp::with(trusting).await;
+    let tool =
+        |command: &str| vec![Turn::Tool("toolu_01Held".into(), "Bash".into(), json!({"command": command}))];
+    app.upstream.script(Script::Turn(tool("rm -rf /")));
+    let reply = app.messages(hello()).await;
+    assert!(reply.text().contains("deleting needs a person"), "{reply}");
+    let rows = app.lineage(reply.header("x-trace-id").unwrap()).await;
+    let hook = rows.iter().find(|row| row["kind"] == "hook").unwrap_or_else(|| panic!("no hook in {rows:?}"));
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    assert!(hook.to_string().contains(hex), "the row names what decided: {hook}");
+    app.upstream.script(Script::Turn(tool("ls")));
+    assert!(app.messages(hello()).await.to_string().contains("tool_use"), "a harmless command passes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_in_rust_goes_from_nothing_to_a_blocked_tool_call() {
+    ten_minutes("rust").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_in_other_languages_go_from_nothing_to_a_blocked_tool_call() {
+    if std::env::var_os("SALLYPORT_KITS").is_none() {
+        crate::tell(
+            "skipped: components in JavaScript, TypeScript and Python (set SALLYPORT_KITS=1 to fetch their toolchains)",
+        );
+        return;
+    }
+    for (lang, tool) in [("js", "npm"), ("ts", "npm"), ("python", "python3")] {
+        if Command::new(tool).arg("--version").output().is_ok() {
+            ten_minutes(lang).await;
+        } else {
+            crate::tell(&format!("skipped: a component in {lang} ({tool} is not installed)"));
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_is_missing_is_named_with_where_to_get_it() {
+    let desk = Desk::new();
+    for (lang, tool, place) in
+        [("rust", "rustc", "rustup.rs"), ("js", "npm", "nodejs.org"), ("python", "python3", "python.org")]
+    {
+        desk.ask(&["component", "new", "acme/x", "--lang", lang, "--dir", lang]);
+        let mut command = Command::new(binary());
+        command.args(["component", "build", "--dir"]).arg(desk.path(lang)).env("PATH", desk.path("empty"));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            said.contains(&format!("{tool} is needed and not installed")) && said.contains(place),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_sample_that_fails_is_status_1_and_says_what_came_instead() {
+    let desk = Desk::new();
+    desk.policy();
+    desk.sample("good", "allowed.json", &json!({"call": {}, "expect": {"verdict": "allow"}}));
+    desk.sample("bad", "denied.json", &json!({"call": {}, "expect": {"verdict": "deny"}}));
+    desk.sample("bad", "anything.json", &json!({"call": {"model": "gpt-5"}}));
+    desk.sample("odd", "misspelt.json", &json!({"call": {}, "expects": {}}));
+    assert_eq!(desk.ask(&["component", "test", "policy.wasm", "--events", "good"])["passed"], 1);
+    let answer = desk.no(&["component", "test", "policy.wasm", "--events", "bad"]);
+    assert_eq!((&answer["passed"], &answer["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(answer["cases"][1]["answer"], json!({"verdict": "allow"}));
+    assert!(
+        desk.complaint(&["component", "test", "policy.wasm", "--events", "odd"])
+            .contains("unknown field `expects`")
+    );
+    assert!(desk.complaint(&["component", "test", "policy.wasm"]).contains("there is no sample"));
+    assert!(
+        desk.complaint(&["component", "test", "policy.wasm", "--events", "none"]).contains("is no folder")
+    );
+    assert!(
+        desk.complaint(&["component", "test", "good/allowed.json"])
+            .contains("neither a package nor a component")
+    );
+}
+
+#[test]
+fn a_guest_that_breaks_is_an_answer_with_its_fault() {
+    let desk = Desk::new();
+    for (guest, fault) in [("01-loop", "deadline"), ("24-panic", "trap"), ("04-memory-grow", "memory")] {
+        let (kind, wasm) = hostile::component(guest);
+        assert_eq!(kind, Some(Kind::Policy), "{guest}");
+        std::fs::write(desk.path("guest.wasm"), wasm).unwrap();
+        desk.sample("samples", "call.json", &json!({"call": {}, "expect": {"fault": fault}}));
+        let answer = desk.ask(&["component", "test", "guest.wasm", "--events", "samples"]);
+        assert_eq!(answer["cases"][0]["answer"]["fault"], fault, "{answer}");
+        desk.sample("samples", "call.json", &json!({"call": {}}));
+        desk.no(&["component", "test", "guest.wasm", "--events", "samples"]);
+    }
+}
+
+#[test]
+fn a_component_that_asks_for_the_network_is_not_signed() {
+    let desk = Desk::new();
+    desk.key("publisher.key");
+    let text = r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#;
+    desk.wasm("greedy", &wat::parse_str(text).unwrap(), "policy", "");
+    let said = desk.complaint(&["component", "sign", "greedy.wasm", "--key", "publisher.key"]);
+    assert!(said.contains("a policy may not import wasi:http/outgoing-handler@0.2.0"), "{said}");
+    assert!(!desk.path("acme.greedy.sallyport").exists());
+    let inspected = desk.no(&["component", "inspect", "greedy.wasm"]);
+    assert!(inspected["problems"][0].as_str().unwrap().contains("wasi:http"), "{inspected}");
+    let garbage = desk.path("garbage.wasm");
+    std::fs::write(&garbage, b"\0asm\x0d\0\x01\0garbage").unwrap();
+    assert!(desk.complaint(&["component", "inspect", "garbage.wasm"]).contains("no gateway would take"));
+}
+
+#[test]
+fn a_package_is_trusted_for_its_key_and_namespace_and_as_it_was_signed() {
+    let desk = Desk::new();
+    desk.policy();
+    let (key, other) = (desk.key("publisher.key"), desk.key("other.key"));
+    desk.ask(&["component", "sign", "policy.wasm", "--key", "publisher.key"]);
+    let package = "acme.policy.sallyport";
+    let verify = |package: &str, key: &str, namespace: &str| {
+        ["component", "verify", package, "--publisher", key, "--namespace", namespace].map(str::to_owned)
+    };
+    let why = |words: &[String]| {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let answer = desk.no(&words);
+        assert_eq!(answer["trusted"], false);
+        answer["why"][0].as_str().unwrap().to_owned()
+    };
+    let words = verify(package, &key, "acme");
+    assert_eq!(desk.ask(&words.each_ref().map(String::as_str))["trusted"], true);
+    assert!(why(&verify(package, &other, "acme")).contains("no publisher's key"));
+    assert!(why(&verify(package, &key, "umbrella")).contains("may not sign in the namespace acme"));
+    let mut bytes = std::fs::read(desk.path(package)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(desk.path("tampered.sallyport"), &bytes).unwrap();
+    assert!(why(&verify("tampered.sallyport", &key, "acme")).contains("not the one that was signed"));
+    std::fs::write(desk.path("cut.sallyport"), &bytes[..40]).unwrap();
+    assert!(
+        desk.complaint(&["component", "verify", "cut.sallyport", "--publisher", &key])
+            .contains("is no package")
+    );
+}
+
+#[test]
+fn a_key_that_others_can_read_signs_nothing() {
+    let desk = Desk::new();
+    desk.policy();
+    desk.key("publisher.key");
+    std::fs::set_permissions(desk.path("publisher.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = desk.complaint(&["component", "sign", "policy.wasm", "--key", "publisher.key"]);
+    assert!(said.contains("others must have no access"), "{said}");
+    assert!(
+        desk.complaint(&["component", "sign", "policy.wasm", "--key", "none.key"])
+            .contains("the key cannot be used")
+    );
+    std::fs::write(desk.path("short.key"), "c2hvcnQ=").unwrap();
+    std::fs::set_permissions(desk.path("short.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(
+        desk.complaint(&["component", "sign", "policy.wasm", "--key", "short.key"]).contains("holds no key")
+    );
+}
+
+/// `wasm` with a custom section that says what it should answer.
+fn with_samples(wasm: &[u8], samples: &Value) -> Vec<u8> {
+    let name = b"sallyport-samples";
+    let json = samples.to_string().into_bytes();
+    let length = 1 + name.len() + json.len();
+    assert!((128..16_384).contains(&length), "two bytes of LEB128");
+    let length = [u8::try_from(length & 0x7f).unwrap() | 0x80, u8::try_from(length >> 7).unwrap()];
+    [wasm, &[0], &length, &[u8::try_from(name.len()).unwrap()], name, &json].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_fails_the_samples_it_carries_is_not_let_in() {
+    let desk = Desk::new();
+    let key = desk.key("publisher.key");
+    let (_, wasm) = hostile::component("00-honest-policy");
+    let about = "padding, so that the section has the length that this test writes down ".repeat(2);
+    let samples =
+        |verdict: &str| json!({"a-call": {"about": about, "call": {}, "expect": {"verdict": verdict}}});
+    desk.wasm("liar", &with_samples(&wasm, &samples("deny")), "policy", "");
+    desk.wasm("honest", &with_samples(&wasm, &samples("allow")), "policy", "");
+    for name in ["liar", "honest"] {
+        desk.ask(&["component", "sign", &format!("{name}.wasm"), "--key", "publisher.key"]);
+    }
+    let app = TestApp::start().await;
+    let take = |name: &str| {
+        let package = desk.path(&format!("acme.{name}.sallyport"));
+        let (name, key) = (format!("acme/{name}"), key.clone());
+        move |config: Config| {
+            config
+                .no_components()
+                .set(
+                    "/components/publishers",
+                    json!([{"key": key, "namespace": "acme", "kinds": ["policy"]}]),
+                )
+                .set("/components/packages", json!([package]))
+                .component(&name, json!({}))
+        }
+    };
+    app.reload(take("liar"));
+    until_true("the log says why", SOON, || {
+        let log = app.log();
+        log.contains("fails its self-test") && log.contains("sample a-call")
+    })
+    .await;
+    let named = async || app.row_of(&app.messages(hello()).await).await.to_string();
+    assert!(!named().await.contains("acme/"), "the bundle before stays in force");
+    app.reload(take("honest"));
+    sallyport_tests::wait::until("the honest one is in force", SOON, || async {
+        named().await.contains("acme/honest").then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn what_was_changed_after_the_build_is_not_signed() {
+    let desk = Desk::new();
+    desk.key("publisher.key");
+    let (_, wasm) = hostile::component("00-honest-policy");
+    std::fs::create_dir_all(desk.path("project/target")).unwrap();
+    desk.wasm("policy", &wasm, "policy", "");
+    let manifest = std::fs::read_to_string(desk.path("policy.toml")).unwrap();
+    let place =
+        |name: &str, text: &str| std::fs::write(desk.path("project").join(Path::new(name)), text).unwrap();
+    std::fs::copy(desk.path("policy.wasm"), desk.path("project/target/policy.wasm")).unwrap();
+    place("target/policy.toml", &manifest);
+    place("component.toml", &manifest.replace("serial = 1", "serial = 2"));
+    let said = desk.complaint(&["component", "sign", "project", "--key", "publisher.key"]);
+    assert!(said.contains("component.toml has changed since the component was built"), "{said}");
+    place("component.toml", &manifest);
+    assert_eq!(desk.ask(&["component", "sign", "project", "--key", "publisher.key"])["serial"], 1);
+}
