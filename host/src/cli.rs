@@ -15,6 +15,7 @@ mod doctor;
 pub mod identity;
 mod init;
 pub mod key;
+mod remote;
 mod serve;
 mod show;
 
@@ -179,7 +180,7 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
             Ok(Ending::Done)
         }
         Command::Component(command) => Box::pin(component::run(command, &file, json, out)).await,
-        Command::Key(command) => key::run(&command, json, out),
+        Command::Key(command) => key::run(&command, file.parent().unwrap_or(&file), json, out).await,
         Command::CompileComponent => anyhow::bail!("runs in a process of its own"),
     }
 }

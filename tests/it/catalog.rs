@@ -410,3 +410,37 @@ async fn a_key_gives_its_place_to_another_and_signs_nothing_new() {
     app.launch().await;
     assert_eq!(app.messages(hello()).await.status, 451);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_goes_live_and_back_with_commands_alone() {
+    let app = TestApp::start().await;
+    let (admin, acme) = (Admin::of(&app), Vendor::new("acme", 1));
+    let file = |name: &str, bytes: &[u8]| {
+        let path = app.home().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let token = file("components.token", admin.token.as_bytes());
+    let run = |command: &[&str]| app.cli(&[command, &["--token-file", &token]].concat());
+    let key = acme.trust(&["policy"])["public_key"].as_str().unwrap().to_owned();
+    run(&["key", "trust", &key, "--namespace", "acme", "--kind", "policy"]);
+    assert!(run(&["key", "list"]).contains(&acme.key_id()));
+
+    let package = file("scope.sallyport", &acme.copy_of("scope", "1.0.0", 1));
+    assert!(run(&["component", "push", &package]).contains("staged"));
+    let rules = file("rules.json", nothing().to_string().as_bytes());
+    run(&["component", "canary", "acme/scope", "1.0.0", "--percent", "100", "--configuration", &rules]);
+    assert_eq!(app.messages(hello()).await.status, 451);
+    run(&["component", "activate", "acme/scope"]);
+    assert!(run(&["component", "list"]).contains("active"));
+    let package = file("scope.sallyport", &acme.copy_of("scope", "1.1.0", 2));
+    run(&["component", "push", &package]);
+    let rules = file("rules.json", everything().to_string().as_bytes());
+    run(&["component", "activate", "acme/scope", "1.1.0", "--configuration", &rules]);
+    assert_eq!(app.messages(hello()).await.status, 200);
+    run(&["component", "rollback", "acme/scope", "--reason", "too kind"]);
+    assert_eq!(app.messages(hello()).await.status, 451);
+    run(&["component", "revoke", "acme/scope@1.0.0", "--reason", "a story"]);
+    run(&["component", "retire", "acme/scope"]);
+    assert_eq!(app.messages(hello()).await.status, 200);
+}

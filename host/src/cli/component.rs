@@ -1,9 +1,10 @@
-//! `sallyport component ..`: what a developer does with a component of their own. None of these needs a gateway, a database
-//! or a configuration.
+//! `sallyport component ..`: what a developer does with a component of their own, which needs no gateway, no database and no
+//! configuration; and what an administrator does with it at a gateway that runs.
 
 mod build;
 mod inspect;
 mod new;
+mod online;
 mod project;
 mod sign;
 mod test;
@@ -40,6 +41,9 @@ pub enum Command {
     Inspect(inspect::Inspect),
     /// Print the contract between gateway and components
     Wit(wit::Wit),
+    /// What is done at a gateway
+    #[command(flatten)]
+    Online(online::Command),
 }
 
 /// What a command works with.
@@ -59,6 +63,7 @@ pub async fn run(
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Ending> {
+    let home = config.parent().unwrap_or_else(|| Path::new("."));
     let mut desk = Desk { config, json, out };
     match command {
         Command::New(asked) => new::run(&asked, &mut desk),
@@ -68,6 +73,7 @@ pub async fn run(
         Command::Verify(asked) => verify::run(&asked, &mut desk),
         Command::Inspect(asked) => inspect::run(&asked, &mut desk),
         Command::Wit(asked) => wit::run(&asked, &mut desk),
+        Command::Online(asked) => online::run(&asked, home, json, desk.out).await,
     }
 }
 

@@ -1,16 +1,18 @@
-//! `sallyport key ..`: keys that sign components. They belong to publishers, not to a gateway.
+//! `sallyport key ..`: keys that sign components. They belong to publishers, not to a gateway; a gateway is told which of
+//! them it trusts.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use sallyport_protocol::package::{Kind, Name};
 use sallyport_protocol::signature::{KeyId, SigningKey, public_key_text, signing_key_text};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Ending;
+use super::remote::{Remote, Where};
 use crate::auth::keys::write_private;
 use crate::clock::{Entropy as _, SystemEntropy};
 
@@ -19,6 +21,35 @@ use crate::clock::{Entropy as _, SystemEntropy};
 pub enum Command {
     /// Make a key that signs components of your namespace
     Generate(Generate),
+    /// Have a gateway trust a publisher's key
+    Trust(Trust),
+    /// List the keys that a gateway trusts
+    List(Where),
+}
+
+/// What `key trust` is asked.
+#[derive(Debug, Args)]
+pub struct Trust {
+    /// The public key, as key generate shows it
+    pub public_key: String,
+    /// The namespace whose components it may sign
+    #[arg(long)]
+    pub namespace: String,
+    /// A kind of component that it may sign; can be given several times
+    #[arg(long, value_name = "KIND", value_parser = kind, default_value = "hook")]
+    pub kind: Vec<Kind>,
+    /// Its name for people
+    #[arg(long, default_value = "")]
+    pub label: String,
+    /// From when it may sign nothing new: a time (2027-01-01T00:00:00Z)
+    #[arg(long)]
+    pub expires: Option<String>,
+    /// The id of the key whose place it takes; that one may sign nothing new from now on
+    #[arg(long, value_name = "KEY")]
+    pub replaces: Option<String>,
+    /// Where
+    #[command(flatten)]
+    pub at: Where,
 }
 
 /// What `key generate` is asked.
@@ -36,8 +67,50 @@ pub struct Generate {
 }
 
 /// Runs `sallyport key ..`.
-pub fn run(command: &Command, json: bool, out: &mut dyn Write) -> anyhow::Result<Ending> {
-    let Command::Generate(asked) = command;
+pub async fn run(
+    command: &Command,
+    home: &Path,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<Ending> {
+    match command {
+        Command::Generate(asked) => generate(asked, json, out),
+        Command::Trust(asked) => {
+            let mut body = json!({
+                "public_key": asked.public_key,
+                "namespace": asked.namespace,
+                "kinds": asked.kind,
+                "label": asked.label,
+                "replaces": asked.replaces,
+            });
+            if let (Some(expires), Some(fields)) = (&asked.expires, body.as_object_mut()) {
+                fields.insert("expires_at".to_owned(), expires.as_str().into());
+            }
+            let answer = Remote::open(&asked.at, home)?.post("publishers", &body).await?;
+            let key = answer.get("key").and_then(Value::as_str).unwrap_or_default();
+            if json {
+                writeln!(out, "{answer}")?;
+            } else {
+                writeln!(out, "{key} is trusted for {}.", asked.namespace)?;
+            }
+            Ok(Ending::Done)
+        }
+        Command::List(at) => {
+            let answer = Remote::open(at, home)?.get("publishers").await?;
+            if json {
+                writeln!(out, "{answer}")?;
+                return Ok(Ending::Done);
+            }
+            for key in answer.get("publishers").and_then(Value::as_array).into_iter().flatten() {
+                let text = |name| key.get(name).and_then(Value::as_str).unwrap_or("-");
+                writeln!(out, "{:<42} {:<24} {}", text("key"), text("namespace"), text("label"))?;
+            }
+            Ok(Ending::Done)
+        }
+    }
+}
+
+fn generate(asked: &Generate, json: bool, out: &mut dyn Write) -> anyhow::Result<Ending> {
     namespace(&asked.name)?;
     let mut seed = Zeroizing::new([0; 32]);
     SystemEntropy.fill(seed.as_mut());
