@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod cost;
 pub mod glob;
 pub mod headers;
+pub mod hooks;
 pub mod id;
 pub mod messages;
 pub mod package;

@@ -48,6 +48,37 @@ pub struct Text {
     pub message: Option<u32>,
 }
 
+/// Who speaks in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The user, and whoever is not known.
+    User,
+    /// The model.
+    Assistant,
+    /// The operator, in the middle of a conversation.
+    System,
+}
+
+/// One message of the conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// The value of `content`; empty where there is none.
+    pub content: Span,
+}
+
+/// One block of a tool: its call or its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolBlock {
+    /// Whether the tool has answered: `tool_result` rather than `tool_use`.
+    pub is_result: bool,
+    /// The whole block.
+    pub span: Span,
+    /// Which message it belongs to.
+    pub message: u32,
+}
+
 /// What routing, policies and the audit row need to know of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
@@ -61,6 +92,10 @@ pub struct Index {
     pub max_tokens: Option<u32>,
     /// How many messages there are.
     pub message_count: u32,
+    /// The messages, in order.
+    pub messages: Vec<Message>,
+    /// Calls and results of tools that the client runs, in order.
+    pub tool_blocks: Vec<ToolBlock>,
     /// Names of the tools offered, in order.
     pub tools: Vec<String>,
     /// Every text, in order.
@@ -170,6 +205,7 @@ impl Index {
             let number = self.message_count;
             self.message_count += 1;
             let (mut role, mut content) = (None, None);
+            let mut whole = Span::default();
             let mut object = scanner.object()?;
             let mut once = Once::default();
             while let Some(key) = object.key(scanner)? {
@@ -178,17 +214,27 @@ impl Index {
                     // The role may stand behind the content: come back to it.
                     Some("content") => match role {
                         Some(role) => {
+                            scanner.peek()?;
+                            whole.start = scanner.at();
                             self.content(scanner, origin(role, scanner), Some(number))?;
+                            whole.end = scanner.at();
                         }
                         None => content = Some(scanner.skip()?),
                     },
                     _ => drop(scanner.skip()?),
                 }
             }
+            let origin = role.map_or(Origin::User, |role| origin(role, scanner));
             if let Some(content) = content {
-                let origin = role.map_or(Origin::User, |role| origin(role, scanner));
                 scanner.revisit(content, |scanner| self.content(scanner, origin, Some(number)))?;
+                whole = content;
             }
+            let role = match origin {
+                Origin::Assistant => Role::Assistant,
+                Origin::System => Role::System,
+                _ => Role::User,
+            };
+            self.messages.push(Message { role, content: whole });
         }
         Ok(())
     }
@@ -249,6 +295,13 @@ impl Index {
             *place = Some(scanner.skip()?);
         }
         let kind = kind.map(|span| scan::unquote(span.of(scanner.body())));
+        // What a tool answers may look like a block of a tool; it is none.
+        if let (Some(message), Origin::User | Origin::Assistant, Some(kind @ ("tool_use" | "tool_result"))) =
+            (message, origin, kind.as_deref())
+        {
+            let span = Span { start: whole, end: scanner.at() };
+            self.tool_blocks.push(ToolBlock { is_result: kind == "tool_result", span, message });
+        }
         match kind.as_deref() {
             Some("text") => self.maybe(scanner, text, origin, message),
             Some("thinking") => self.maybe(scanner, thinking, origin, message),

@@ -50,6 +50,34 @@ fn every_text_is_found_with_its_origin() {
 }
 
 #[test]
+fn messages_and_blocks_of_tools_are_found_where_they_stand() {
+    let body = r#"{"model":"m","messages":[{"role":"user","content": "hi" },
+        {"content":[{"type":"tool_use","id":"a","input":{}}],"role":"assistant"},
+        {"role":"user","content":[ {"type":"tool_result","content":[{"type":"tool_result","content":"fake"}]} ]},
+        {"role":"system"}]}"#;
+    let index = Index::parse(body.as_bytes()).unwrap();
+    let of = |span: Span| std::str::from_utf8(span.of(body.as_bytes())).unwrap();
+    let messages: Vec<_> = index.messages.iter().map(|m| (m.role, of(m.content))).collect();
+    assert_eq!(
+        messages,
+        [
+            (Role::User, r#""hi""#),
+            (Role::Assistant, r#"[{"type":"tool_use","id":"a","input":{}}]"#),
+            (Role::User, r#"[ {"type":"tool_result","content":[{"type":"tool_result","content":"fake"}]} ]"#),
+            (Role::System, ""),
+        ]
+    );
+    let blocks: Vec<_> = index.tool_blocks.iter().map(|b| (b.is_result, b.message, of(b.span))).collect();
+    assert_eq!(
+        blocks,
+        [
+            (false, 1, r#"{"type":"tool_use","id":"a","input":{}}"#),
+            (true, 2, r#"{"type":"tool_result","content":[{"type":"tool_result","content":"fake"}]}"#),
+        ]
+    );
+}
+
+#[test]
 fn an_escape_hides_neither_a_key_nor_a_text() {
     let body =
         r#"{"mod\u0065l":"m\u0031","messages":[{"role":"us\u0065r","content":"s\u0065cret \ud83d\ude00"}]}"#;
