@@ -165,6 +165,7 @@ impl App {
         let keepers = TaskTracker::new();
         keepers.spawn(Arc::clone(&self.edge.audit).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.auth).run(background.clone()));
+        keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
 
         tokio::select! {
             () = http::serve(listener, http::router(Arc::clone(&self.edge)), &self.tasks, shutdown) => {}

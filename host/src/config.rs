@@ -13,8 +13,10 @@ pub(crate) mod template;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use sallyport_protocol::cost::PriceList;
+pub use sallyport_protocol::hooks::Attachment;
 pub use sallyport_protocol::package::Publisher;
 
 pub use self::endpoint::{Endpoint, EndpointError, Scheme};
@@ -34,10 +36,11 @@ pub const KEYS_DIR: &str = "keys";
 /// Tags of the providers that ship with the gateway.
 pub const SHIPPED_PROVIDERS: [&str; 3] = ["anthropic", "echo", "openai"];
 /// Names of the components that ship with the gateway. A provider in the bundle is configured there.
-pub const SHIPPED_COMPONENTS: [&str; 7] = [
+pub const SHIPPED_COMPONENTS: [&str; 8] = [
     "sallyport/anthropic",
     "sallyport/block-tool",
     "sallyport/echo",
+    "sallyport/event-rules",
     "sallyport/openai",
     "sallyport/rate-limit",
     "sallyport/scope",
@@ -67,6 +70,8 @@ pub struct Config {
     pub prices: PriceList,
     /// How a denial is told to the client.
     pub deny_status: DenyStatus,
+    /// How long a session may be silent before its end is told to hooks: `hooks.session_idle_seconds`.
+    pub session_idle: Duration,
     /// Upstream credentials.
     pub secrets: Secrets,
     /// What works, but is probably not meant.
@@ -94,6 +99,8 @@ pub struct BundleEntry {
     pub mode: Mode,
     /// What the component is configured with.
     pub config: serde_json::Value,
+    /// For hooks: `matcher`, `on_fault`, `timeout_ms`.
+    pub attachment: Attachment,
 }
 
 /// What the verdict of a bundle entry does.

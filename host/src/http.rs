@@ -7,6 +7,7 @@ mod auth;
 mod caller;
 mod error;
 mod health;
+mod hooks;
 mod messages;
 mod models;
 mod serve;
@@ -69,6 +70,7 @@ pub(crate) fn router(edge: Arc<Edge>) -> Router {
     Router::new()
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
+        .route("/v1/hooks/{event}", post(hooks::report))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::one))
         .route("/", get(health::alive))
@@ -133,7 +135,12 @@ async fn read_body(
 
 /// A JSON answer of the gateway's own.
 fn json(request_id: &str, value: &serde_json::Value) -> Response {
-    let bytes = Bytes::from(value.to_string());
+    json_text(request_id, value.to_string())
+}
+
+/// The same of text that is JSON.
+fn json_text(request_id: &str, text: String) -> Response {
+    let bytes = Bytes::from(text);
     let mut response = bytes.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     mark(&mut response, request_id);

@@ -6,6 +6,7 @@ mod exchange;
 mod facts;
 mod gate;
 mod govern;
+mod hooks;
 mod memo;
 mod models;
 mod refuse;
@@ -32,10 +33,12 @@ use crate::upstream::Upstream;
 
 use self::exchange::{Begin, Exchanging};
 use self::facts::Request;
+use self::hooks::Sessions;
 use self::memo::Memo;
 use self::row::Record;
 
 pub use self::counters::LocalCounters;
+pub use self::hooks::{Reported, Reporter};
 pub use self::models::Listing;
 pub use self::refuse::Refusal;
 
@@ -46,6 +49,7 @@ pub struct Pipeline {
     upstream: Upstream,
     in_force: ArcSwap<InForce>,
     memo: Memo,
+    sessions: Sessions,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
@@ -160,6 +164,7 @@ impl Pipeline {
             upstream,
             in_force: ArcSwap::from_pointee(in_force),
             memo: Memo::new(),
+            sessions: Sessions::new(),
             clock,
             entropy,
             tasks,
@@ -209,7 +214,7 @@ impl Pipeline {
 
         // No row, no answer: both must be done before anything goes upstream, so they are awaited together.
         let opening = self.audit.open(call.record.intent());
-        let (opened, governed) = tokio::join!(opening, self.govern(&mut call));
+        let (opened, governed) = tokio::join!(opening, self.consider(&mut call));
         let open = match opened {
             Ok(open) => open,
             Err(unavailable) => return Err(refused(Refusal::AuditUnavailable(unavailable))),
@@ -219,6 +224,12 @@ impl Pipeline {
             Err(refusal) => Err(self.fail(call, open, refusal).await),
         };
         served.map_err(refused)
+    }
+
+    /// Hooks first, since they may change what the others look at; then everybody who may say no.
+    async fn consider(&self, call: &mut Call) -> Result<(), Refusal> {
+        self.attend(call).await?;
+        self.govern(call).await
     }
 
     /// Hands the call to its provider, and the provider's answer to the client.

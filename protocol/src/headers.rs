@@ -29,5 +29,11 @@ pub const CLAUDE_CODE_SESSION_ID: &str = "x-claude-code-session-id";
 /// Claude Code's prompt: ties the turns, hooks and telemetry of one prompt together; stripped before the
 /// upstream.
 pub const CLAUDE_CODE_PROMPT_ID: &str = "x-claude-code-prompt-id";
+/// What kind of request Claude Code makes: `main`, `subagent`, or work of its own in the background. A claim of the client.
+pub const CLAUDE_CODE_REQUEST_CLASS: &str = "x-claude-code-request-class";
+/// Which of Claude Code's subagents makes a request.
+pub const CLAUDE_CODE_AGENT_ID: &str = "x-claude-code-agent-id";
+/// What kind of subagent that is.
+pub const CLAUDE_CODE_AGENT_TYPE: &str = "x-claude-code-agent-type";
 /// Which agent of the client speaks, for routing; stripped before the upstream.
 pub const AGENT_NAME: &str = "x-agent-name";

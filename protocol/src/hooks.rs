@@ -173,10 +173,12 @@ struct Head {
 
 #[derive(Deserialize)]
 struct Tool<'a> {
-    tool_use_id: String,
-    tool_name: String,
-    #[serde(borrow)]
-    tool_input: &'a RawValue,
+    #[serde(rename = "tool_use_id")]
+    id: String,
+    #[serde(rename = "tool_name")]
+    name: String,
+    #[serde(borrow, rename = "tool_input")]
+    input: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -293,6 +295,19 @@ impl Report {
             HookEvent::SubagentStop => Reported::SubagentStop(agent(body)?, stopping(body)?),
         };
         Ok(Self { event: wanted, session: head.session_id, prompt: head.prompt_id, what })
+    }
+}
+
+// === impl ReportError ===
+
+impl ReportError {
+    /// A stable name, for rows.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Shape(_) => "shape",
+            Self::OtherEvent { .. } => "other_event",
+            Self::Id(_) => "id",
+        }
     }
 }
 
@@ -419,10 +434,10 @@ fn check_id(name: &'static str, id: &str) -> Result<(), ReportError> {
 }
 
 fn tool_call(body: &[u8]) -> Result<ToolCall, ReportError> {
-    let Tool { tool_use_id, tool_name, tool_input } = read(body)?;
-    check_id("tool_use_id", &tool_use_id)?;
-    check_id("tool_name", &tool_name)?;
-    Ok(ToolCall { id: tool_use_id, name: tool_name, input: tool_input.get().to_owned() })
+    let Tool { id, name, input } = read(body)?;
+    check_id("tool_use_id", &id)?;
+    check_id("tool_name", &name)?;
+    Ok(ToolCall { id, name, input: input.get().to_owned() })
 }
 
 /// A tool's answer as hooks see it: the text where it is one, else the JSON.

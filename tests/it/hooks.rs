@@ -1,4 +1,9 @@
-//! Hooks in band: a tool call is held back until it is decided, then released as it was or replaced by text.
+//! Hooks: in band, a tool call is held back until it is decided, then released as it was or replaced by text; further below are
+//! the stories of what a request brings, of what clients report, and of hooks that set each other off.
+
+mod chain;
+mod inbound;
+mod reported;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +13,16 @@ use sallyport_tests::gateway::{Config, TestApp};
 use sallyport_tests::upstream::{Script, Turn, anthropic_stream};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+
+/// The rules hook with these rules.
+fn rules(config: Config, rules: Value) -> Config {
+    config.component("sallyport/event-rules", json!({ "rules": rules }))
+}
+
+/// The rows of hooks among `rows` that are about `event`.
+fn about<'a>(rows: &'a [Value], event: &str) -> Vec<&'a Value> {
+    rows.iter().filter(|row| row["kind"] == "hook" && row["payload"]["event"] == event).collect()
+}
 
 fn blocking_rm(config: Config) -> Config {
     let what =

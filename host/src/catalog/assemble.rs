@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use sallyport_protocol::canonical;
+use sallyport_protocol::hooks::Attachment;
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Package, Rollback, Verified};
 use serde_json::{Value, json};
@@ -204,7 +205,7 @@ impl Assembly<'_> {
             let context = || format!("bundle[{number}]: {}", wanted.component);
             if let Some(place) = placed.remove(self.shelf.name(&wanted.component)) {
                 match self.stand(place).await {
-                    Standing::Entry(entry) => entries.push(entry),
+                    Standing::Entry(entry) => entries.push(entry.attached(&wanted.attachment)),
                     Standing::Nothing => {}
                     provider @ Standing::Provider { .. } => {
                         drop(providers.insert(place.name.clone(), provider));
@@ -213,13 +214,18 @@ impl Assembly<'_> {
                 continue;
             }
             let (name, package) = self.shelf.find(&wanted.component).with_context(context)?;
-            if package.statement().kind == Kind::Provider {
+            let kind = package.statement().kind;
+            if kind != Kind::Hook && wanted.attachment != Attachment::default() {
+                return Err(anyhow!("matcher, on_fault and timeout_ms are for hooks, and this is a {kind}"))
+                    .with_context(context);
+            }
+            if kind == Kind::Provider {
                 // A provider's entry configures it; which calls it serves is for the routes to say.
                 configs.insert(name, &wanted.config);
                 continue;
             }
             let component = self.admit(package, &wanted.config).await.with_context(context)?;
-            entries.push(Entry::new(component, mode(wanted.mode)));
+            entries.push(Entry::new(component, mode(wanted.mode)).attached(&wanted.attachment));
         }
         let mut rest: Vec<&Placed> = placed.into_values().collect();
         rest.sort_by_key(|place| (place.place.order, &place.name));
@@ -319,11 +325,13 @@ impl Assembly<'_> {
             (component, trial) if kind == Some(Kind::Provider) => {
                 Standing::Provider { component: component.map(|(it, _)| it), trial }
             }
-            (Some((component, mode)), trial) => Standing::Entry(Entry { component, mode, trial }),
+            (Some((component, mode)), trial) => {
+                Standing::Entry(Entry { trial, ..Entry::new(component, mode) })
+            }
             (None, Some(trial)) => {
                 let component = Arc::clone(&trial.component);
                 // Nothing is in force: whoever the trial is not for is asked nothing.
-                Standing::Entry(Entry { component, mode: Mode::Off, trial: Some(trial) })
+                Standing::Entry(Entry { trial: Some(trial), ..Entry::new(component, Mode::Off) })
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sallyport_protocol::canonical;
+use sallyport_protocol::hooks::{Attachment, OnFault};
 use sallyport_protocol::id::PolicyVersion;
 use sallyport_protocol::package::Kind;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Entry {
     pub mode: Mode,
     /// What is tried in the same place.
     pub trial: Option<Trial>,
+    /// For hooks: what it is told of, and what becomes of an event that it does not answer.
+    pub attachment: Attachment,
 }
 
 /// A component that is tried before it takes a place.
@@ -146,16 +149,25 @@ impl Bundle {
 impl Entry {
     /// A component in its place, with nothing tried beside it.
     pub fn new(component: Arc<Component>, mode: Mode) -> Self {
-        Self { component, mode, trial: None }
+        Self { component, mode, trial: None, attachment: Attachment::default() }
+    }
+
+    /// The same, attached to events.
+    #[must_use]
+    pub fn attached(self, attachment: &Attachment) -> Self {
+        Self { attachment: attachment.clone(), ..self }
     }
 
     fn seen_by(&self, user: &str) -> Vec<Self> {
-        let settled = Self::new(Arc::clone(&self.component), self.mode);
+        let attached = |component: &Arc<Component>, mode| {
+            Self::new(Arc::clone(component), mode).attached(&self.attachment)
+        };
+        let settled = attached(&self.component, self.mode);
         let Some(trial) = &self.trial else { return vec![settled] };
         if trial.stage == Stage::Shadow {
-            return vec![settled, Self::new(Arc::clone(&trial.component), Mode::Shadow)];
+            return vec![settled, attached(&trial.component, Mode::Shadow)];
         }
-        let taken = trial.takes(user).then(|| Self::new(Arc::clone(&trial.component), trial.mode));
+        let taken = trial.takes(user).then(|| attached(&trial.component, trial.mode));
         vec![taken.unwrap_or(settled)]
     }
 }
@@ -200,7 +212,13 @@ fn version(
     };
     let mut all = Vec::new();
     for entry in entries.iter().flat_map(|entries| entries.iter()) {
-        all.push(component(&entry.component, entry.mode.as_str()));
+        let mut named = component(&entry.component, entry.mode.as_str());
+        if entry.attachment != Attachment::default()
+            && let Some(fields) = named.as_object_mut()
+        {
+            fields.insert("attachment".to_owned(), attachment(&entry.attachment));
+        }
+        all.push(named);
         all.extend(entry.trial.as_ref().map(|trial| component(&trial.component, &trial.place())));
     }
     all.extend(providers.iter().map(|(tag, provider)| component(provider, tag)));
@@ -208,6 +226,14 @@ fn version(
         trials.iter().map(|(tag, trial)| component(&trial.component, &format!("{tag}:{}", trial.place()))),
     );
     PolicyVersion::parse(&canonical::digest(&all.into())).unwrap_or_else(|_| PolicyVersion::unversioned())
+}
+
+fn attachment(attachment: &Attachment) -> serde_json::Value {
+    json!({
+        "matcher": attachment.matcher.as_str(),
+        "on_fault": attachment.on_fault.map(OnFault::as_str),
+        "timeout_ms": attachment.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+    })
 }
 
 #[cfg(test)]
@@ -265,6 +291,21 @@ mod tests {
             if seen(&small, &user)[0].0 == "2.0.0" {
                 assert_eq!(seen(&large, &user)[0].0, "2.0.0");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_tried_is_attached_like_what_is_in_force() {
+        let attachment = Attachment { on_fault: Some(OnFault::Continue), ..Attachment::default() };
+        for stage in [Stage::Shadow, Stage::Canary { percent: 100 }] {
+            let entry = Entry { trial: Some(trial(stage)), ..Entry::new(component("1.0.0"), Mode::Enforce) };
+            let plain =
+                Arc::new(Bundle::assemble(std::slice::from_ref(&entry), BTreeMap::new(), BTreeMap::new()));
+            let attached =
+                Arc::new(Bundle::assemble(&[entry.attached(&attachment)], BTreeMap::new(), BTreeMap::new()));
+            assert_ne!(plain.version, attached.version);
+            let seen = attached.seen_by("u_1");
+            assert!(seen.policies.iter().all(|entry| entry.attachment == attachment), "{stage:?}");
         }
     }
 

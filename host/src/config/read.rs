@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sallyport_protocol::canonical;
 use sallyport_protocol::cost::{self, Price, PriceList};
+use sallyport_protocol::hooks::{Attachment, Matcher, OnFault};
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Package, Publisher};
 use sallyport_protocol::signature;
@@ -21,13 +22,14 @@ use super::{
 };
 
 /// Keys at the top of the file.
-pub(super) const TOP: [&str; 10] = [
+pub(super) const TOP: [&str; 11] = [
     "server",
     "deny",
     "database",
     "secrets_file",
     "gateway",
     "bundle",
+    "hooks",
     "components",
     "audit",
     "auth",
@@ -52,7 +54,9 @@ pub(super) const ROUTE: [&str; 9] = [
     "forward_user_id",
 ];
 /// Keys of a bundle entry.
-pub(super) const ENTRY: [&str; 3] = ["component", "mode", "config"];
+pub(super) const ENTRY: [&str; 6] = ["component", "mode", "config", "matcher", "on_fault", "timeout_ms"];
+/// Keys of `hooks`.
+pub(super) const HOOKS: [&str; 1] = ["session_idle_seconds"];
 /// Keys of `components`.
 pub(super) const COMPONENTS: [&str; 3] = ["publishers", "packages", "pool"];
 /// Keys of a publisher.
@@ -70,6 +74,10 @@ const DEFAULT_BODY_LIMIT: usize = 32 * 1024 * 1024;
 const DEFAULT_POOL: u32 = 2_000;
 const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 const MINUTE: u64 = 60;
+const DEFAULT_SESSION_IDLE: u64 = 30 * MINUTE;
+/// Longest `timeout_ms` of a hook: the host lets no guest run longer.
+const LONGEST_TIMEOUT: u64 = 10_000;
+const DAY: u64 = 24 * 60 * MINUTE;
 
 /// Names that may stand in the file, and where they come from.
 struct Known {
@@ -102,6 +110,10 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
     let deny = top.get("deny").map(|node| node.section(&["status"]));
     let deny_status = deny.and_then(|deny| deny.get("status")?.choice(&DENY)).unwrap_or_default();
     let database_url = database(&top, home, &secrets);
+    let hooks = top.get("hooks").map(|node| node.section(&HOOKS));
+    let session_idle = hooks
+        .and_then(|hooks| hooks.get("session_idle_seconds")?.number(1..=DAY))
+        .unwrap_or(DEFAULT_SESSION_IDLE);
 
     let warnings = problems.finish()?;
     let prices = prices.ok_or_else(|| Report::single("prices", "cannot be read"))?;
@@ -116,6 +128,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
         auth,
         prices,
         deny_status,
+        session_idle: Duration::from_secs(session_idle),
         secrets,
         warnings,
     })
@@ -128,6 +141,7 @@ const DENY: [(&str, DenyStatus); 4] = [
     ("answer", DenyStatus::Answer),
 ];
 const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("off", Mode::Off)];
+const ON_FAULT: [(&str, OnFault); 2] = [("block", OnFault::Block), ("continue", OnFault::Continue)];
 const KINDS: [(&str, Kind); 4] = [
     ("provider", Kind::Provider),
     ("policy", Kind::Policy),
@@ -337,7 +351,19 @@ fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEnt
     let mode = section.get("mode").map_or_else(|| Some(Mode::default()), |node| node.choice(&MODES))?;
     let config = section.get("config");
     let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
-    Some(BundleEntry { component, mode, config })
+    Some(BundleEntry { component, mode, config, attachment: attachment(&section)? })
+}
+
+/// What an entry says for a hook. Whether it is one is known when its package is loaded.
+fn attachment(section: &Section<'_>) -> Option<Attachment> {
+    // All of them are read before any of them counts, so that every problem is found.
+    let matcher = section.get("matcher").map(|node| node.parsed(Matcher::parse));
+    let on_fault = section.get("on_fault").map(|node| node.choice(&ON_FAULT));
+    let timeout = section.get("timeout_ms").map(|node| node.number(1..=LONGEST_TIMEOUT));
+    let matcher = matcher.map_or_else(|| Some(Matcher::default()), |read| read)?;
+    let on_fault = on_fault.map_or(Some(None), |read| read.map(Some))?;
+    let timeout = timeout.map_or(Some(None), |read| read.map(Duration::from_millis).map(Some))?;
+    Some(Attachment { matcher, on_fault, timeout })
 }
 
 /// Reads a package far enough to know what it says it is. Whether that may be believed is decided when it is loaded.

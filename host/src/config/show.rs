@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Config, Durability, Route, Sink};
+use super::{Attachment, BundleEntry, Config, Durability, Route, Sink};
 
 const MASK: &str = "********";
 
@@ -19,11 +19,7 @@ pub(super) fn effective(config: &Config) -> Value {
         })
     };
     let publishers: Vec<_> = config.components.publishers.iter().map(publisher).collect();
-    let bundle: Vec<_> = config
-        .bundle
-        .iter()
-        .map(|entry| json!({ "component": entry.component, "mode": entry.mode.as_str(), "config": entry.config }))
-        .collect();
+    let bundle: Vec<_> = config.bundle.iter().map(entry).collect();
     let siem: Vec<_> = config
         .audit
         .siem
@@ -50,6 +46,7 @@ pub(super) fn effective(config: &Config) -> Value {
             "routes": config.gateway.routes.iter().map(route).collect::<Vec<_>>(),
         },
         "bundle": bundle,
+        "hooks": { "session_idle_seconds": config.session_idle.as_secs() },
         "components": {
             "publishers": publishers,
             "packages": config.components.packages,
@@ -70,6 +67,21 @@ pub(super) fn effective(config: &Config) -> Value {
         },
         "prices": { "version": config.prices.version, "models": config.prices.models.len() },
     })
+}
+
+fn entry(entry: &BundleEntry) -> Value {
+    let mut shown =
+        json!({ "component": entry.component, "mode": entry.mode.as_str(), "config": entry.config });
+    let Attachment { matcher, on_fault, timeout } = &entry.attachment;
+    let said = [
+        ("matcher", (!matcher.as_str().is_empty()).then(|| json!(matcher.as_str()))),
+        ("on_fault", on_fault.map(|on_fault| json!(on_fault.as_str()))),
+        ("timeout_ms", timeout.map(|limit| json!(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)))),
+    ];
+    if let Some(fields) = shown.as_object_mut() {
+        fields.extend(said.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    }
+    shown
 }
 
 fn route(route: &Route) -> Value {

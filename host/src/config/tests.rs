@@ -3,8 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
-use super::{Config, DenyStatus, Durability, ExposeSecret as _, Mode, Secrets, Sink, read, template};
+use sallyport_protocol::hooks::OnFault;
+
+use super::{
+    Attachment, Config, DenyStatus, Durability, ExposeSecret as _, Mode, Secrets, Sink, read, template,
+};
 
 const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
 
@@ -228,6 +233,25 @@ fn nothing_shown_holds_a_secret() {
 }
 
 #[test]
+fn a_hook_is_attached_to_what_its_entry_says() {
+    let entry = "bundle: [{component: sallyport/block-tool, matcher: 'Edit|mcp__.*', on_fault: continue, timeout_ms: 50}]";
+    let config = parse(&format!("{MINIMAL}\n{entry}\nhooks: {{session_idle_seconds: 60}}\n"));
+    let Attachment { matcher, on_fault, timeout } = &config.bundle[0].attachment;
+    assert!(matcher.fits(Some("mcp__a__b")) && !matcher.fits(Some("Bash")));
+    assert_eq!((*on_fault, *timeout), (Some(OnFault::Continue), Some(Duration::from_millis(50))));
+    assert_eq!(config.session_idle, Duration::from_mins(1));
+    let shown = &config.effective()["bundle"][0];
+    assert_eq!((shown["matcher"].as_str(), shown["timeout_ms"].as_u64()), (Some("Edit|mcp__.*"), Some(50)));
+
+    let wrong = format!(
+        "{MINIMAL}\nbundle: [{{component: sallyport/block-tool, matcher: '^Edit$', on_fault: maybe, timeout_ms: 0}}]\n"
+    );
+    for key in ["matcher", "on_fault", "timeout_ms"] {
+        complains(&wrong, &format!("bundle[0].{key}"));
+    }
+}
+
+#[test]
 fn the_file_that_init_writes_checks_without_a_warning() {
     let config = parse(template::CONFIG);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
@@ -260,6 +284,7 @@ fn the_guide_names_every_key() {
         &read::GATEWAY,
         &read::ROUTE,
         &read::ENTRY,
+        &read::HOOKS,
         &read::COMPONENTS,
         &read::PUBLISHER,
         &read::AUDIT,

@@ -16,12 +16,18 @@ use crate::component::contract::{
 };
 use crate::config::Route;
 
+/// Longest name of a session that is kept.
+const LONGEST_SESSION: usize = 256;
+
 /// A request that was read.
 pub(super) struct Request {
     pub(super) operation: Operation,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Arc<Body>,
+    pub(super) principal: Arc<Principal>,
+    /// The client's name of its session; where it has none, the session of the credential.
+    pub(super) session: String,
     pub(super) facts: CallFacts,
     pub(super) trace: TraceId,
     pub(super) http_id: String,
@@ -63,7 +69,25 @@ impl Request {
             attributes: attributes(&headers),
         };
         let body = Arc::new(Body { bytes: body, index, texts: OnceLock::new() });
-        Self { operation, target, headers, body, facts, trace, http_id: request_id }
+        let session = session_of(&headers, &principal);
+        Self { operation, target, headers, body, principal, session, facts, trace, http_id: request_id }
+    }
+
+    /// The same request with what hooks made of its body.
+    pub(super) fn with_body(&self, bytes: Bytes, index: Index) -> Self {
+        let mut facts = self.facts.clone();
+        facts.body_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Self {
+            operation: self.operation,
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: Arc::new(Body { bytes, index, texts: OnceLock::new() }),
+            principal: Arc::clone(&self.principal),
+            session: self.session.clone(),
+            facts,
+            trace: self.trace.clone(),
+            http_id: self.http_id.clone(),
+        }
     }
 
     /// Whether the client wants a stream.
@@ -115,7 +139,15 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn principal_facts(principal: &Principal) -> PrincipalFacts {
+/// The session that a client names, if it looks like a name.
+fn session_of(headers: &HeaderMap, principal: &Principal) -> String {
+    text(headers, headers::CLAUDE_CODE_SESSION_ID)
+        .filter(|name| (1..=LONGEST_SESSION).contains(&name.len()))
+        .unwrap_or_else(|| principal.session.as_str())
+        .to_owned()
+}
+
+pub(super) fn principal_facts(principal: &Principal) -> PrincipalFacts {
     PrincipalFacts {
         user: principal.user.as_str().to_owned(),
         tenant: principal.tenant.as_str().to_owned(),
@@ -133,6 +165,9 @@ fn attributes(headers: &HeaderMap) -> Vec<Attribute> {
     let named = [
         ("claude_code.session", headers::CLAUDE_CODE_SESSION_ID),
         ("claude_code.prompt", headers::CLAUDE_CODE_PROMPT_ID),
+        ("claude_code.request_class", headers::CLAUDE_CODE_REQUEST_CLASS),
+        ("claude_code.agent", headers::CLAUDE_CODE_AGENT_ID),
+        ("claude_code.agent_type", headers::CLAUDE_CODE_AGENT_TYPE),
     ];
     named
         .into_iter()

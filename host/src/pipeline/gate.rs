@@ -1,19 +1,20 @@
 //! The gate of a reply: reads along for usage and tool calls, and holds a tool call back until its hooks have decided. What no
 //! hook changed passes byte for byte.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use sallyport_protocol::messages::event::{Block, Delta, Kind, StreamEvent, Usage};
 use sallyport_protocol::package::HookEvent;
 
+use super::hooks::{Occasion, listeners};
 use super::row::{ToolCall, server_of};
 use super::{Call, Pipeline};
-use crate::component::contract::hook::{Event, Occurrence, Outcome, ToolCall as ToolFacts};
-use crate::component::{Bundle, Entry, Mode};
+use crate::component::Bundle;
+use crate::component::contract::hook::{Event, ToolCall as ToolFacts};
 
 /// Longest tool call that is held.
 const LONGEST_CALL: usize = 8 * 1024 * 1024;
+/// Longest last text that hooks are told of; what is beyond it is left out.
+const LONGEST_TEXT: usize = 256 * 1024;
 
 /// What has passed, and what is held.
 pub(super) struct Gate {
@@ -25,6 +26,10 @@ pub(super) struct Gate {
     stopped: u32,
     usage: Usage,
     error: Option<String>,
+    /// The last text so far, where hooks want to know how a turn ends.
+    text: Option<String>,
+    /// The model has ended its turn.
+    ended: bool,
 }
 
 /// A tool call on its way.
@@ -65,13 +70,20 @@ impl Gate {
     /// A gate for a reply under `bundle`.
     pub(super) fn new(bundle: &Bundle) -> Self {
         Self {
-            hooks: watchers(bundle).next().is_some(),
+            hooks: listeners(bundle, HookEvent::PreToolUse).next().is_some(),
             held: None,
             released: 0,
             stopped: 0,
             usage: Usage::default(),
             error: None,
+            text: listeners(bundle, HookEvent::Stop).next().map(|_| String::new()),
+            ended: false,
         }
+    }
+
+    /// The last text of a turn that the model has ended, if hooks want to know of it.
+    pub(super) fn last_text(&mut self) -> Option<String> {
+        self.text.take().filter(|_| self.ended)
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -103,15 +115,30 @@ impl Gate {
             Kind::MessageDelta => {
                 if let Some(StreamEvent::MessageDelta { stop_reason, stop_sequence, usage }) = parse() {
                     self.usage.merge(usage);
+                    self.ended = stop_reason.as_deref() == Some("end_turn");
                     if self.stopped > 0 && self.released == 0 && stop_reason.as_deref() == Some("tool_use") {
                         // No tool is left to run: the turn ends here.
+                        self.ended = true;
                         let stop_reason = Some("end_turn".to_owned());
                         write(&StreamEvent::MessageDelta { stop_reason, stop_sequence, usage }, out);
                         return Taken::Passed;
                     }
                 }
             }
-            Kind::BlockStart if self.hooks || mentions_tool(&bytes) => match parse() {
+            Kind::BlockDelta if self.text.is_some() => {
+                if let (Some(text), Some(StreamEvent::BlockDelta { delta: Delta::Text(piece), .. })) =
+                    (&mut self.text, parse())
+                    && text.len() + piece.len() <= LONGEST_TEXT
+                {
+                    text.push_str(&piece);
+                }
+            }
+            Kind::BlockStart if self.hooks || self.text.is_some() || mentions_tool(&bytes) => match parse() {
+                Some(StreamEvent::BlockStart { block: Block::Text(text), .. }) => {
+                    if let Some(last) = &mut self.text {
+                        *last = text;
+                    }
+                }
                 Some(StreamEvent::BlockStart { index, block: Block::ToolUse { id, name, input } }) => {
                     let tool = ToolCall { id, name, blocked: None };
                     if !self.hooks {
@@ -157,6 +184,9 @@ impl Gate {
             }
             Decision::Stop(why) => {
                 self.stopped += 1;
+                if let Some(last) = &mut self.text {
+                    last.clone_from(why);
+                }
                 write(&StreamEvent::BlockStart { index, block: Block::text() }, out);
                 write(&StreamEvent::BlockDelta { index, delta: Delta::Text(why.clone()) }, out);
                 write(&StreamEvent::BlockStop { index }, out);
@@ -191,84 +221,27 @@ impl Gate {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// Asks the hooks about a tool call that the model wants to make. All are told; the first no counts.
+    /// Asks the hooks about a tool call that the model wants to make.
     pub(super) async fn decide(&self, call: &mut Call, tool: &mut ToolCall, input: &str) -> Decision {
-        let bundle = Arc::clone(&call.bundle);
-        let mut decision = Decision::Release;
-        for entry in watchers(&bundle) {
-            let current = match &decision {
-                Decision::Modify(input) => input.as_str(),
-                _ if input.is_empty() => "{}",
-                _ => input,
-            };
-            let occurrence = occurrence(call, tool, current);
-            let ran = self.components.on_event(&entry.component, &occurrence).await;
-            let name = entry.component.name();
-            let (verdict, said) = match ran.result {
-                Ok(Outcome::Proceed | Outcome::AddContext(_)) => ("proceed", None),
-                Ok(Outcome::Block(reason)) => {
-                    ("block", Some(Decision::Stop(refusal(name, &tool.name, &reason))))
-                }
-                Ok(Outcome::Ask(reason)) => {
-                    let reason = format!("{reason} (nobody can be asked here)");
-                    ("ask", Some(Decision::Stop(refusal(name, &tool.name, &reason))))
-                }
-                Ok(Outcome::Modify(input)) if serde_json::from_str::<serde_json::Value>(&input).is_ok() => {
-                    ("modify", Some(Decision::Modify(input)))
-                }
-                // What is neither yes nor no is a no: a hook before a tool fails closed.
-                Ok(Outcome::Modify(_) | Outcome::Other(_)) => (
-                    "garbage",
-                    Some(Decision::Stop(refusal(name, &tool.name, "the hook gave no usable answer"))),
-                ),
-                Err(fault) => {
-                    let reason = format!("the hook did not answer ({})", fault.code());
-                    ("fault", Some(Decision::Stop(refusal(name, &tool.name, &reason))))
-                }
-            };
-            call.record.hook(&entry.component, entry.mode, tool, verdict, ran.micros, &ran.notes);
-            if entry.mode != Mode::Enforce {
-                continue;
-            }
-            if let Some(said) = said {
-                decision = said;
-            }
-            if matches!(decision, Decision::Stop(_)) {
-                break;
-            }
-        }
-        if let Decision::Stop(why) = &decision {
+        let what = Event::PreToolUse(ToolFacts {
+            id: tool.id.clone(),
+            name: tool.name.clone(),
+            input: if input.is_empty() { "{}".to_owned() } else { input.to_owned() },
+            server: server_of(&tool.name).map(str::to_owned),
+        });
+        let occasion = Occasion::of_tool(call, HookEvent::PreToolUse, &tool.id, &tool.name, what);
+        let told = self.tell(&call.bundle, occasion).await;
+        call.record.hooks(told.rows);
+        if let Some(stopped) = told.stopped {
+            let why = refusal(&stopped.hook, &tool.name, &stopped.reason);
             tool.blocked = Some(why.clone());
+            return Decision::Stop(why);
         }
-        decision
+        told.modified.map_or(Decision::Release, Decision::Modify)
     }
 }
 
 // === private helpers ===
-
-/// The hooks that are told before a tool runs.
-fn watchers(bundle: &Bundle) -> impl Iterator<Item = &Entry> {
-    let told =
-        |entry: &&Entry| entry.mode != Mode::Off && entry.component.events().contains(&HookEvent::PreToolUse);
-    bundle.hooks.iter().filter(told)
-}
-
-fn occurrence(call: &Call, tool: &ToolCall, input: &str) -> Occurrence {
-    let facts = &call.request.facts;
-    Occurrence {
-        trace: facts.trace.clone(),
-        principal: facts.principal.clone(),
-        event: Event::PreToolUse(ToolFacts {
-            id: tool.id.clone(),
-            name: tool.name.clone(),
-            input: input.to_owned(),
-            server: server_of(&tool.name).map(str::to_owned),
-        }),
-        in_band: true,
-        raw: None,
-        attributes: Vec::new(),
-    }
-}
 
 fn refusal(hook: &str, tool: &str, reason: &str) -> String {
     format!("[{hook} did not let the tool {tool} run: {reason}]")

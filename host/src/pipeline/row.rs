@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sallyport_protocol::headers;
-use sallyport_protocol::id::TraceId;
+use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::messages::event::Usage;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use super::exchange::Exchanging;
 use super::{Inbound, Operation, facts};
 use crate::audit::{Event, Intent, Kind, Outcome, Who};
+use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::component::contract::Attribute;
 use crate::component::{Bundle, Component, Mode, Said};
@@ -26,11 +27,18 @@ pub(super) struct Record {
     provider: Option<String>,
     payload: Map<String, Value>,
     components: Vec<Value>,
-    hooks: Vec<Value>,
+    hooks: Vec<HookRow>,
     tools: Vec<ToolCall>,
     usage: Usage,
     cost_micro: Option<i64>,
     first_byte: Option<Duration>,
+}
+
+/// A hook was asked.
+#[derive(Debug)]
+pub(super) struct HookRow {
+    pub(super) outcome: Outcome,
+    pub(super) payload: Value,
 }
 
 /// How a call ended.
@@ -74,15 +82,7 @@ impl Record {
         let retries = header("x-stainless-retry-count").filter(|count| count != "0");
         note("client_retry", retries);
         Self {
-            who: Who {
-                user_id: principal.user.as_str().to_owned(),
-                session_id: principal.session.as_str().to_owned(),
-                trace_id: trace.as_str().to_owned(),
-                client_id: principal.client.as_str().to_owned(),
-                tenant_id: principal.tenant.as_str().to_owned(),
-                policy_ver: bundle.version.as_str().to_owned(),
-                call_source: principal.source.as_str().to_owned(),
-            },
+            who: who(principal, trace, &bundle.version),
             began: clock.now(),
             started: clock.monotonic(),
             operation: inbound.operation,
@@ -156,26 +156,9 @@ impl Record {
         }
     }
 
-    /// A hook was told of a tool call.
-    pub(super) fn hook(
-        &mut self,
-        component: &Component,
-        mode: Mode,
-        tool: &ToolCall,
-        verdict: &str,
-        micros: u32,
-        notes: &[Attribute],
-    ) {
-        component.tally().count(said(verdict), micros);
-        let mut row = evidence(component, verdict, micros);
-        insert(&mut row, "event", "PreToolUse".into());
-        insert(&mut row, "tool", tool.name.clone().into());
-        insert(&mut row, "tool_use_id", tool.id.clone().into());
-        insert(&mut row, "mode", mode.as_str().into());
-        if !notes.is_empty() {
-            insert(&mut row, "notes", notes_of(notes));
-        }
-        self.hooks.push(row);
+    /// Hooks were told of something.
+    pub(super) fn hooks(&mut self, rows: Vec<HookRow>) {
+        self.hooks.extend(rows);
     }
 
     pub(super) fn tool(&mut self, tool: ToolCall) {
@@ -237,13 +220,8 @@ impl Record {
         call.cost_micro = self.cost_micro;
         call.latency_ms = latency_ms;
         let mut rows = vec![call];
-        for hook in &self.hooks {
-            let outcome = match hook.get("verdict").and_then(Value::as_str) {
-                Some("block" | "ask") => Outcome::Denied,
-                Some("fault") => Outcome::Error,
-                _ => Outcome::Allowed,
-            };
-            rows.push(self.row(Kind::Hook, outcome, hook.clone()));
+        for HookRow { outcome, payload } in std::mem::take(&mut self.hooks) {
+            rows.push(self.row(Kind::Hook, outcome, payload));
         }
         for tool in &self.tools {
             let outcome = if tool.blocked.is_some() { Outcome::Denied } else { Outcome::Allowed };
@@ -323,7 +301,7 @@ impl Ending {
 // === private helpers ===
 
 /// What a verdict means for the component's tally.
-fn said(verdict: &str) -> Said {
+pub(super) fn said(verdict: &str) -> Said {
     match verdict {
         "fault" | "garbage" => Said::Fault,
         "deny" | "ask" | "block" | "other" => Said::Refusal,
@@ -331,7 +309,20 @@ fn said(verdict: &str) -> Said {
     }
 }
 
-fn evidence(component: &Component, verdict: &str, micros: u32) -> Value {
+/// The seven columns of a caller within a trace.
+pub(super) fn who(principal: &Principal, trace: &TraceId, version: &PolicyVersion) -> Who {
+    Who {
+        user_id: principal.user.as_str().to_owned(),
+        session_id: principal.session.as_str().to_owned(),
+        trace_id: trace.as_str().to_owned(),
+        client_id: principal.client.as_str().to_owned(),
+        tenant_id: principal.tenant.as_str().to_owned(),
+        policy_ver: version.as_str().to_owned(),
+        call_source: principal.source.as_str().to_owned(),
+    }
+}
+
+pub(super) fn evidence(component: &Component, verdict: &str, micros: u32) -> Value {
     json!({
         "name": component.name(),
         "version": component.version().to_string(),
@@ -348,7 +339,7 @@ pub(super) fn notes_of(notes: &[Attribute]) -> Value {
     notes.iter().map(|note| json!({ "name": note.name, "value": note.value })).collect()
 }
 
-fn insert(object: &mut Value, name: &str, value: Value) {
+pub(super) fn insert(object: &mut Value, name: &str, value: Value) {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(name.to_owned(), value);
     }

@@ -94,11 +94,14 @@ impl Pipeline {
 impl Pump {
     async fn run(mut self, open: OpenRow) {
         let end = self.pump().await;
-        let Self { pipeline, mut call, exchanging, gate, client, .. } = self;
+        let Self { pipeline, mut call, exchanging, mut gate, client, .. } = self;
         call.record.used(gate.usage());
         call.record.provider(&exchanging);
         // The upstream is let go before the row is written: a client that left must not keep it busy.
         drop(exchanging);
+        if let (End::Whole(_), Some(text)) = (&end, gate.last_text()) {
+            pipeline.ended(&mut call, text).await;
+        }
         let (last, ending) = match end {
             End::Whole(last) => (Some(last), Ending::served(200)),
             End::Left => (None, Ending::failed("client_disconnected", "the client went away")),
@@ -205,7 +208,7 @@ impl Pump {
         match taken {
             Taken::Passed => None,
             Taken::Tool(tool) => {
-                self.call.record.tool(tool);
+                self.pipeline.issue(&mut self.call, tool);
                 None
             }
             Taken::Decide(mut held) => {
@@ -214,7 +217,7 @@ impl Pump {
                     return Some(End::Left);
                 }
                 let decision = self.pipeline.decide(&mut self.call, &mut held.tool, &held.input).await;
-                self.call.record.tool(held.tool.clone());
+                self.pipeline.issue(&mut self.call, held.tool.clone());
                 self.gate.settle(held, &decision, out);
                 None
             }

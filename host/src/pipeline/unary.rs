@@ -7,12 +7,14 @@ use http::{HeaderValue, StatusCode, header};
 use sallyport_protocol::messages::event::{StreamEvent, Usage};
 use sallyport_protocol::messages::fold::Fold;
 use sallyport_protocol::messages::grammar::Grammar;
+use sallyport_protocol::package::HookEvent;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::exchange::{Exchanging, Step, describe};
 use super::gate::Decision;
+use super::hooks::listeners;
 use super::row::{Ending, ToolCall};
 use super::{Call, Operation, Pipeline, Refusal, Reply, ReplyBody, event};
 use crate::audit::{OpenRow, Outcome, Unavailable};
@@ -25,6 +27,8 @@ use crate::upstream::AnswerBody;
 const LONGEST_REPLY: usize = 32 * 1024 * 1024;
 /// A policy with this capability is told what every call came to; the others have nothing to settle.
 const SETTLES: &str = "settle";
+/// The stop reason of a turn that the model has ended.
+const END_TURN: &str = "\"end_turn\"";
 /// Longest error body that is collected.
 const LONGEST_ERROR: usize = 1024 * 1024;
 
@@ -58,6 +62,8 @@ struct ToolBlock<'a> {
     name: Option<String>,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
 }
 
 /// A range of the reply and what stands there instead.
@@ -178,17 +184,19 @@ impl Pipeline {
             (start, start + raw.get().len())
         };
         let mut splices = Vec::new();
+        let mut last_text = None;
         let (mut released, mut stopped) = (0_u32, 0_u32);
         for raw in &read.content {
             let block: ToolBlock<'_> = serde_json::from_str(raw.get()).map_err(|_| unusable())?;
             if block.kind != "tool_use" {
+                last_text = block.text.filter(|_| block.kind == "text").map(Cow::into_owned).or(last_text);
                 continue;
             }
             let (Some(id), Some(name)) = (block.id, block.name) else { return Err(unusable()) };
             let mut tool = ToolCall { id, name, blocked: None };
             let input = block.input.map_or("{}", RawValue::get);
             let decision = self.decide(call, &mut tool, input).await;
-            call.record.tool(tool);
+            self.issue(call, tool);
             match decision {
                 Decision::Release => released += 1,
                 Decision::Modify(text) => {
@@ -200,19 +208,25 @@ impl Pipeline {
                     stopped += 1;
                     let (start, end) = place(raw);
                     splices.push(Splice { start, end, text: text_block(&why) });
+                    last_text = Some(why);
                 }
             }
         }
-        if splices.is_empty() {
-            return Ok(bytes);
-        }
+        let mut ended = read.stop_reason.is_some_and(|reason| reason.get() == END_TURN);
         if stopped > 0
             && released == 0
             && let Some(reason) = read.stop_reason
             && reason.get() == "\"tool_use\""
         {
             let (start, end) = place(reason);
-            splices.push(Splice { start, end, text: "\"end_turn\"".to_owned() });
+            splices.push(Splice { start, end, text: END_TURN.to_owned() });
+            ended = true;
+        }
+        if ended && listeners(&call.bundle, HookEvent::Stop).next().is_some() {
+            self.ended(call, last_text.unwrap_or_default()).await;
+        }
+        if splices.is_empty() {
+            return Ok(bytes);
         }
         splices.sort_by_key(|splice| splice.start);
         Ok(spliced(&bytes, &splices))

@@ -1,0 +1,285 @@
+//! What a request brings: a session that begins, a prompt, answers of tools. Hooks are told before policies are asked, so that
+//! policies and scanners look at the very bytes that hooks made of it.
+//!
+//! A client sends its whole conversation with every request, and does not know what hooks changed. So the gateway remembers what
+//! they said about each prompt and each answer, and says it again each time; what it has forgotten it asks again.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sallyport_protocol::messages::index::Index;
+use sallyport_protocol::package::HookEvent;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::edit::{self, Edits};
+use super::session::{Issued, Kept, Key};
+use super::turn::{self, Answer, Prompt};
+use super::{Occasion, Told, listeners};
+use crate::audit::Outcome as Ended;
+use crate::component::contract::hook::{Event, ToolCall, ToolFailure, ToolResult};
+use crate::pipeline::row::{self, HookRow, server_of};
+use crate::pipeline::{Call, Operation, Pipeline, Refusal};
+
+/// The events that a request can bring.
+const INBOUND: [HookEvent; 4] = [
+    HookEvent::SessionStart,
+    HookEvent::UserPromptSubmit,
+    HookEvent::PostToolUse,
+    HookEvent::PostToolUseFailure,
+];
+
+/// How hooks are told that a session began, as far as the gateway can know.
+const STARTUP: &str = "startup";
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Tells the hooks what the request brings. What they change is in the request afterwards.
+    pub(in crate::pipeline) async fn attend(&self, call: &mut Call) -> Result<(), Refusal> {
+        let request = &call.request;
+        let session = Key::session(&request.principal, &request.session);
+        let now = self.clock.monotonic();
+        let known = self.sessions.touch(session, &request.principal, &request.session, &request.trace, now);
+        let bundle = Arc::clone(&call.bundle);
+        let told = |event| listeners(&bundle, event).next().is_some();
+        let is_message = request.operation == Operation::Message;
+        let body = Arc::clone(&request.body);
+        let mut edits = Edits::default();
+        if is_message {
+            if !known && told(HookEvent::SessionStart) {
+                self.session_starts(call, session).await?;
+            }
+            self.sessions.start(session);
+        }
+        if INBOUND.into_iter().any(told) {
+            self.add_session_context(call, session, &mut edits);
+            if told(HookEvent::UserPromptSubmit) {
+                self.prompts(call, is_message, &mut edits).await?;
+            }
+            if told(HookEvent::PostToolUse) || told(HookEvent::PostToolUseFailure) {
+                self.answers(call, &mut edits).await?;
+            }
+        }
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let (contexts, results) = edits.count();
+        let bytes = edits.apply(&body.index, &body.bytes);
+        let index = Index::parse(&bytes)?;
+        call.record.note(
+            "edited",
+            json!({
+                "contexts": contexts,
+                "tool_results": results,
+                "body_bytes": bytes.len(),
+                "body_blake3": blake3::hash(&bytes).to_hex().as_str(),
+            }),
+        );
+        call.request = Arc::new(call.request.with_body(bytes, index));
+        Ok(())
+    }
+
+    /// The call of a tool goes to the client: it has a row, and what comes of it is joined with its trace.
+    pub(in crate::pipeline) fn issue(&self, call: &mut Call, tool: row::ToolCall) {
+        let issued = Issued { trace: call.request.trace.clone(), tool: tool.name.clone() };
+        self.sessions.issue(Key::tool(&call.request.principal, &tool.id), issued);
+        call.record.tool(tool);
+    }
+
+    async fn session_starts(&self, call: &mut Call, session: Key) -> Result<(), Refusal> {
+        let what = Event::SessionStart(STARTUP.to_owned());
+        let occasion = Occasion::of(call, HookEvent::SessionStart, Some(STARTUP.to_owned()), what);
+        let mut told = self.tell(&call.bundle, occasion).await;
+        call.record.hooks(std::mem::take(&mut told.rows));
+        let context = told.context();
+        // The session has not begun then: its next call asks again.
+        if let Some(stopped) = told.stopped {
+            return Err(stopped.refusal());
+        }
+        self.sessions.keep(session, Kept { content: None, context });
+        Ok(())
+    }
+
+    /// What hooks said when the session began stands at the beginning of each of its conversations.
+    fn add_session_context(&self, call: &Call, session: Key, edits: &mut Edits) {
+        let context = self.sessions.kept(session).and_then(|kept| kept.context.clone());
+        if let (Some(context), Some(first)) = (context, turn::first_of_user(&call.request.body.index)) {
+            edits.add(first, context);
+        }
+    }
+
+    async fn prompts(&self, call: &mut Call, is_message: bool, edits: &mut Edits) -> Result<(), Refusal> {
+        let body = Arc::clone(&call.request.body);
+        let mut prompts = turn::prompts(&body.index, &body.bytes);
+        let Some(latest) = prompts.pop() else { return Ok(()) };
+        for earlier in &prompts {
+            if let Some(kept) = self.sessions.kept(prompt_key(call, earlier)) {
+                edits.adds(earlier.message, &kept);
+            }
+        }
+        // A step of a tool loop repeats a prompt that was judged; a prompt that nobody judged is judged wherever it stands.
+        let key = prompt_key(call, &latest);
+        let is_new = turn::last_of_user(&body.index) == Some(latest.message);
+        let mut kept = self.sessions.kept(key);
+        if is_message && (is_new || kept.is_none()) {
+            kept = self.prompt(call, key, &latest).await?;
+        }
+        if let Some(kept) = kept {
+            edits.adds(latest.message, &kept);
+        }
+        Ok(())
+    }
+
+    async fn prompt(&self, call: &mut Call, key: Key, prompt: &Prompt) -> Result<Option<Arc<Kept>>, Refusal> {
+        let what = Event::UserPromptSubmit(prompt.text.clone());
+        let mut occasion = Occasion::of(call, HookEvent::UserPromptSubmit, None, what);
+        if !prompt.reminders.is_empty() {
+            occasion.attribute("prompt.reminders", prompt.reminders.clone());
+        }
+        let facts = &call.request.facts;
+        occasion.attribute("call.tools", facts.tools.len().to_string());
+        if let Some(tokens) = facts.max_tokens {
+            occasion.attribute("call.max_tokens", tokens.to_string());
+        }
+        let mut told = self.tell(&call.bundle, occasion).await;
+        call.record.hooks(std::mem::take(&mut told.rows));
+        let context = told.context();
+        match told.stopped {
+            Some(stopped) => Err(stopped.refusal()),
+            None if told.faulted => Ok(Some(Arc::new(Kept { content: None, context }))),
+            None => Ok(Some(self.sessions.keep(key, Kept { content: None, context }))),
+        }
+    }
+
+    async fn answers(&self, call: &mut Call, edits: &mut Edits) -> Result<(), Refusal> {
+        let body = Arc::clone(&call.request.body);
+        let last = turn::last_of_user(&body.index);
+        let mut earlier = Vec::new();
+        for answer in turn::answers(&body.index, &body.bytes)? {
+            let key = answer_key(call, &answer);
+            let mut kept = self.sessions.kept(key);
+            if kept.is_none() {
+                let (judged, rows) = self.answer(call, key, &answer).await;
+                if last == Some(answer.block.message) {
+                    call.record.hooks(rows);
+                } else {
+                    summed(&mut earlier, rows);
+                }
+                kept = Some(judged);
+            }
+            let Some(kept) = kept else { continue };
+            if let Some(content) = &kept.content {
+                edits.replace(&answer, &body.bytes, content);
+            }
+            edits.adds(answer.block.message, &kept);
+        }
+        call.record.hooks(earlier);
+        Ok(())
+    }
+
+    /// Tells the hooks what a tool answered. One that says no withholds the answer: the model is told why instead.
+    async fn answer(&self, call: &Call, key: Key, answer: &Answer<'_>) -> (Arc<Kept>, Vec<HookRow>) {
+        let (occasion, tool) = self.answered(call, answer);
+        let Told { stopped, modified, context, faulted, rows } = self.tell(&call.bundle, occasion).await;
+        let undecided = faulted || stopped.as_ref().is_some_and(|stopped| !stopped.is_decided());
+        let kept = match stopped {
+            Some(stopped) => {
+                let content = Some(edit::withheld(&stopped.hook, &tool, &stopped.reason));
+                Kept { content, context: None }
+            }
+            None => Kept {
+                content: modified.map(|json| edit::tool_content(&json)),
+                context: (!context.is_empty()).then(|| context.join("\n\n")),
+            },
+        };
+        // What somebody could not judge is asked again the next time.
+        if undecided { (Arc::new(kept), rows) } else { (self.sessions.keep(key, kept), rows) }
+    }
+
+    fn answered(&self, call: &Call, answer: &Answer<'_>) -> (Occasion, String) {
+        let body = &call.request.body;
+        let used = turn::used(&body.index, &body.bytes, &answer.id);
+        // The gateway's own memory of the call counts before what the client says that it was.
+        let issued = self.sessions.issued(Key::tool(&call.request.principal, &answer.id));
+        let said = used.as_ref().map(|used| used.name.clone());
+        let name = issued.map(|issued| issued.tool).or_else(|| said.map(Cow::into_owned)).unwrap_or_default();
+        let input = used.and_then(|used| used.input).map_or("{}", RawValue::get);
+        let tool = ToolCall {
+            id: answer.id.clone().into_owned(),
+            name: name.clone(),
+            input: input.to_owned(),
+            server: server_of(&name).map(str::to_owned),
+        };
+        let output = edit::output(answer.content);
+        let (event, what) = if answer.is_error {
+            let failure = ToolFailure { call: tool, error: output };
+            (HookEvent::PostToolUseFailure, Event::PostToolUseFailure(failure))
+        } else {
+            let result = ToolResult { call: tool, output, duration_ms: None };
+            (HookEvent::PostToolUse, Event::PostToolUse(result))
+        };
+        (Occasion::of_tool(call, event, &answer.id, &name, what), name)
+    }
+}
+
+// === impl Edits ===
+
+impl Edits {
+    fn adds(&mut self, message: u32, kept: &Kept) {
+        if let Some(context) = &kept.context {
+            self.add(message, context.clone());
+        }
+    }
+}
+
+// === private helpers ===
+
+/// The same words at the same place of the same session are the same prompt.
+fn prompt_key(call: &Call, prompt: &Prompt) -> Key {
+    let request = &call.request;
+    let place = prompt.message.to_le_bytes();
+    let version = call.bundle.version.as_str().as_bytes();
+    Key::of(
+        &request.principal,
+        &[b"prompt", version, request.session.as_bytes(), &place, prompt.text.as_bytes()],
+    )
+}
+
+/// Under other components an answer is judged anew, and so is one that reads differently.
+fn answer_key(call: &Call, answer: &Answer<'_>) -> Key {
+    let content = answer.content.map_or("", RawValue::get);
+    let parts: [&[u8]; 5] = [
+        b"answer",
+        call.bundle.version.as_str().as_bytes(),
+        answer.id.as_bytes(),
+        &[u8::from(answer.is_error)],
+        content.as_bytes(),
+    ];
+    Key::of(&call.request.principal, &parts)
+}
+
+/// Answers of earlier turns are judged again where the gateway has forgotten them: what goes on has one row for each hook.
+fn summed(all: &mut Vec<HookRow>, rows: Vec<HookRow>) {
+    let field = |row: &HookRow, name: &str| row.payload.get(name).cloned().unwrap_or_default();
+    let count = |row: &HookRow, name: &str| field(row, name).as_u64().unwrap_or(0);
+    for mut row in rows {
+        if row.outcome != Ended::Allowed || field(&row, "verdict") != json!("proceed") {
+            all.push(row);
+            continue;
+        }
+        let same = |other: &&mut HookRow| {
+            count(other, "earlier") > 0
+                && ["name", "config", "event"].iter().all(|name| field(other, name) == field(&row, name))
+        };
+        if let Some(sum) = all.iter_mut().find(same) {
+            let micros = count(sum, "micros").saturating_add(count(&row, "micros"));
+            let earlier = count(sum, "earlier").saturating_add(1);
+            row::insert(&mut sum.payload, "micros", micros.into());
+            row::insert(&mut sum.payload, "earlier", earlier.into());
+        } else {
+            row::insert(&mut row.payload, "earlier", 1.into());
+            all.push(row);
+        }
+    }
+}
