@@ -11,26 +11,44 @@ use serde_json::{Value, json};
 
 use super::{about, asking, rules};
 
+/// Hostile hooks in packages that a gateway may be told to trust.
+struct Guests {
+    dir: tempfile::TempDir,
+    names: Vec<String>,
+    publisher: Value,
+}
+
+impl Guests {
+    fn signed(names: &[&str]) -> Self {
+        let key = SigningKey::from_bytes(&[25; 32]);
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            let (_, component) = hostile::component(name);
+            let package = Package::build(hostile::statement(name, Kind::Hook), &key, &component).unwrap();
+            std::fs::write(dir.path().join(format!("{name}.sallyport")), package).unwrap();
+        }
+        let publisher =
+            json!({"key": public_key_text(&key.verifying_key()), "namespace": "hostile", "kinds": ["hook"]});
+        Self { dir, names: names.iter().map(ToString::to_string).collect(), publisher }
+    }
+
+    fn settings(&self) -> Value {
+        let file = |name: &String| self.dir.path().join(format!("{name}.sallyport"));
+        let files: Vec<_> = self.names.iter().map(file).collect();
+        json!({"packages": files, "publishers": [self.publisher]})
+    }
+}
+
 fn calls_bash(command: &str) -> Script {
     Script::Turn(vec![Turn::Tool("toolu_1".into(), "Bash".into(), json!({"command": command}))])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guest_25_hooks_that_trigger_each_other_are_stopped() {
-    let key = SigningKey::from_bytes(&[25; 32]);
-    let dir = tempfile::tempdir().unwrap();
-    let files = ["25-ping", "25-pong"].map(|name| {
-        let (_, component) = hostile::component(name);
-        let package = Package::build(hostile::statement(name, Kind::Hook), &key, &component).unwrap();
-        let file = dir.path().join(format!("{name}.sallyport"));
-        std::fs::write(&file, package).unwrap();
-        file
-    });
-    let publisher =
-        json!({"key": public_key_text(&key.verifying_key()), "namespace": "hostile", "kinds": ["hook"]});
+    let guests = Guests::signed(&["25-ping", "25-pong"]);
     let app = TestApp::with(|config| {
         config
-            .set("/components", json!({"packages": files, "publishers": [publisher]}))
+            .set("/components", guests.settings())
             .component("hostile/25-ping", json!({}))
             .component("hostile/25-pong", json!({}))
     })
@@ -114,5 +132,41 @@ async fn guest_25_a_hook_that_never_lets_a_turn_end_is_passed_over() {
             assert!(held <= 4, "the turn never ends");
         }
         assert_eq!(held, 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_01_a_hook_that_never_answers_follows_its_failure_mode() {
+    let guests = Guests::signed(&["01-loop-hook"]);
+    let entry = |more: Value| {
+        let mut entry = json!({"component": "hostile/01-loop-hook", "config": {}});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([entry])
+    };
+    for (more, runs, on_fault, longest) in [
+        (json!({}), false, "block", None),
+        (json!({"on_fault": "continue"}), true, "continue", None),
+        (json!({"on_fault": "continue", "timeout_ms": 1}), true, "continue", Some(1_000)),
+    ] {
+        let app =
+            TestApp::with(|config| config.set("/components", guests.settings()).set("/bundle", entry(more)))
+                .await;
+        app.upstream.script(calls_bash("ls"));
+        let reply = app.messages(asking("claude-sonnet-4-5", true)).await;
+        assert_legal(&reply.events());
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        assert_eq!(body.contains("toolu_1"), runs, "{body}");
+        assert_eq!(reply.text().contains("the hook did not answer (deadline)"), !runs, "{body}");
+        let rows = app.lineage(reply.header("x-trace-id").unwrap()).await;
+        let [row] = about(&rows, "PreToolUse")[..] else { panic!("{rows:?}") };
+        let payload = &row["payload"];
+        assert_eq!((row["outcome"].as_str(), payload["verdict"].as_str()), (Some("error"), Some("fault")));
+        assert_eq!(
+            (payload["fault"].as_str(), payload["on_fault"].as_str()),
+            (Some("deadline"), Some(on_fault))
+        );
+        if let Some(longest) = longest {
+            assert_eq!(payload["micros"].as_u64(), Some(longest), "the entry's own limit");
+        }
     }
 }

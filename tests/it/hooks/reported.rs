@@ -120,6 +120,22 @@ async fn every_recorded_report_is_answered_and_leaves_its_rows() {
     assert_eq!(seen.len(), TEN.len(), "{seen:?}");
 }
 
+#[test]
+fn the_plugin_that_ships_reports_all_ten_events() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/governance/hooks/hooks.json");
+    let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let hooks = file["hooks"].as_object().unwrap();
+    assert_eq!(hooks.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(TEN));
+    for (event, entries) in hooks {
+        let [entry] = &entries.as_array().unwrap()[..] else { panic!("{event}: {entries}") };
+        let hook = &entry["hooks"][0];
+        // Over HTTP the client never reports the beginning of a session.
+        let address = if event == "SessionStart" { &hook["command"] } else { &hook["url"] };
+        assert!(address.as_str().unwrap().ends_with(&format!("/v1/hooks/{event}")), "{event}: {hook}");
+        assert!(hook.to_string().contains("Bearer $SALLYPORT_TOKEN"), "{event}: {hook}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_joins_the_call_that_caused_it() {
     let app = TestApp::start().await;
