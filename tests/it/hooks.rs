@@ -16,7 +16,9 @@ use tokio::sync::Semaphore;
 
 /// The rules hook with these rules.
 fn rules(config: Config, rules: Value) -> Config {
-    config.component("sallyport/event-rules", json!({ "rules": rules }))
+    let mut what = json!({});
+    what["rules"] = rules;
+    config.component("sallyport/event-rules", what)
 }
 
 /// The rows of hooks among `rows` that are about `event`.

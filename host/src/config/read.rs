@@ -360,7 +360,7 @@ fn attachment(section: &Section<'_>) -> Option<Attachment> {
     let matcher = section.get("matcher").map(|node| node.parsed(Matcher::parse));
     let on_fault = section.get("on_fault").map(|node| node.choice(&ON_FAULT));
     let timeout = section.get("timeout_ms").map(|node| node.number(1..=LONGEST_TIMEOUT));
-    let matcher = matcher.map_or_else(|| Some(Matcher::default()), |read| read)?;
+    let matcher = matcher.unwrap_or_else(|| Some(Matcher::default()))?;
     let on_fault = on_fault.map_or(Some(None), |read| read.map(Some))?;
     let timeout = timeout.map_or(Some(None), |read| read.map(Duration::from_millis).map(Some))?;
     Some(Attachment { matcher, on_fault, timeout })
