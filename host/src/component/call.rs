@@ -398,7 +398,8 @@ impl Run<'_> {
 // === impl Ran ===
 
 impl<T> Ran<T> {
-    fn failed(fault: Fault) -> Self {
+    /// No answer at all.
+    pub(crate) fn failed(fault: Fault) -> Self {
         Self { result: Err(fault), micros: 0, memory: 0, fuel: None, notes: Vec::new(), log: None }
     }
 

@@ -165,10 +165,8 @@ impl Pipeline {
         let asking = self.components.on_event(&entry.component, what);
         let Some(limit) = entry.attachment.timeout else { return asking.await };
         tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| Ran {
-            result: Err(Fault::Deadline { limit }),
             micros: u32::try_from(limit.as_micros()).unwrap_or(u32::MAX),
-            notes: Vec::new(),
-            log: None,
+            ..Ran::failed(Fault::Deadline { limit })
         })
     }
 
@@ -241,7 +239,7 @@ impl Occasion {
 
     /// What an answer means here, and its row.
     fn heard(&self, entry: &Entry, ran: Ran<Outcome>, depth: u32) -> (Said, HookRow) {
-        let Ran { result, micros, notes, log } = ran;
+        let Ran { result, micros, notes, log, .. } = ran;
         let mut more: Vec<(&'static str, Value)> = Vec::new();
         let stops = stops(self.event, self.what.in_band);
         let (verdict, said) = match result {
