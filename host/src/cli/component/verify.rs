@@ -46,7 +46,7 @@ pub(super) fn run(asked: &Verify, desk: &mut Desk<'_>) -> anyhow::Result<Ending>
     let (trusted, why) = match &verified {
         Ok(verified) => {
             let mut why = vec![
-                format!("signed by {}, a key of {by}", verified.key()),
+                format!("signed by {}, {by}", verified.key()),
                 format!("which may sign a {} in the namespace {}", said.kind, said.name.namespace()),
                 format!("{} bytes with the digest that was signed, {}", said.size, said.digest),
                 format!("valid from {} to {}", said.not_before.date(), said.expires.date()),
@@ -85,7 +85,7 @@ fn publishers(asked: &Verify, signed: &str, desk: &Desk<'_>) -> anyhow::Result<(
     let Some(key) = asked.publisher else {
         let mut publishers = Config::load(desk.config)?.components.publishers;
         publishers.extend(first_party_publisher());
-        return Ok((publishers, desk.config.display().to_string()));
+        return Ok((publishers, format!("a publisher of {}", desk.config.display())));
     };
     let namespace = asked.namespace.clone().unwrap_or_else(|| signed.to_owned());
     let kinds = Kind::ALL.to_vec();
