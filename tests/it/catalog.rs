@@ -8,7 +8,7 @@ use sallyport_tests::vendor::{Admin, Vendor};
 use sallyport_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
-use crate::hello;
+use crate::{hello, in_seconds};
 
 const SCOPE: &str = "components/acme/scope";
 
@@ -382,8 +382,7 @@ async fn what_a_component_may_do_is_granted_and_what_is_new_is_granted_again() {
     let refused = app.messages(hello()).await;
     assert_eq!(refused.status, 451);
     assert_eq!(app.row_of(&refused).await["payload"]["components"][0]["fault"], "absent");
-    let soon = time::OffsetDateTime::now_utc() + time::Duration::seconds(3);
-    let expires = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let expires = in_seconds(3);
     admin.post(&format!("{SCOPE}/grants"), json!({"capability": "settle", "expires_at": expires})).await;
     assert_eq!(app.messages(hello()).await.status, 200);
     until("the grant has ended", Duration::from_secs(10), || async {

@@ -44,3 +44,10 @@ fn ask(model: &str, text: &str) -> Value {
 fn hello() -> Value {
     ask("claude-sonnet-4-5", "Hello")
 }
+
+/// So many seconds from now, as the wire writes a time.
+#[expect(clippy::disallowed_methods, reason = "a story tells a gateway of the real time")]
+fn in_seconds(seconds: i64) -> String {
+    let at = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+    at.format(&time::format_description::well_known::Rfc3339).unwrap()
+}

@@ -13,7 +13,7 @@ use sallyport_tests::vendor::{Admin, Vendor};
 use sallyport_tests::wait::until;
 use serde_json::{Value, json};
 
-use crate::{ask, hello, tell};
+use crate::{ask, hello, in_seconds, tell};
 
 /// What a change takes at most to be in force everywhere.
 const EVERYWHERE: Duration = Duration::from_secs(2);
@@ -146,8 +146,7 @@ async fn swaps_and_revocations_under_load_fail_no_call_and_mix_no_bundles() {
         let digest = versions.iter().find(|it| it["version"] == version.as_str()).unwrap()["digest"].clone();
         answers(&two, 200).await;
         admin.post("revocations", json!({"digest": digest, "reason": "a story"})).await;
-        let at = time::OffsetDateTime::now_utc() + EVERYWHERE;
-        let at = at.format(&time::format_description::well_known::Rfc3339).unwrap();
+        let at = in_seconds(i64::try_from(EVERYWHERE.as_secs()).unwrap());
         revoked.insert(digest.as_str().unwrap().to_owned(), at);
         answers(&two, 451).await;
     }

@@ -72,14 +72,26 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().with_context(|| {
+    let shown = || format!("cannot write {}", path.display());
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(shown)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| {
         // Half a file would be taken for a whole one next time.
         drop(fs::remove_file(path));
-        format!("cannot write {}", path.display())
+        shown()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_stays_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("secrets.yaml");
+        fs::write(&path, "precious").unwrap();
+        write_new(&path, "new", PRIVATE_FILE).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
 }

@@ -191,7 +191,7 @@ async fn a_mistake_is_explained() {
     the id of a tenant has letters, digits, - _ and .
     there is no user carl in tenant default
     the name of a token has 1 to 128 characters and no control characters
-    the scopes of a token are one or more of: inference
+    the scopes of a token are one or more of: inference, admin
     there is no token 0011223344556677 in tenant default
     not a session id
     not the id of an access token
