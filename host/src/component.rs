@@ -13,8 +13,8 @@ use crate::clock::{Clock, Entropy};
 use self::cache::Cache;
 use self::compile::Compiler;
 use self::contract::Counters;
+use self::lane::SlowLane;
 use self::link::Linkers;
-use self::meter::SlowLane;
 
 pub use self::admit::{AdmitError, Component};
 pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
@@ -43,6 +43,7 @@ mod engine;
 mod fault;
 pub mod first_party;
 mod inspect;
+mod lane;
 mod limits;
 mod link;
 mod meter;
@@ -79,6 +80,9 @@ pub enum StartError {
     /// The host's functions do not fit the contract.
     #[error("the host's functions could not be linked: {0}")]
     Link(String),
+    /// No thread for guests that take long.
+    #[error("the threads for guests that take long could not be started")]
+    Lane(#[source] std::io::Error),
     /// The directory for compiled code cannot be made.
     #[error("the directory for compiled components, {path}, could not be made")]
     Cache {
@@ -132,7 +136,7 @@ impl Components {
             compatibility: engine::compatibility(&engine),
             compiler: Compiler::new(settings.compiler.clone()),
             places: Arc::new(Semaphore::new(usize::try_from(settings.pool).unwrap_or(usize::MAX))),
-            lane: Arc::new(SlowLane::new(workers())),
+            lane: Arc::new(SlowLane::start(workers()).map_err(StartError::Lane)?),
             cache: Arc::new(cache),
             settings,
             engine,
@@ -176,7 +180,7 @@ fn canonical_digest(config: &serde_json::Value) -> String {
     if config.is_null() { canonical::digest(&serde_json::json!({})) } else { canonical::digest(config) }
 }
 
-/// Threads that run guests.
+/// Threads that serve requests.
 fn workers() -> usize {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => runtime.metrics().num_workers(),

@@ -57,12 +57,14 @@ async fn a_provider_that_spins_is_stopped_and_honest_calls_go_on() {
         ended.unwrap();
     }
     assert!(stops.load(Ordering::Relaxed) >= 8, "each hog was stopped");
+    let ratio = beside.as_secs_f64() / alone.as_secs_f64();
     crate::tell(&format!(
-        "honest p99 {:?} alone, {:?} beside eight spinning guests ({:.1}x)",
-        alone,
-        beside,
-        beside.as_secs_f64() / alone.as_secs_f64()
+        "honest p99 {alone:?} alone, {beside:?} beside eight spinning guests ({ratio:.1}x)"
     ));
+    // A number of a quiet machine: on a busy one it says nothing of the gateway.
+    if std::env::var_os("SALLYPORT_SOAK").is_some() {
+        assert!(ratio <= 2.0, "honest calls cost at most twice: {ratio:.1}");
+    }
 }
 
 /// 99 of 100 honest calls took at most so long; all of them are served.

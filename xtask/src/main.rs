@@ -48,6 +48,9 @@ struct Bench {
     /// Fewer rounds
     #[arg(long)]
     quick: bool,
+    /// Only what honest calls cost beside a provider that spins
+    #[arg(long)]
+    neighbours: bool,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +85,7 @@ impl Bench {
         let mut measure = std::process::Command::new(root.join("target/release/bench"));
         measure.env("SALLYPORT_BIN", root.join("target/release/sallyport")).current_dir(root);
         measure.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+        measure.args(self.neighbours.then_some("--neighbours"));
         process::run(&mut measure)
     }
 }

@@ -1,7 +1,7 @@
 //! Admission: from a verified package to a component that can be called. Looked at, compared with its world, compiled and
 //! configured in a child, loaded, linked, and tried once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ use super::{Components, canonical_digest};
 const CONFIGURE_ON_STAGE: Duration = Duration::from_millis(500);
 /// Largest configuration of an entry, as JSON.
 const MAX_CONFIG: usize = 1024 * 1024;
+
+/// Quick calls after which a component that was slow is taken for quick again.
+const SLOW_FOR: u32 = 64;
 
 /// Why a component does not become active.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +89,8 @@ pub struct Component {
     pub(super) linked: Linked,
     /// How many places of the pool an instance takes.
     pub(super) weight: u32,
-    /// Its last call did not finish within a tick.
-    slow: AtomicBool,
+    /// For how many calls more it is taken for slow.
+    slow: AtomicU32,
     /// Why it does not run any more, or never did.
     barred: OnceLock<Fault>,
     tally: Tally,
@@ -118,7 +121,7 @@ impl Component {
             config: None,
             linked: Linked::Nothing,
             weight: 1,
-            slow: AtomicBool::new(false),
+            slow: AtomicU32::new(0),
             barred: OnceLock::from(fault),
             tally: Tally::default(),
             counters: None,
@@ -268,20 +271,25 @@ impl Component {
             config: config.or_else(|| self.config.clone()),
             linked: self.linked.clone(),
             weight: self.weight,
-            slow: AtomicBool::new(self.is_slow()),
+            slow: AtomicU32::new(self.slow.load(Ordering::Relaxed)),
             barred: self.barred.clone(),
             tally: Tally::default(),
             counters: Some(counters),
         }
     }
 
+    /// Whether it is known not to finish within a tick. A provider that is quick to begin and never ends is slow.
     pub(super) fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed)
+        self.slow.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn set_slow(&self, slow: bool) {
-        if self.is_slow() != slow {
-            self.slow.store(slow, Ordering::Relaxed);
+    /// Remembers how a call went. Calls at the same time may count as one: it is an estimate.
+    pub(super) fn was_slow(&self, slow: bool) {
+        let left = self.slow.load(Ordering::Relaxed);
+        if slow {
+            self.slow.store(SLOW_FOR, Ordering::Relaxed);
+        } else if left > 0 {
+            self.slow.store(left - 1, Ordering::Relaxed);
         }
     }
 }
@@ -382,7 +390,7 @@ impl Components {
                 .max(structure.modules.div_ceil(INSTANCES_PER_GUEST))
                 .max(1),
             structure,
-            slow: AtomicBool::new(false),
+            slow: AtomicU32::new(0),
             barred: OnceLock::new(),
             tally: Tally::default(),
             counters: None,

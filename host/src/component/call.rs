@@ -9,18 +9,22 @@ use wasmtime::component::{Resource, ResourceAny};
 
 use super::Components;
 use super::admit::Component;
-use super::bindings::{hook as hook_world, provider as provider_world};
+use super::bindings::provider as provider_world;
 use super::capability::Body;
 use super::contract::provider::{Failure, Input, Output, RequestKind};
 use super::contract::{Attribute, BodyView, Call, Counters, hook, policy, scanner};
 use super::engine::Fuel;
 use super::fault::Fault;
+use super::lane::SlowLane;
 use super::limits::Limits;
 use super::link::Linked;
-use super::meter::{Meter, SlowLane};
+use super::meter::Meter;
 use super::state::{Left, Scene, State};
 
 type ProviderRequest = provider_world::exports::sallyport::gateway::provider_api::MessagesRequest;
+
+/// What a guest came to, in wasmtime's words.
+type Called<T> = wasmtime::Result<Result<T, Fault>>;
 
 /// What a call came to.
 #[derive(Debug)]
@@ -88,34 +92,38 @@ struct Live {
     _place: OwnedSemaphorePermit,
 }
 
-/// A store on its way through one call.
-struct Run<'a> {
+/// A store on its way through one call. It travels with the guest, which may go on in another thread, and comes back.
+struct Run {
     store: Store<State>,
-    meter: Arc<Meter>,
-    component: &'a Component,
-    limits: Limits,
-    fuel: Fuel,
+    component: Arc<Component>,
     place: OwnedSemaphorePermit,
 }
 
 /// Makes an instance, configures it where the code is no snapshot, and calls it: one future that is metered as a whole.
 /// A macro, since every world has its own type of instance.
 macro_rules! guest {
-    ($run:ident, $pre:expr, $instance:ident => $call:expr) => {{
-        let Run { store, component, .. } = &mut $run;
+    ($run:ident, $world:ident, $instance:ident, $store:ident => $call:expr) => {
         async move {
-            let $instance = $pre.instantiate_async(&mut *store).await?;
-            if let Some(config) = component.config.as_deref() {
-                let configured =
-                    $instance.sallyport_gateway_configurable().call_configure(&mut *store, config).await?;
-                if let Err(message) = configured {
-                    return Ok(Err(Fault::Configure { message }));
+            let Run { store, component, .. } = &mut $run;
+            let called = async {
+                let Linked::$world(pre) = &component.linked else { return Ok(Err(wrong_kind(component))) };
+                let $store = store;
+                let $instance = pre.instantiate_async(&mut *$store).await?;
+                if let Some(config) = component.config.as_deref() {
+                    let configured = $instance
+                        .sallyport_gateway_configurable()
+                        .call_configure(&mut *$store, config)
+                        .await?;
+                    if let Err(message) = configured {
+                        return Ok(Err(Fault::Configure { message }));
+                    }
                 }
+                Ok::<_, wasmtime::Error>(Ok($call))
             }
-            let $run = &mut *store;
-            Ok::<_, wasmtime::Error>(Ok($call))
+            .await;
+            ($run, called)
         }
-    }};
+    };
 }
 
 // === impl Components ===
@@ -128,23 +136,19 @@ impl Components {
         call: &Call,
         body: &Arc<dyn BodyView>,
     ) -> Ran<policy::Verdict> {
-        let Linked::Policy(pre) = &component.linked else { return Ran::wrong_kind(component) };
         let scene = self.scene(component, &call.principal.tenant, &call.trace);
-        let mut run = match self.begin(component, scene) {
-            Ok(run) => run,
-            Err(fault) => return Ran::failed(fault),
-        };
-        let body = Arc::clone(body);
-        let meter = run.start();
-        let guest = guest!(run, pre, instance => {
-            let body = run.data_mut().table.push(Body::new(body))?;
-            let rep = body.rep();
-            let verdict = instance.sallyport_gateway_policy_api().call_check(&mut *run, call, body).await?;
-            run.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
-            verdict
-        });
-        let result = self.finish(component, &meter, guest).await;
-        run.end(result)
+        let (call, body) = (call.clone(), Arc::clone(body));
+        self.one_call(component, scene, |mut run| {
+            guest!(run, Policy, instance, store => {
+                let body = store.data_mut().table.push(Body::new(body))?;
+                let rep = body.rep();
+                let api = instance.sallyport_gateway_policy_api();
+                let verdict = api.call_check(&mut *store, &call, body).await?;
+                store.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
+                verdict
+            })
+        })
+        .await
     }
 
     /// Tells a policy what a call came to.
@@ -154,18 +158,14 @@ impl Components {
         call: &Call,
         spent: &policy::Settlement,
     ) -> Ran<()> {
-        let Linked::Policy(pre) = &component.linked else { return Ran::wrong_kind(component) };
         let scene = self.scene(component, &call.principal.tenant, &call.trace);
-        let mut run = match self.begin(component, scene) {
-            Ok(run) => run,
-            Err(fault) => return Ran::failed(fault),
-        };
-        let meter = run.start();
-        let guest = guest!(run, pre, instance => {
-            instance.sallyport_gateway_policy_api().call_settle(&mut *run, call, spent).await?;
-        });
-        let result = self.finish(component, &meter, guest).await;
-        run.end(result)
+        let (call, spent) = (call.clone(), spent.clone());
+        self.one_call(component, scene, |mut run| {
+            guest!(run, Policy, instance, store => {
+                instance.sallyport_gateway_policy_api().call_settle(&mut *store, &call, &spent).await?;
+            })
+        })
+        .await
     }
 
     /// Has a scanner look at one text. Nothing but the text, its kind and the configuration decides what comes of it.
@@ -175,36 +175,27 @@ impl Components {
         kind: scanner::TextKind,
         text: &str,
     ) -> Ran<Vec<scanner::Finding>> {
-        let Linked::Scanner(pre) = &component.linked else { return Ran::wrong_kind(component) };
         let mut scene = self.scene(component, "", "");
         scene.now = Duration::ZERO;
-        let mut run = match self.begin(component, scene) {
-            Ok(run) => run,
-            Err(fault) => return Ran::failed(fault),
-        };
-        let meter = run.start();
-        let guest = guest!(run, pre, instance => {
-            instance.sallyport_gateway_scanner_api().call_scan(&mut *run, kind, text).await?
-        });
-        let result = self.finish(component, &meter, guest).await;
-        run.end(result)
+        let text = text.to_owned();
+        self.one_call(component, scene, |mut run| {
+            guest!(run, Scanner, instance, store => {
+                instance.sallyport_gateway_scanner_api().call_scan(&mut *store, kind, &text).await?
+            })
+        })
+        .await
     }
 
     /// Tells a hook what happened.
     pub async fn on_event(&self, component: &Arc<Component>, what: &hook::Occurrence) -> Ran<hook::Outcome> {
-        let Linked::Hook(pre) = &component.linked else { return Ran::wrong_kind(component) };
-        let pre: &hook_world::HookPre<State> = pre;
         let scene = self.scene(component, &what.principal.tenant, &what.trace);
-        let mut run = match self.begin(component, scene) {
-            Ok(run) => run,
-            Err(fault) => return Ran::failed(fault),
-        };
-        let meter = run.start();
-        let guest = guest!(run, pre, instance => {
-            instance.sallyport_gateway_hook_api().call_on_event(&mut *run, what).await?
-        });
-        let result = self.finish(component, &meter, guest).await;
-        run.end(result)
+        let what = what.clone();
+        self.one_call(component, scene, |mut run| {
+            guest!(run, Hook, instance, store => {
+                instance.sallyport_gateway_hook_api().call_on_event(&mut *store, &what).await?
+            })
+        })
+        .await
     }
 
     /// Puts a provider to work on one client call.
@@ -213,27 +204,28 @@ impl Components {
         component: &Arc<Component>,
         request: ExchangeRequest,
     ) -> Result<Exchange, Fault> {
-        let Linked::Provider(pre) = &component.linked else { return Err(wrong_kind(component)) };
         let scene = self.scene(component, &request.call.principal.tenant, &request.call.trace);
         let mut run = self.begin(component, scene)?;
         let meter = run.start();
-        let guest = guest!(run, pre, instance => {
+        let guest = guest!(run, Provider, instance, store => {
             let ExchangeRequest { call, body, upstream_model, model_span, headers, kind, target } = request;
-            let body = run.data_mut().table.push(Body::new(body))?;
+            let body = store.data_mut().table.push(Body::new(body))?;
             let request = ProviderRequest { call, body, upstream_model, model_span, headers, kind, target };
             let api = instance.sallyport_gateway_provider_api();
-            let exchange = api.exchange().call_constructor(&mut *run, &request).await?;
+            let exchange = api.exchange().call_constructor(&mut *store, &request).await?;
             (instance, exchange)
         });
-        let (provider, exchange) = self.finish(component, &meter, guest).await?;
-        let Run { store, limits, fuel, place, .. } = run;
+        let (run, called) = metered(component, &self.lane, &meter, guest).await?;
+        let (provider, exchange) = answer(called, component.limits())?;
+        let Run { store, place, .. } = run;
+        let fuel = self.settings.fuel;
         Ok(Exchange {
             micros: micros(&meter),
             memory: store.data().memory(),
             spent: spent(&store, fuel),
             fuel,
             live: Some(Live { store, provider, exchange, _place: place }),
-            limits,
+            limits: *component.limits(),
             lane: Arc::clone(&self.lane),
             component: Arc::clone(component),
             left: Left::default(),
@@ -242,28 +234,22 @@ impl Components {
 
     /// Makes one instance and drops it.
     pub(super) async fn try_out(&self, component: &Arc<Component>) -> Result<(), Fault> {
-        let scene = self.scene(component, "", "");
-        let mut run = self.begin(component, scene)?;
-        let meter = run.start();
-        match &component.linked {
-            Linked::Policy(pre) => {
-                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
-                    .await
-            }
-            Linked::Hook(pre) => {
-                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
-                    .await
-            }
-            Linked::Provider(pre) => {
-                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
-                    .await
-            }
-            Linked::Scanner(pre) => {
-                self.finish(component, &meter, guest!(run, pre, instance => run.data().within_limits()?))
-                    .await
-            }
-            Linked::Nothing => Err(wrong_kind(component)),
+        macro_rules! tried {
+            ($world:ident) => {
+                self.one_call(component, self.scene(component, "", ""), |mut run| {
+                    guest!(run, $world, _instance, store => store.data().within_limits()?)
+                })
+                .await
+            };
         }
+        let tried = match &component.linked {
+            Linked::Policy(_) => tried!(Policy),
+            Linked::Hook(_) => tried!(Hook),
+            Linked::Provider(_) => tried!(Provider),
+            Linked::Scanner(_) => tried!(Scanner),
+            Linked::Nothing => return Err(wrong_kind(component)),
+        };
+        tried.result
     }
 
     fn scene(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
@@ -279,27 +265,43 @@ impl Components {
     }
 
     /// Takes a place in the pool.
-    fn begin<'a>(&self, component: &'a Component, scene: Scene) -> Result<Run<'a>, Fault> {
+    fn begin(&self, component: &Arc<Component>, scene: Scene) -> Result<Run, Fault> {
         if let Some(fault) = component.barred() {
             return Err(fault.clone());
         }
         let place = Arc::clone(&self.places)
             .try_acquire_many_owned(component.weight)
             .map_err(|_| Fault::Exhausted)?;
-        let limits = *component.limits();
-        let fuel = self.settings.fuel;
-        let store = State::store(&self.engine, fuel, limits, scene);
-        let meter = Arc::clone(&store.data().meter);
-        Ok(Run { store, meter, component, limits, fuel, place })
+        let store = State::store(&self.engine, self.settings.fuel, *component.limits(), scene);
+        Ok(Run { store, component: Arc::clone(component), place })
     }
 
-    async fn finish<T>(
+    /// One call in a store of its own.
+    async fn one_call<T, G>(
         &self,
-        component: &Component,
-        meter: &Meter,
-        guest: impl Future<Output = wasmtime::Result<Result<T, Fault>>>,
-    ) -> Result<T, Fault> {
-        metered(component, component.limits(), &self.lane, meter, guest).await
+        component: &Arc<Component>,
+        scene: Scene,
+        guest: impl FnOnce(Run) -> G + Send,
+    ) -> Ran<T>
+    where
+        T: Send + 'static,
+        G: Future<Output = (Run, Called<T>)> + Send + 'static,
+    {
+        let run = match self.begin(component, scene) {
+            Ok(run) => run,
+            Err(fault) => return Ran::failed(fault),
+        };
+        let meter = run.start();
+        let ran = metered(component, &self.lane, &meter, guest(run)).await;
+        let micros = micros(&meter);
+        match ran {
+            Ok((mut run, called)) => {
+                let Left { notes, log } = run.store.data_mut().leave();
+                let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.settings.fuel));
+                Ran { result: answer(called, component.limits()), micros, memory, fuel, notes, log }
+            }
+            Err(fault) => Ran { micros, ..Ran::failed(fault) },
+        }
     }
 }
 
@@ -314,16 +316,18 @@ impl Exchange {
         }
         let meter = Arc::clone(&live.store.data().meter);
         meter.grant(self.limits.cpu, self.limits.cpu_total);
-        let Live { store, provider, exchange, .. } = &mut live;
-        let guest = async {
+        let guest = async move {
+            let Live { store, provider, exchange, .. } = &mut live;
             let api = provider.sallyport_gateway_provider_api();
-            Ok(Ok(api.exchange().call_next(&mut *store, *exchange, &input).await?))
+            let called = api.exchange().call_next(store, *exchange, &input).await;
+            (live, called.map(Ok))
         };
-        let answered = metered(&self.component, &self.limits, &self.lane, &meter, guest).await;
+        let ran = metered(&self.component, &self.lane, &meter, guest).await;
         self.micros = micros(&meter);
+        let (mut live, called) = ran.map_err(Ended::Fault)?;
         self.memory = live.store.data().memory();
         self.spent = spent(&live.store, self.fuel);
-        match answered {
+        match answer(called, &self.limits) {
             Ok(Ok(outputs)) => {
                 self.live = Some(live);
                 Ok(outputs)
@@ -381,17 +385,12 @@ impl std::fmt::Debug for Exchange {
 
 // === impl Run ===
 
-impl Run<'_> {
+impl Run {
     /// Starts the deadline.
     fn start(&self) -> Arc<Meter> {
-        self.meter.grant(self.limits.cpu, self.limits.cpu_total);
-        Arc::clone(&self.meter)
-    }
-
-    fn end<T>(mut self, result: Result<T, Fault>) -> Ran<T> {
-        let Left { notes, log } = self.store.data_mut().leave();
-        let (memory, fuel) = (self.store.data().memory(), spent(&self.store, self.fuel));
-        Ran { result, micros: micros(&self.meter), memory, fuel, notes, log }
+        let State { meter, limits, .. } = self.store.data();
+        meter.grant(limits.cpu, limits.cpu_total);
+        Arc::clone(meter)
     }
 }
 
@@ -402,34 +401,33 @@ impl<T> Ran<T> {
     pub(crate) fn failed(fault: Fault) -> Self {
         Self { result: Err(fault), micros: 0, memory: 0, fuel: None, notes: Vec::new(), log: None }
     }
-
-    fn wrong_kind(component: &Component) -> Self {
-        Self::failed(wrong_kind(component))
-    }
 }
 
 // === private helpers ===
 
-/// Drives a guest to its end: metered, and with the safety net of the wall clock.
-async fn metered<T>(
+/// Drives a guest to its end: metered, and with the safety net of the wall clock. What runs into that net leaves nothing.
+async fn metered<T: Send + 'static>(
     component: &Component,
-    limits: &Limits,
     lane: &SlowLane,
-    meter: &Meter,
-    guest: impl Future<Output = wasmtime::Result<Result<T, Fault>>>,
+    meter: &Arc<Meter>,
+    guest: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Fault> {
-    let before = meter.used();
-    let ran = tokio::time::timeout(limits.wall, meter.run(lane, component.is_slow(), guest)).await;
-    component.set_slow(meter.slow_since(before));
+    let limit = component.limits().wall;
+    let ran = tokio::time::timeout(limit, meter.run(lane, component.is_slow(), guest)).await;
+    component.was_slow(meter.was_slow());
     // What it said while it was being revoked does not count.
     if let Some(fault) = component.barred() {
         return Err(fault.clone());
     }
     match ran {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => Err(Fault::of(&error, limits)),
-        Err(_) => Err(Fault::Deadline { limit: limits.wall }),
+        Ok(Some(ran)) => Ok(ran),
+        Ok(None) => Err(Fault::Exhausted),
+        Err(_) => Err(Fault::Deadline { limit }),
     }
+}
+
+fn answer<T>(called: Called<T>, limits: &Limits) -> Result<T, Fault> {
+    called.unwrap_or_else(|error| Err(Fault::of(&error, limits)))
 }
 
 /// What was used of the fuel that never ends.

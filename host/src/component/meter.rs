@@ -4,18 +4,18 @@
 //! never counts for more than [`FIRST`]; a guest that was still running at a tick is measured by its thread's CPU time from
 //! there on, so that neither waiting for a turn nor a busy machine counts against it. The engine's epoch moves every [`TICK`];
 //! at a tick a guest over its deadline is stopped, and one that has run for long enough yields, then goes on in the slow
-//! lane, which never holds more than half of the runtime's threads.
+//! lane.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use wasmtime::UpdateDeadline;
 
 use super::fault::Stop;
+use super::lane::SlowLane;
 
 /// How often running guests are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -26,15 +26,20 @@ const SPARED: Duration = Duration::from_millis(1);
 /// The most that a poll measured by the wall counts for: less than any deadline, since the wall proves nothing.
 const FIRST: Duration = Duration::from_millis(4);
 
+/// A guest that takes this much of the slow lane belongs there. One that was only met by a tick on a busy machine does not.
+const SLOW: Duration = Duration::from_millis(2);
+
 /// The guest time of one store.
 #[derive(Debug)]
 pub(crate) struct Meter {
     /// What the wall is measured from.
     origin: Instant,
-    /// Measured by CPU time, not by the wall.
+    /// Measured by CPU time, not by the wall: the guest is in the slow lane.
     exact: AtomicBool,
     /// Nanoseconds before the current poll.
     used: AtomicU64,
+    /// Value of `used` when the guest entered the slow lane.
+    exact_from: AtomicU64,
     /// The clock when the current poll began.
     entered: AtomicU64,
     /// Value of `used` at which the guest is stopped.
@@ -45,11 +50,14 @@ pub(crate) struct Meter {
     yielded: AtomicBool,
 }
 
-/// Where guests go on that did not finish within a tick.
-#[derive(Debug)]
-pub(crate) struct SlowLane {
-    turns: Semaphore,
+/// A guest at work, and its meter.
+struct Metered<G> {
+    meter: Arc<Meter>,
+    guest: G,
 }
+
+/// The same up to its first tick.
+struct UntilTick<'a, G>(&'a mut Metered<G>);
 
 // === impl Meter ===
 
@@ -59,6 +67,7 @@ impl Meter {
             origin: Instant::now(),
             exact: AtomicBool::new(false),
             used: AtomicU64::new(0),
+            exact_from: AtomicU64::new(0),
             entered: AtomicU64::new(0),
             until: AtomicU64::new(0),
             limit: AtomicU64::new(0),
@@ -96,36 +105,35 @@ impl Meter {
         Ok(UpdateDeadline::Yield(1))
     }
 
-    /// Runs a guest until it is done, metered. `slow`: it is known not to finish within a tick.
-    pub(crate) async fn run<T>(&self, lane: &SlowLane, slow: bool, guest: impl Future<Output = T>) -> T {
-        let mut guest = pin!(guest);
-        self.exact.store(slow, Ordering::Relaxed);
-        let mut turn = if slow { lane.turns.acquire().await.ok() } else { None };
-        loop {
-            let step = poll_fn(|context| {
-                self.entered.store(self.clock(), Ordering::Relaxed);
-                let polled = guest.as_mut().poll(context);
-                self.used.fetch_add(self.since_entered(), Ordering::Relaxed);
-                match polled {
-                    Poll::Ready(value) => Poll::Ready(Some(value)),
-                    Poll::Pending if self.yielded.swap(false, Ordering::Relaxed) => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                }
-            });
-            if let Some(value) = step.await {
-                return value;
-            }
-            self.exact.store(true, Ordering::Relaxed);
-            tokio::task::yield_now().await;
-            if turn.is_none() {
-                turn = lane.turns.acquire().await.ok();
-            }
+    /// Runs a guest until it is done, metered; nothing if the gateway is closing. `slow`: it is known not to finish within a
+    /// tick, and begins in the slow lane.
+    pub(crate) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        lane: &SlowLane,
+        slow: bool,
+        guest: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut guest = Metered { meter: Arc::clone(self), guest: Box::pin(guest) };
+        self.exact.store(false, Ordering::Relaxed);
+        if !slow && let Some(value) = UntilTick(&mut guest).await {
+            return Some(value);
         }
+        self.exact_from.store(self.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.exact.store(true, Ordering::Relaxed);
+        lane.run(guest).await
     }
 
-    /// Whether the guest has run for about a tick or more since it had used `before`.
-    pub(crate) fn slow_since(&self, before: Duration) -> bool {
-        self.used().saturating_sub(before) >= FIRST
+    /// Runs a guest until it is done, metered, where nothing else waits for this thread.
+    pub(crate) async fn run_alone<T>(self: &Arc<Self>, guest: impl Future<Output = T>) -> T {
+        self.exact.store(true, Ordering::Relaxed);
+        Metered { meter: Arc::clone(self), guest: pin!(guest) }.await
+    }
+
+    /// Whether the guest belongs in the slow lane.
+    pub(crate) fn was_slow(&self) -> bool {
+        let before = self.exact_from.load(Ordering::Relaxed);
+        let there = self.used.load(Ordering::Relaxed).saturating_sub(before);
+        self.exact.load(Ordering::Relaxed) && there >= nanos(SLOW)
     }
 
     fn since_entered(&self) -> u64 {
@@ -138,12 +146,31 @@ impl Meter {
     }
 }
 
-// === impl SlowLane ===
+// === impl Metered ===
 
-impl SlowLane {
-    /// A lane for a runtime of `workers` threads.
-    pub(crate) fn new(workers: usize) -> Self {
-        Self { turns: Semaphore::new((workers / 2).max(1)) }
+impl<G: Future + Unpin> Future for Metered<G> {
+    type Output = G::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<G::Output> {
+        let Self { meter, guest } = &mut *self;
+        meter.entered.store(meter.clock(), Ordering::Relaxed);
+        let polled = Pin::new(guest).poll(context);
+        meter.used.fetch_add(meter.since_entered(), Ordering::Relaxed);
+        polled
+    }
+}
+
+// === impl UntilTick ===
+
+impl<G: Future + Unpin> Future for UntilTick<'_, G> {
+    type Output = Option<G::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<G::Output>> {
+        match Pin::new(&mut *self.0).poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if self.0.meter.yielded.swap(false, Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

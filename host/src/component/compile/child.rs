@@ -15,7 +15,6 @@ use crate::component::engine::{self, Fuel};
 use crate::component::fault::Fault;
 use crate::component::inspect::MAX_BYTES;
 use crate::component::link::Linkers;
-use crate::component::meter::SlowLane;
 use crate::component::state::{Scene, State};
 
 /// Bytes of data: heap, stacks, compiled code. Not address space, of which the pool reserves much.
@@ -131,7 +130,7 @@ pub(super) async fn configure(
         let answer = call_configure(&mut store, &instance, job).await?;
         Ok((instance, answer))
     };
-    let ran: wasmtime::Result<_> = meter.run(&SlowLane::new(2), false, run).await;
+    let ran: wasmtime::Result<_> = meter.run_alone(run).await;
     match ran {
         Ok((instance, Ok(()))) => Ok((store, instance)),
         Ok((_, Err(message))) => Err(Answer::Refused { message: message.chars().take(4_096).collect() }),

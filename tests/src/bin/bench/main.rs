@@ -1,10 +1,12 @@
 //! The benchmark: the gateway against a bare proxy, one run, one machine, one upstream. Upstream, proxy and load generator are
 //! processes of their own (this binary again), so that the CPU time of the gateway is its own.
 //!
-//! `cargo run --release -p sallyport-tests --bin bench [-- --json] [-- --quick]`
+//! `cargo run --release -p sallyport-tests --bin bench [-- --json] [-- --quick] [-- --neighbours]`
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value is indexed: what is missing is null")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of a benchmark fit a float")]
+
+mod neighbours;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -49,17 +51,21 @@ fn main() -> anyhow::Result<()> {
             ["part", "upstream"] => part_upstream().await,
             ["part", "proxy", upstream] => part_proxy(upstream.parse()?).await,
             ["part", "load"] => part_load().await,
+            ["part", "spin"] => part_spin(),
             options => {
                 let json = options.contains(&"--json");
                 let quick = options.contains(&"--quick");
-                let report = measure(quick).await?;
+                let beside = options.contains(&"--neighbours");
+                let report = if beside { neighbours::measure(quick).await? } else { measure(quick).await? };
                 let mut out = std::io::stdout().lock();
                 if json {
                     writeln!(out, "{report:#}")?;
+                    Ok(())
+                } else if beside {
+                    neighbours::table(&mut out, &report)
                 } else {
-                    table(&mut out, &report)?;
+                    table(&mut out, &report)
                 }
-                Ok(())
             }
         }
     })
@@ -143,6 +149,18 @@ async fn part_load() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Spins on one core until standard input ends.
+fn part_spin() -> anyhow::Result<()> {
+    say("spinning")?;
+    let mut lines = input_lines();
+    while !matches!(lines.try_recv(), Err(tokio::sync::mpsc::error::TryRecvError::Disconnected)) {
+        for turn in 0..1_000_000_u32 {
+            std::hint::black_box(turn);
+        }
+    }
+    Ok(())
+}
+
 fn ask(model: &str, stream: bool) -> Bytes {
     let messages = json!([{"role": "user", "content": "A short question, as they are asked all day."}]);
     json!({"max_tokens": 64, "messages": messages, "model": model, "stream": stream}).to_string().into()
@@ -198,9 +216,13 @@ impl Part {
         line.context("a part of the benchmark ended early")
     }
 
-    async fn ask(&mut self, job: &Value) -> anyhow::Result<Value> {
+    async fn tell(&mut self, job: &Value) -> anyhow::Result<()> {
         use tokio::io::AsyncWriteExt as _;
-        self.input.write_all(format!("{job}\n").as_bytes()).await?;
+        Ok(self.input.write_all(format!("{job}\n").as_bytes()).await?)
+    }
+
+    async fn ask(&mut self, job: &Value) -> anyhow::Result<Value> {
+        self.tell(job).await?;
         let report: Value = serde_json::from_str(&self.hear().await?)?;
         if report["failures"].as_u64().unwrap_or(0) > 0 {
             bail!("{job} failed: {report}");
