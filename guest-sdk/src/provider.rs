@@ -126,13 +126,15 @@ impl Failure {
 
     /// What a request that brought no answer becomes: 502, or 504 where time ran out.
     pub fn transport(fault: TransportFault) -> Self {
-        let (status, message) = match fault {
-            TransportFault::Connect => (502, "the upstream cannot be reached"),
-            TransportFault::TimedOut => (504, "the upstream did not answer in time"),
-            TransportFault::Closed => (502, "the connection to the upstream broke off"),
-            TransportFault::TooLarge => (502, "the upstream's answer is larger than the gateway accepts"),
+        let (status, error_type, message) = match fault {
+            TransportFault::Connect => (502, "api_error", "the upstream cannot be reached"),
+            TransportFault::TimedOut => (504, "timeout_error", "the upstream did not answer in time"),
+            TransportFault::Closed => (502, "api_error", "the connection to the upstream broke off"),
+            TransportFault::TooLarge => {
+                (502, "api_error", "the upstream's answer is larger than the gateway accepts")
+            }
         };
-        let failure = Self::new(status, "api_error", message);
+        let failure = Self::new(status, error_type, message);
         if matches!(fault, TransportFault::TooLarge) { failure } else { failure.retryable() }
     }
 

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::http::{self, Edge, Strangers};
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
-use crate::upstream::{Patience, Upstream};
+use crate::upstream::Upstream;
 
 /// Where a gateway that serves says its address: a file in its home.
 const ADDRESS_FILE: &str = "address";
@@ -122,13 +122,12 @@ impl App {
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
         let keeper = Keeper::new(Arc::clone(&catalog), &assembled);
         let tasks = TaskTracker::new();
-        let edge_settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
+        let edge_settings = http::Settings::of(&config);
         let home = config.home.clone();
         let pipeline = Pipeline::new(Parts {
             components: Arc::clone(&components),
             audit: Arc::clone(&audit),
-            upstream: Upstream::new(Patience::default())
-                .context("cannot load the certificate authorities")?,
+            upstream: Upstream::new().context("cannot load the certificate authorities")?,
             in_force: in_force(config, assembled),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -167,8 +166,10 @@ impl App {
         keepers.spawn(Arc::clone(&self.edge.auth).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
 
+        let head_timeout = self.edge.settings.load().head_timeout;
+        let router = http::router(Arc::clone(&self.edge));
         tokio::select! {
-            () = http::serve(listener, http::router(Arc::clone(&self.edge)), &self.tasks, shutdown) => {}
+            () = http::serve(listener, router, head_timeout, &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
         }
         self.keeper.lock().await.rest();
@@ -198,7 +199,7 @@ impl App {
             .record(bundle_swapped(assembled.default.version.as_str(), clock))
             .await
             .context("cannot record the change")?;
-        let settings = http::Settings { body_limit: config.server.body_limit, deny: config.deny_status };
+        let settings = http::Settings::of(&config);
         self.edge.pipeline.swap(in_force(config, assembled));
         self.edge.settings.store(Arc::new(settings));
         Ok(())

@@ -21,7 +21,7 @@ pub use sallyport_protocol::package::Publisher;
 
 pub use self::endpoint::{Endpoint, EndpointError, Scheme};
 pub use self::report::{Problem, Report};
-pub use self::route::{Gateway, Model, Pattern, PatternError, Route};
+pub use self::route::{Gateway, Model, Patience, Pattern, PatternError, Route};
 pub use self::secrets::{ExposeSecret, SecretString, Secrets};
 pub(crate) use self::show::masked_url;
 pub use crate::audit::{AuditSettings, Durability, Sink};
@@ -87,6 +87,8 @@ pub struct Server {
     pub public_url: String,
     /// Longest request body, in bytes.
     pub body_limit: usize,
+    /// How long a client may take for the head of a request.
+    pub head_timeout: Duration,
 }
 
 /// One entry of `bundle:`.

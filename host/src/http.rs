@@ -13,6 +13,7 @@ mod models;
 mod serve;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -28,7 +29,7 @@ use crate::auth::Auth;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::component::Components;
-use crate::config::DenyStatus;
+use crate::config::{Config, DenyStatus};
 use crate::db::Db;
 use crate::pipeline::Pipeline;
 
@@ -58,9 +59,21 @@ pub(crate) struct Settings {
     pub(crate) body_limit: usize,
     /// How a denial is told.
     pub(crate) deny: DenyStatus,
+    /// How long a client may take for the head of a request; read once.
+    pub(crate) head_timeout: Duration,
 }
 
 pub(crate) use self::caller::Strangers;
+
+// === impl Settings ===
+
+impl Settings {
+    /// What the configuration says.
+    pub(crate) fn of(config: &Config) -> Self {
+        let server = &config.server;
+        Self { body_limit: server.body_limit, deny: config.deny_status, head_timeout: server.head_timeout }
+    }
+}
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::component::contract::Edit;
 use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
-use crate::config::{Endpoint, ExposeSecret as _, SecretString};
+use crate::config::{Endpoint, ExposeSecret as _, Patience, SecretString};
 
 use self::connect::Within;
 
@@ -24,23 +24,13 @@ pub use self::head::{for_client, for_guest, travelling};
 
 /// Longest path and query that a provider may ask for.
 const LONGEST_PATH: usize = 8 * 1024;
-
-/// How long the gateway waits.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For a connection.
-    pub connect: Duration,
-    /// For the head of an answer: a model may think for minutes.
-    pub head: Duration,
-    /// Between two pieces of an answer.
-    pub idle: Duration,
-}
+/// How long a connection may take: name, TCP and TLS.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Dials upstreams.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     client: Client<Within<HttpsConnector<HttpConnector>>, Full<Bytes>>,
-    patience: Patience,
 }
 
 /// The head of an upstream's answer, and its body to come.
@@ -68,6 +58,8 @@ pub struct Destination<'a> {
     pub endpoint: &'a Endpoint,
     /// The route's credential, if it names one.
     pub credential: Option<&'a SecretString>,
+    /// How long to wait.
+    pub patience: Patience,
 }
 
 /// Why a request was not sent, or brought no answer.
@@ -98,19 +90,11 @@ pub enum BodyError {
     Silent,
 }
 
-// === impl Patience ===
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(10), head: Duration::from_mins(10), idle: Duration::from_mins(5) }
-    }
-}
-
 // === impl Upstream ===
 
 impl Upstream {
     /// A client with the system's certificate authorities. No proxy, no redirects.
-    pub fn new(patience: Patience) -> std::io::Result<Self> {
+    pub fn new() -> std::io::Result<Self> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -119,12 +103,12 @@ impl Upstream {
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(connector);
-        let connector = Within { inner: connector, limit: patience.connect };
+        let connector = Within { inner: connector, limit: CONNECT };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_mins(1))
             .build(connector);
-        Ok(Self { client, patience })
+        Ok(Self { client })
     }
 
     /// Sends what a provider asked for, with the route's credential. `original` is the client's body.
@@ -135,11 +119,11 @@ impl Upstream {
         original: &Bytes,
     ) -> Result<Answer, SendError> {
         let request = build(to, wanted, original)?;
-        let sent = tokio::time::timeout(self.patience.head, self.client.request(request)).await;
+        let sent = tokio::time::timeout(to.patience.first_byte, self.client.request(request)).await;
         match sent {
             Ok(Ok(response)) => {
                 let (head, incoming) = response.into_parts();
-                let body = AnswerBody { incoming, idle: self.patience.idle };
+                let body = AnswerBody { incoming, idle: to.patience.idle };
                 Ok(Answer { status: head.status, headers: head.headers, body })
             }
             Ok(Err(cause)) => {

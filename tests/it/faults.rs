@@ -1,10 +1,12 @@
 //! The upstream fault matrix: whatever the upstream does, the client is told in its own language, once, and nothing leaks.
 
-use std::time::Duration;
+mod secure;
+
+use std::time::{Duration, Instant};
 
 use sallyport_tests::client::{Reply, assert_legal};
 use sallyport_tests::gateway::TestApp;
-use sallyport_tests::upstream::{Fault, Script, WITHOUT_AN_ANSWER_OF_THEIR_OWN};
+use sallyport_tests::upstream::{Fault, Script, Upstream, WITHOUT_AN_ANSWER_OF_THEIR_OWN};
 use sallyport_tests::wait::{SOON, until_true, within};
 use serde_json::json;
 
@@ -70,6 +72,10 @@ async fn matrix(model: &str) {
             let row = app.row_of(&reply).await;
             let good = reply.status == 200 && !String::from_utf8_lossy(&reply.body).contains("event: error");
             assert_eq!(row["outcome"], if good { "allowed" } else { "error" }, "{what}: {row}");
+            assert_eq!(row["payload"]["code"].is_string(), !good, "{what}: an error has its reason: {row}");
+            if fault.says_its_input() && stream && model.starts_with("claude") {
+                assert_eq!(row["tokens_in"], 12, "{what}: what was counted until then is kept: {row}");
+            }
             assert!(app.is_up(), "{what}: the gateway died");
             until_true(&what, SOON, || app.upstream.busy_sockets() == 0).await;
         }
@@ -125,6 +131,67 @@ async fn an_upstream_without_tls_is_not_talked_to_in_the_clear() {
     app.upstream.forget();
     assert_told("TLS", &app.messages(ask("claude-tls", "Hello")).await);
     assert_eq!(app.upstream.seen(), 0);
+}
+
+/// Routes that wait for a moment where the usual ones wait for minutes.
+async fn impatient() -> TestApp {
+    let upstream = Upstream::start();
+    let url = upstream.url();
+    let timeouts = json!({"first_byte_ms": 400, "idle_ms": 400});
+    TestApp::on(upstream, |config| {
+        config
+            .route(json!({"model_pattern": "claude-renamed", "provider": "anthropic", "endpoint": url, "timeouts": timeouts}))
+            .route(json!({"model_pattern": "gpt-refused", "provider": "openai", "endpoint": format!("{url}/v1/chat/completions"), "timeouts": timeouts}))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_never_answers_is_an_error_when_its_time_is_over() {
+    let app = impatient().await;
+    app.upstream.script(Script::Fault(Fault::HeaderHang));
+    for model in ["claude-renamed", "gpt-refused"] {
+        for stream in [false, true] {
+            let mut body = ask(model, "Hello");
+            body["stream"] = json!(stream);
+            let began = Instant::now();
+            let reply = app.messages(body).await;
+            assert!(began.elapsed() >= Duration::from_millis(400), "{model}: it was given its time");
+            assert_eq!(
+                (reply.status, reply.error_type().as_str()),
+                (504, "timeout_error"),
+                "{model}: {reply}"
+            );
+            let row = app.row_of(&reply).await;
+            assert_eq!(row["outcome"], "error", "{row}");
+            assert!(row["payload"]["code"].is_string() && row["payload"]["reason"].is_string(), "{row}");
+            until_true("the upstream is let go", SOON, || app.upstream.busy_sockets() == 0).await;
+        }
+    }
+    assert!(app.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_ends_a_stream_and_pings_keep_it_alive_however_long() {
+    let app = impatient().await;
+    for (model, counted) in [("claude-renamed", json!(12)), ("gpt-refused", json!(null))] {
+        app.upstream.script(Script::Fault(Fault::SilentMidStream));
+        let mut body = ask(model, "Hello");
+        body["stream"] = json!(true);
+        let reply = app.messages(body.clone()).await;
+        assert_told(model, &reply);
+        assert_eq!(reply.events().last().map(|event| event.name.as_str()), Some("error"), "{model}: {reply}");
+        let row = app.row_of(&reply).await;
+        assert_eq!((&row["outcome"], &row["tokens_in"]), (&json!("error"), &counted), "{model}: {row}");
+        until_true("the upstream is let go", SOON, || app.upstream.busy_sockets() == 0).await;
+
+        // A second of pings, more than twice the patience.
+        app.upstream.script(Script::Fault(Fault::Pings));
+        let reply = app.messages(body).await;
+        assert_eq!(reply.status, 200, "{model}: {reply}");
+        assert_legal(&reply.events());
+        assert_eq!(app.row_of(&reply).await["outcome"], "allowed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ mod crash;
 mod faults;
 mod fixtures;
 mod governance;
+mod heads;
 mod hooks;
 mod hostile;
 mod identity;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, Reply, Stream};
 use crate::process;
-use crate::upstream::Upstream;
+use crate::upstream::{self, Upstream};
 use crate::wait::{SOON, until};
 
 pub use binary::{binary, profile_dir};
@@ -306,6 +306,7 @@ fn cli(home: &Path, arguments: &[&str]) -> Output {
 fn command(home: &Path) -> Command {
     let mut command = Command::new(binary());
     command.arg("--home").arg(home).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("SSL_CERT_FILE", upstream::authority());
     command.stdin(Stdio::null());
     command
 }

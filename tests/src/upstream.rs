@@ -4,6 +4,7 @@
 mod connection;
 mod fault;
 mod script;
+mod secure;
 mod wire;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 pub use fault::{Fault, WITHOUT_AN_ANSWER_OF_THEIR_OWN};
 pub use script::{Script, Step, Turn};
+pub use secure::{Certificate, Manner, SecureUpstream, authority};
 pub use wire::{anthropic_message, anthropic_stream, openai_message, openai_stream, sse};
 
 /// A running upstream. Dropping it closes its port and every connection.

@@ -93,15 +93,17 @@ fn an_error_comes_back_as_the_upstream_wrote_it() {
 
 #[test]
 fn an_unreachable_upstream_is_a_failure_that_another_may_mend() {
-    for (fault, status) in
-        [(TransportFault::Connect, 502), (TransportFault::Closed, 502), (TransportFault::TimedOut, 504)]
-    {
+    for (fault, status, error_type) in [
+        (TransportFault::Connect, 502, "api_error"),
+        (TransportFault::Closed, 502, "api_error"),
+        (TransportFault::TimedOut, 504, "timeout_error"),
+    ] {
         let mut exchange = exchange::<Anthropic>("{}", request(BODY)).unwrap();
         exchange.next(Input::Start).unwrap();
         let failure = exchange.next(Input::Failed(fault)).unwrap_err();
         assert_eq!(
             (failure.status, failure.error_type.as_str(), failure.retryable),
-            (status, "api_error", true)
+            (status, error_type, true)
         );
     }
 }

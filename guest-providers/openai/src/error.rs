@@ -1,6 +1,6 @@
 //! What goes wrong upstream, as failures of the Messages API. The upstream's own words are kept.
 
-use sallyport_guest_sdk::provider::{Failure, ResponseHead, TransportFault};
+use sallyport_guest_sdk::provider::{Failure, ResponseHead};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -33,16 +33,6 @@ pub(crate) fn garbage(message: impl Into<String>) -> Failure {
 /// The client's request cannot be translated.
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(400, "invalid_request_error", message)
-}
-
-/// The request brought no answer, or the answer broke off.
-pub(crate) fn transport(fault: TransportFault) -> Failure {
-    let failure = Failure::transport(fault);
-    if fault == TransportFault::TimedOut {
-        Failure { error_type: "timeout_error".to_owned(), ..failure }
-    } else {
-        failure
-    }
 }
 
 /// The upstream answered with a status that is no success.

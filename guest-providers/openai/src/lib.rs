@@ -133,7 +133,9 @@ impl Exchange for Call {
             }
             // An error that broke off is an error still.
             (State::Failing(head, body), Input::End | Input::Failed(_)) => Err(failed(&head, &body)),
-            (State::Asking(_) | State::Collecting(..), Input::Failed(fault)) => Err(error::transport(fault)),
+            (State::Asking(_) | State::Collecting(..), Input::Failed(fault)) => {
+                Err(Failure::transport(fault))
+            }
             // What the upstream says after its answer is of no interest.
             (State::Over, Input::Chunk(_) | Input::End | Input::Failed(_)) => Ok(Vec::new()),
             _ => Err(Failure::out_of_order()),

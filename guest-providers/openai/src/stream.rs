@@ -98,7 +98,7 @@ impl Decoder {
         if self.is_over() || self.reply.finish.is_some() {
             self.reply.finish(out)
         } else {
-            Err(error::transport(fault))
+            Err(Failure::transport(fault))
         }
     }
 }

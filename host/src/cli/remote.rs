@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::component::contract::Attribute;
 use crate::component::contract::provider::{Auth, RequestBody, UpstreamRequest};
-use crate::config::{Endpoint, SecretString};
-use crate::upstream::{Destination, Patience, Upstream};
+use crate::config::{Endpoint, Patience, SecretString};
+use crate::upstream::{Destination, Upstream};
 
 /// Where a gateway that serves says its address: a file in its home.
 const ADDRESS_FILE: &str = "address";
@@ -61,8 +61,7 @@ impl Remote {
                 file.display()
             )
         })?;
-        let upstream =
-            Upstream::new(Patience::default()).context("cannot load the certificate authorities")?;
+        let upstream = Upstream::new().context("cannot load the certificate authorities")?;
         let token = SecretString::from(token.trim().to_owned());
         Ok(Self { upstream, endpoint, token, tenant: at.tenant.clone() })
     }
@@ -99,7 +98,11 @@ impl Remote {
             body,
             auth: Auth::Bearer,
         };
-        let to = Destination { endpoint: &self.endpoint, credential: Some(&self.token) };
+        let to = Destination {
+            endpoint: &self.endpoint,
+            credential: Some(&self.token),
+            patience: Patience::default(),
+        };
         let mut answer = self
             .upstream
             .send(to, wanted, &Bytes::new())

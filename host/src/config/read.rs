@@ -17,8 +17,8 @@ use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
 use super::{
     AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
-    Gateway, Mode, Model, Pattern, Route, SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PROVIDERS, Scheme,
-    Secrets, Server, Sink,
+    Gateway, Mode, Model, Patience, Pattern, Route, SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PROVIDERS,
+    Scheme, Secrets, Server, Sink,
 };
 
 /// Keys at the top of the file.
@@ -36,13 +36,13 @@ pub(super) const TOP: [&str; 11] = [
     "prices",
 ];
 /// Keys of `server`.
-pub(super) const SERVER: [&str; 3] = ["listen", "public_url", "body_limit_bytes"];
+pub(super) const SERVER: [&str; 4] = ["listen", "public_url", "body_limit_bytes", "head_timeout_ms"];
 /// Keys of `database`.
 pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
 /// Keys of `gateway`.
 pub(super) const GATEWAY: [&str; 2] = ["enabled", "routes"];
 /// Keys of a route.
-pub(super) const ROUTE: [&str; 9] = [
+pub(super) const ROUTE: [&str; 10] = [
     "model_pattern",
     "provider",
     "endpoint",
@@ -52,7 +52,10 @@ pub(super) const ROUTE: [&str; 9] = [
     "region",
     "lossless",
     "forward_user_id",
+    "timeouts",
 ];
+/// Keys of a route's `timeouts`.
+pub(super) const TIMEOUTS: [&str; 2] = ["first_byte_ms", "idle_ms"];
 /// Keys of a bundle entry.
 pub(super) const ENTRY: [&str; 6] = ["component", "mode", "config", "matcher", "on_fault", "timeout_ms"];
 /// Keys of `hooks`.
@@ -73,11 +76,14 @@ const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_BODY_LIMIT: usize = 32 * 1024 * 1024;
 const DEFAULT_POOL: u32 = 2_000;
 const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
+const DEFAULT_HEAD_TIMEOUT_MS: u64 = 30_000;
 const MINUTE: u64 = 60;
 const DEFAULT_SESSION_IDLE: u64 = 30 * MINUTE;
 /// Longest `timeout_ms` of a hook: the host lets no guest run longer.
 const LONGEST_TIMEOUT: u64 = 10_000;
 const DAY: u64 = 24 * 60 * MINUTE;
+/// Longest that a route may wait for its upstream.
+const LONGEST_WAIT_MS: u64 = 60 * 60 * 1_000;
 
 /// Names that may stand in the file, and where they come from.
 struct Known {
@@ -178,10 +184,12 @@ fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
         }
     }
     let body_limit = get("body_limit_bytes").and_then(|node| node.number(1024..=DEFAULT_BODY_LIMIT as u64));
+    let head_timeout = get("head_timeout_ms").and_then(|node| node.number(100..=DEFAULT_HEAD_TIMEOUT_MS));
     Server {
         listen,
         public_url: public_url.unwrap_or_else(|| format!("http://{listen}")),
         body_limit: body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_BODY_LIMIT),
+        head_timeout: Duration::from_millis(head_timeout.unwrap_or(DEFAULT_HEAD_TIMEOUT_MS)),
     }
 }
 
@@ -294,11 +302,22 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
         lossless: flag("lossless"),
         forward_user_id: flag("forward_user_id"),
         region: words("region"),
+        patience: section.get("timeouts").map_or_else(Patience::default, |node| patience(&node)),
     };
     if let Some(prices) = prices {
         priced(&section, item, &route, prices);
     }
     Some(route)
+}
+
+fn patience(node: &Node<'_>) -> Patience {
+    let section = node.section(&TIMEOUTS);
+    let wait = |key: &str| section.get(key)?.number(1..=LONGEST_WAIT_MS).map(Duration::from_millis);
+    let usual = Patience::default();
+    Patience {
+        first_byte: wait("first_byte_ms").unwrap_or(usual.first_byte),
+        idle: wait("idle_ms").unwrap_or(usual.idle),
+    }
 }
 
 fn model(item: &Node<'_>, pattern: Option<&Pattern>) -> Option<Model> {

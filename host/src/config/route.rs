@@ -1,6 +1,7 @@
 //! Which provider answers for which model: the `gateway:` block.
 
 use std::fmt;
+use std::time::Duration;
 
 use sallyport_protocol::glob;
 
@@ -36,6 +37,17 @@ pub struct Route {
     pub forward_user_id: bool,
     /// Where the upstream's data centre is: for policies and signatures that depend on it.
     pub region: Option<String>,
+    /// How long the gateway waits for the upstream.
+    pub patience: Patience,
+}
+
+/// How long the gateway waits for an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the head of an answer, connecting included: a model may think for minutes.
+    pub first_byte: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
 }
 
 /// One entry of `/v1/models`.
@@ -65,6 +77,14 @@ impl Gateway {
     /// The first route that takes `model`.
     pub fn route(&self, model: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.pattern.matches(model))
+    }
+}
+
+// === impl Patience ===
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { first_byte: Duration::from_mins(10), idle: Duration::from_mins(5) }
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn effective(config: &Config) -> Value {
             "listen": config.server.listen,
             "public_url": config.server.public_url,
             "body_limit_bytes": config.server.body_limit,
+            "head_timeout_ms": millis(config.server.head_timeout),
         },
         "deny": { "status": config.deny_status.as_str() },
         "database": { "url": masked_url(&config.database_url) },
@@ -100,7 +101,15 @@ fn route(route: &Route) -> Value {
         "region": route.region,
         "lossless": route.lossless,
         "forward_user_id": route.forward_user_id,
+        "timeouts": {
+            "first_byte_ms": millis(route.patience.first_byte),
+            "idle_ms": millis(route.patience.idle),
+        },
     })
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Everything between scheme and host goes, and so do parameters: both can hold a password.

@@ -74,6 +74,7 @@ gateway:
       models: [{ id: internal-llama-70b }]
       lossless: true
       region: eu-west-1
+      timeouts: { idle_ms: 20000 }
 prices:
   models:
     - { provider: openai, model: "gpt-4.*", input: 2000000, output: 8000000, cache_read: 500000, cache_write: 0 }
@@ -86,6 +87,8 @@ prices:
     assert_eq!(route.endpoint.as_ref().unwrap().join("/v1/chat/completions"), "/v1/chat/completions");
     let route = config.gateway.route("internal-llama-3").unwrap();
     assert!(route.lossless && !route.forward_user_id);
+    let (first_byte, idle) = (route.patience.first_byte.as_secs(), route.patience.idle.as_secs());
+    assert_eq!((first_byte, idle), (600, 20), "what the file does not say keeps its default");
     assert_eq!(route.models[0].display_name, "internal-llama-70b");
     assert_eq!(config.gateway.route("claude-opus-4-6").unwrap().provider, "anthropic");
     assert!(config.gateway.route("mistral").is_none());
@@ -283,6 +286,7 @@ fn the_guide_names_every_key() {
         &read::DATABASE,
         &read::GATEWAY,
         &read::ROUTE,
+        &read::TIMEOUTS,
         &read::ENTRY,
         &read::HOOKS,
         &read::COMPONENTS,

@@ -14,8 +14,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a client may take for the head of a request.
-const HEAD: Duration = Duration::from_secs(30);
 /// Connections at once.
 const CONNECTIONS: usize = 10_000;
 /// Requests at once on one HTTP/2 connection.
@@ -31,11 +29,12 @@ const BREATH: Duration = Duration::from_millis(50);
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
+    head_timeout: Duration,
     tasks: &TaskTracker,
     shutdown: CancellationToken,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES * 4);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES * 4);
     builder
         .http2()
         .timer(TokioTimer::new())

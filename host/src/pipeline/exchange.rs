@@ -269,7 +269,7 @@ impl Exchanging {
         let Some(endpoint) = &call.route.endpoint else {
             return Err(self.broke_contract("an upstream request on a route without an endpoint"));
         };
-        let to = Destination { endpoint, credential: credential(call) };
+        let to = Destination { endpoint, credential: credential(call), patience: call.route.patience };
         let wanted = UpstreamRequest { body: without_user_id(wanted.body, call), ..wanted };
         let input = match pipeline.upstream.send(to, wanted, &call.request.body.bytes).await {
             Ok(answer) => {

@@ -19,7 +19,7 @@ fn request(path: &str, headers: &[(&str, &str)], body: RequestBody) -> UpstreamR
 
 fn refusal(wanted: UpstreamRequest) -> String {
     let endpoint = endpoint();
-    let to = Destination { endpoint: &endpoint, credential: None };
+    let to = Destination { endpoint: &endpoint, credential: None, patience: Patience::default() };
     build(to, wanted, &Bytes::from_static(b"0123456789")).unwrap_err().to_string()
 }
 
@@ -80,7 +80,7 @@ fn a_splice_changes_its_ranges_and_nothing_else() {
 fn the_credential_is_the_routes_and_is_marked_sensitive() {
     let endpoint = endpoint();
     let secret = SecretString::from("k");
-    let to = Destination { endpoint: &endpoint, credential: Some(&secret) };
+    let to = Destination { endpoint: &endpoint, credential: Some(&secret), patience: Patience::default() };
     let built = build(
         to,
         request("/v1/messages?beta=true", &[("a", "b")], RequestBody::Original),
@@ -90,7 +90,7 @@ fn the_credential_is_the_routes_and_is_marked_sensitive() {
     assert_eq!(built.uri(), "https://api.example.com/base/v1/messages?beta=true");
     assert_eq!(built.headers()["authorization"], "Bearer k");
     assert!(built.headers()["authorization"].is_sensitive());
-    let none = Destination { endpoint: &endpoint, credential: None };
+    let none = Destination { endpoint: &endpoint, credential: None, patience: Patience::default() };
     let built = build(none, request("/x", &[], RequestBody::Empty), &Bytes::new()).unwrap();
     assert!(!built.headers().contains_key("authorization"));
 }

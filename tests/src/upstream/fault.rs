@@ -27,7 +27,7 @@ pub enum Fault {
     WrongContentType,
     /// 200 with 256 KiB that inflate to 256 MiB.
     GzipBomb,
-    /// One line of 64 MiB.
+    /// One line of 1 GiB.
     GiantLine,
     /// The connection ends after the stream's head.
     CutBeforeFirstByte,
@@ -57,9 +57,12 @@ pub enum Fault {
     LengthTooShort,
     /// A byte at a time for the first 64 bytes.
     Slow,
+    /// The stream begins and then nothing comes any more, not even a ping.
+    SilentMidStream,
 }
 
-/// Every row that an upstream on plain HTTP can act out, `HeaderHang` aside: that one is ended by the gateway's own timer.
+/// Every row that an upstream on plain HTTP can act out but `HeaderHang` and `SilentMidStream`, which the gateway's own timers
+/// end.
 pub const WITHOUT_AN_ANSWER_OF_THEIR_OWN: &[Fault] = &[
     Fault::Status(401),
     Fault::Status(403),
@@ -110,6 +113,21 @@ impl Fault {
         )
     }
 
+    /// Whether an Anthropic stream says how many tokens it read before it goes wrong.
+    pub fn says_its_input(self) -> bool {
+        matches!(
+            self,
+            Self::CutMidEvent
+                | Self::CutMidUtf8
+                | Self::CutMidToolJson
+                | Self::CutBeforeStop
+                | Self::ResetMidStream
+                | Self::DuplicateStop
+                | Self::UnknownEvent
+                | Self::Pings
+        )
+    }
+
     /// The steps for a request that asked for this.
     pub(crate) fn steps(self, asked: &Value, openai: bool) -> Vec<Step> {
         let shape = Shape {
@@ -142,7 +160,7 @@ impl Fault {
             Self::GiantLine => vec![
                 Step::Write(wire::head(200, &shape.media(), None)),
                 Step::Write(wire::chunk(b"data: {\"type\":\"")),
-                Step::Repeat(wire::chunk(&vec![b'a'; 1 << 20]), 64, Duration::ZERO),
+                Step::Repeat(wire::chunk(&vec![b'a'; 1 << 20]), 1024, Duration::ZERO),
                 Step::Write(wire::chunk(b"\"}\n\n")),
                 Step::Write(wire::last_chunk()),
             ],
@@ -167,6 +185,12 @@ impl Fault {
                 // The bytes before a reset may be lost on the way: a pause lets them arrive.
                 steps.push(Step::Wait(Duration::from_millis(50)));
                 steps.push(Step::Reset);
+                steps
+            }
+            Self::SilentMidStream => {
+                let mut steps = shape.cut("piece", 3);
+                steps.pop();
+                steps.push(Step::Hang);
                 steps
             }
             Self::LengthAndChunked => {
