@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sallyport_tests::gateway::TestApp;
-use sallyport_tests::upstream::Script;
-use sallyport_tests::wait::{until, until_true};
+use sallyport_tests::upstream::{Fault, Script};
+use sallyport_tests::wait::{SOON, until, until_true};
 use serde_json::json;
 
 use crate::ask;
@@ -82,4 +82,42 @@ async fn a_kill_under_load_loses_no_row_and_doubles_none() {
         app.upstream.seen(),
         counts.len()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_kill_interrupted_is_closed_right_after_the_restart() {
+    let app = Arc::new(TestApp::start().await);
+    app.upstream.script(Script::Fault(Fault::HeaderHang));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let client = app.client();
+        let bearer = format!("Bearer {}", app.token);
+        calls.spawn(async move {
+            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+            let body = ask("claude-sonnet-4-5", "Hello").to_string();
+            client.try_send("POST", "/v1/messages", &headers, body.into()).await.is_err()
+        });
+    }
+    until_true("all of them are upstream", SOON, || app.upstream.busy_sockets() == 8).await;
+    app.kill();
+    assert!(calls.join_all().await.into_iter().all(|broke| broke), "nobody was answered");
+    app.launch().await;
+    let began = Instant::now();
+    let rows = until("each of them has its row", SOON, || {
+        let mut rows = app.audit_rows();
+        rows.retain(|row| row["kind"] == "inference");
+        std::future::ready((rows.len() == 8).then_some(rows))
+    })
+    .await;
+    let took = began.elapsed();
+    for row in rows {
+        assert_eq!(row["outcome"], "error", "{row}");
+        assert!(row.to_string().contains("interrupted"), "{row}");
+    }
+    crate::tell(&format!(
+        "calls that a kill interrupted had their rows {took:?} after the gateway was ready"
+    ));
+    if std::env::var_os("SALLYPORT_SOAK").is_some() {
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
 }

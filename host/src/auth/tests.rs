@@ -203,6 +203,42 @@ on_both! {
         assert_eq!(gateway.verdict(&"a".repeat(1024 * 1024)).await, "token_too_large");
     }
 
+    async fn how_long_a_refusal_takes_tells_nothing_of_its_reason(fresh: Fresh) {
+        let gateway = Process::start(fresh.db).await;
+        let alice = gateway.user("acme", "alice").await;
+        let expired = gateway.mint_for(&alice, Duration::from_mins(1)).await;
+        let revoked = gateway.mint(&alice).await;
+        gateway.db.revoke_pat(&alice.tenant, &revoked.record.id, gateway.clock.now()).await.unwrap().unwrap();
+        gateway.pass(61);
+        let mistyped = {
+            let mut text = revoked.text.to_string();
+            text.replace_range(30..31, if &text[30..31] == "a" { "b" } else { "a" });
+            text
+        };
+        let unknown = Pat::mint([7; 8], [7; 32]).to_text();
+        let refused = [mistyped.as_str(), unknown.as_str(), revoked.text.as_str(), expired.text.as_str()];
+
+        let soak = std::env::var_os("SALLYPORT_SOAK").is_some();
+        let mut took = [const { Vec::new() }; 4];
+        // In turns, so that a machine that is busy for a moment is so for all of them.
+        for _ in 0..if soak { 2_000 } else { 20 } {
+            for (credential, took) in refused.iter().zip(&mut took) {
+                let began = std::time::Instant::now();
+                let fault = gateway.auth.authenticate(credential).await.unwrap_err();
+                took.push(began.elapsed());
+                assert!(matches!(fault, AuthFault::Pat { .. }), "{fault:?}");
+            }
+        }
+        let medians = took.map(|mut times| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        });
+        let gap = medians.iter().max().unwrap().abs_diff(*medians.iter().min().unwrap());
+        if soak {
+            assert!(gap <= Duration::from_millis(1), "mistyped, unknown, revoked, expired: {medians:?}");
+        }
+    }
+
     async fn a_mistyped_token_never_costs_a_query(fresh: Fresh) {
         let gateway = Process::start(fresh.db).await;
         let alice = gateway.user("acme", "alice").await;
