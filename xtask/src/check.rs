@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::process::{cargo, run};
-use crate::{build_guests, say};
+use crate::{build_guests, say, wit};
 
 /// What to leave out.
 #[derive(Debug, Args)]
@@ -24,6 +24,8 @@ impl Check {
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         say("format");
         run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
+        say("contract with guests");
+        wit::check(&root.join("wit"))?;
         // The gateway embeds them: without them, lints would see a build that nobody uses.
         build_guests(root)?;
         say("lints");

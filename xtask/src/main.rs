@@ -9,6 +9,7 @@ mod guests;
 mod postgres;
 mod process;
 mod test;
+mod wit;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
