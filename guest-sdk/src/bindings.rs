@@ -64,6 +64,7 @@ pub mod hook {
         inline: "package sallyport:sdk; world hook-part {
             import sallyport:gateway/types@0.1.0;
             import sallyport:gateway/evidence@0.1.0;
+            import sallyport:gateway/egress@0.1.0;
             export sallyport:gateway/hook-api@0.1.0;
         }",
         path: "../wit",
@@ -76,6 +77,25 @@ pub mod hook {
         with: {
             "sallyport:gateway/types@0.1.0": crate::bindings::policy::sallyport::gateway::types,
             "sallyport:gateway/evidence@0.1.0": crate::bindings::policy::sallyport::gateway::evidence,
+        },
+    });
+}
+
+pub mod predicate {
+    wit_bindgen::generate!({
+        inline: "package sallyport:sdk; world predicate-part {
+            import sallyport:gateway/types@0.1.0;
+            export sallyport:gateway/predicate-api@0.1.0;
+        }",
+        path: "../wit",
+        world: "sallyport:sdk/predicate-part",
+        pub_export_macro: true,
+        export_macro_name: "export_predicate_part",
+        runtime_path: "::sallyport_guest_sdk::wit_bindgen::rt",
+        additional_derives: [PartialEq],
+        generate_all,
+        with: {
+            "sallyport:gateway/types@0.1.0": crate::bindings::policy::sallyport::gateway::types,
         },
     });
 }

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use crate::Attribute;
+use crate::bindings::hook::sallyport::gateway::egress;
+pub use crate::bindings::hook::sallyport::gateway::egress::{EgressFault, Request, Response};
+pub use crate::bindings::policy::sallyport::gateway::counters::Window;
 use crate::bindings::policy::sallyport::gateway::{counters, evidence};
 
 /// Notes for the audit row.
@@ -17,6 +20,20 @@ pub trait Host: Evidence {
     /// Answers what is left, or how long to wait until the same request would fit. The gateway keeps the keys of
     /// different components and tenants apart, and the counters exact across replicas.
     fn take(&self, key: &str, cost: u32, limit: u32, window: Duration) -> Result<u32, Duration>;
+
+    /// Reserves `micro` microdollars under a cap of `cap` in the window in which the call began: what was spent and what is
+    /// reserved never exceed it together. Answers what is left under the cap, or how long until the window ends.
+    fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration>;
+
+    /// Gives `reserved` back and books `spent` instead, which may be more: from `settle`, once for each `reserve`.
+    fn release(&self, key: &str, reserved: u64, spent: u64, window: Window);
+}
+
+/// What a hook may ask of the gateway that was granted a way out.
+pub trait Outside: Evidence {
+    /// Makes one request and waits for the whole answer, at most 32 times an event. `grant` is a name that the package
+    /// declares as the capability `egress:<name>`; authority and credential are the gateway's. Redirects are not followed.
+    fn fetch(&self, grant: &str, request: &Request) -> Result<Response, EgressFault>;
 }
 
 /// The gateway itself, behind the imports of the world.
@@ -36,5 +53,53 @@ impl Host for Gateway {
         let window = u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
         counters::take(key, cost, limit, window)
             .map_err(|refused| Duration::from_millis(refused.retry_after_ms.into()))
+    }
+
+    fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration> {
+        match counters::reserve(key, &micro.to_string(), &cap.to_string(), window) {
+            Ok(left) => Ok(left.parse().unwrap_or(0)),
+            Err(refused) => Err(Duration::from_millis(refused.retry_after_ms.into())),
+        }
+    }
+
+    fn release(&self, key: &str, reserved: u64, spent: u64, window: Window) {
+        counters::release(key, &reserved.to_string(), &spent.to_string(), window);
+    }
+}
+
+impl Outside for Gateway {
+    fn fetch(&self, grant: &str, request: &Request) -> Result<Response, EgressFault> {
+        egress::fetch(grant, request)
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// A request without headers and body.
+    pub fn new(method: &str, path: &str) -> Self {
+        Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// A `POST` of JSON.
+    pub fn post_json(path: &str, json: impl Into<Vec<u8>>) -> Self {
+        Self { body: json.into(), ..Self::new("POST", path) }.header("content-type", "application/json")
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(Attribute { name: name.to_owned(), value: value.to_owned() });
+        self
+    }
+}
+
+// === impl Response ===
+
+impl Response {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map(|header| header.value.as_str())
     }
 }

@@ -1,7 +1,7 @@
 //! What a Sallyport guest is written with: one trait and one macro per kind of component.
 //!
-//! A guest is a plain type that implements [`policy::Policy`], [`scanner::Scanner`], [`hook::Hook`] or
-//! [`provider::Provider`], and one line that exports it. What it may ask of the gateway comes in as a trait object
+//! A guest is a plain type that implements [`policy::Policy`], [`scanner::Scanner`], [`hook::Hook`],
+//! [`predicate::Predicate`] or [`provider::Provider`], and one line that exports it. What it may ask of the gateway comes in as a trait object
 //! ([`Body`], [`Host`], [`Evidence`]), so that its logic runs in a native unit test with the doubles of [`testing`];
 //! the imports of the world are called only in the built component, where they exist.
 //!
@@ -18,6 +18,7 @@ mod glob;
 pub mod hook;
 mod host;
 pub mod policy;
+pub mod predicate;
 pub mod provider;
 pub mod scanner;
 mod slot;
@@ -32,7 +33,7 @@ pub use bindings::policy::sallyport::gateway::types::{
 };
 pub use body::Body;
 pub use glob::Glob;
-pub use host::{Evidence, Gateway, Host};
+pub use host::{Evidence, Gateway, Host, Outside, Window};
 pub use slot::NoConfig;
 
 /// What the export macros expand to; no part of the contract with guests.
@@ -43,6 +44,7 @@ pub mod __private {
     pub use crate::bindings::configured::exports::sallyport::gateway::configurable as configured;
     pub use crate::bindings::hook::exports::sallyport::gateway::hook_api as hook;
     pub use crate::bindings::policy::exports::sallyport::gateway::policy_api as policy;
+    pub use crate::bindings::predicate::exports::sallyport::gateway::predicate_api as predicate;
     pub use crate::bindings::provider::exports::sallyport::gateway::provider_api as provider;
     pub use crate::bindings::scanner::exports::sallyport::gateway::scanner_api as scanner;
 }

@@ -60,6 +60,11 @@ impl Refusal {
             ..Self::denied(code, reason)
         }
     }
+
+    /// A budget is used up for so many milliseconds.
+    pub fn budget_exceeded(code: impl Into<String>, reason: impl Into<String>, retry_after_ms: u32) -> Self {
+        Self { kind: RefusalKind::BudgetExceeded, ..Self::rate_limited(code, reason, retry_after_ms) }
+    }
 }
 
 // === impl Verdict ===

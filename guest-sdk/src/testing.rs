@@ -1,4 +1,7 @@
-//! Doubles of the gateway for native unit tests: a body, counters and notes that live in memory, and calls to start from.
+//! Doubles of the gateway for native unit tests: a body, counters, notes and a world outside that live in memory, and calls to
+//! start from.
+
+mod outside;
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+pub use self::outside::FakeOutside;
 use crate::{
-    Attribute, Body, Call, Edit, Evidence, Host, Principal, Segment, SegmentKind,
+    Attribute, Body, Call, Edit, Evidence, Host, Principal, Segment, SegmentKind, Window,
     hook::{Event, Occurrence, ToolCall},
     provider::{Exchange, Failure, Input, Output, Provider, Request, RequestBody, RequestKind},
 };
@@ -27,6 +31,8 @@ pub struct FakeHost {
     now: Cell<Duration>,
     /// When each bucket will be full again (the theoretical arrival time of GCRA).
     buckets: RefCell<BTreeMap<String, Duration>>,
+    /// What is reserved and what is spent, by key and window, which never ends.
+    budgets: RefCell<BTreeMap<String, (u64, u64)>>,
     notes: RefCell<Vec<(String, String)>>,
 }
 
@@ -226,6 +232,11 @@ impl FakeHost {
         self.notes.borrow().clone()
     }
 
+    /// What is reserved and what is spent under `key` in `window`.
+    pub fn budget(&self, key: &str, window: Window) -> (u64, u64) {
+        self.budgets.borrow().get(&name_of(key, window)).copied().unwrap_or_default()
+    }
+
     /// The keys of the buckets that something was taken from.
     pub fn keys(&self) -> Vec<String> {
         self.buckets.borrow().keys().cloned().collect()
@@ -251,6 +262,30 @@ impl Host for FakeHost {
         let left = window.saturating_sub(full_at.saturating_sub(now)).as_nanos() / each.as_nanos().max(1);
         Ok(u32::try_from(left).unwrap_or(u32::MAX))
     }
+
+    fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration> {
+        let mut budgets = self.budgets.borrow_mut();
+        let (reserved, spent) = budgets.entry(name_of(key, window)).or_default();
+        let taken = reserved.saturating_add(*spent);
+        match cap.checked_sub(taken).and_then(|left| left.checked_sub(micro)) {
+            Some(left) => {
+                *reserved += micro;
+                Ok(left)
+            }
+            None => Err(Duration::from_hours(1)),
+        }
+    }
+
+    fn release(&self, key: &str, reserved: u64, spent: u64, window: Window) {
+        let mut budgets = self.budgets.borrow_mut();
+        let budget = budgets.entry(name_of(key, window)).or_default();
+        budget.0 = budget.0.saturating_sub(reserved);
+        budget.1 = budget.1.saturating_add(spent);
+    }
+}
+
+fn name_of(key: &str, window: Window) -> String {
+    format!("{key} by {window:?}")
 }
 
 fn line(body: &str, output: &Output) -> String {

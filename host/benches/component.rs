@@ -12,7 +12,7 @@ use sallyport::clock::{SystemClock, SystemEntropy};
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment};
+use sallyport::component::contract::{BodyView, Budget, Call, Counters, Principal, Segment};
 use sallyport::component::{Component, Components, ExchangeRequest, Fuel, Settings};
 use sallyport_protocol::package::{
     Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
@@ -45,6 +45,12 @@ impl Counters for NoCounters {
     fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
         Ok(limit)
     }
+
+    fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {
+        Ok(cap)
+    }
+
+    fn release(&self, _: &Budget<'_>, _: u64, _: u64) {}
 }
 
 impl BodyView for Hello {

@@ -19,6 +19,7 @@ use self::link::Linkers;
 pub use self::admit::{AdmitError, Component};
 pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
 pub use self::call::{Ended, Exchange, ExchangeRequest, Ran};
+pub use self::capability::Errand;
 pub use self::compile::can_be_snapshotted;
 pub use self::compile::{CompileError, VERB as COMPILE_VERB, compile_child};
 pub use self::engine::{DEFAULT_POOL, EngineError, Fuel, MAX_POOL};
@@ -29,7 +30,7 @@ pub use self::limits::Limits;
 pub use self::registry::Registry;
 pub use self::rehearse::{Rehearsal, SelfTestError};
 pub use self::tally::{Counted, Said, Tally};
-pub use self::world::{VERSION as WORLD_VERSION, WorldError, check as check_world, kind_of};
+pub use self::world::{Needs, VERSION as WORLD_VERSION, WorldError, check as check_world, kind_of};
 
 mod admit;
 mod bindings;

@@ -45,6 +45,9 @@ pub struct Price {
     pub cache_read: u64,
     /// Input written to a prompt cache, at the rate of the shortest life that the vendor offers.
     pub cache_write: u64,
+    /// Input written to a prompt cache for an hour; not said: twice `input`, which is what the vendor that offers it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h: Option<u64>,
     /// Other rates for calls with a long prompt, where the vendor has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_prompt: Option<LongPrompt>,
@@ -65,6 +68,9 @@ pub struct LongPrompt {
     pub cache_read: u64,
     /// Input written to a prompt cache.
     pub cache_write: u64,
+    /// Input written to a prompt cache for an hour; not said: twice `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h: Option<u64>,
 }
 
 /// Why a price list is refused.
@@ -126,15 +132,30 @@ impl Price {
         if usage.is_unknown() {
             return None;
         }
-        let prompt = [usage.input, usage.cache_read, usage.cache_write]
+        let prompt = [usage.input, usage.cache_read, usage.cache_write.max(usage.cache_write_1h)]
             .into_iter()
             .flatten()
             .fold(0, u64::saturating_add);
+        let hour = |own: Option<u64>, input: u64| own.unwrap_or_else(|| input.saturating_mul(2));
         let rates = match &self.long_prompt {
-            Some(long) if prompt > long.above => [long.input, long.output, long.cache_read, long.cache_write],
-            _ => [self.input, self.output, self.cache_read, self.cache_write],
+            Some(long) if prompt > long.above => [
+                long.input,
+                long.output,
+                long.cache_read,
+                long.cache_write,
+                hour(long.cache_write_1h, long.input),
+            ],
+            _ => [
+                self.input,
+                self.output,
+                self.cache_read,
+                self.cache_write,
+                hour(self.cache_write_1h, self.input),
+            ],
         };
-        let counts = [usage.input, usage.output, usage.cache_read, usage.cache_write];
+        let for_an_hour = usage.cache_write_1h;
+        let shorter = usage.cache_write.map(|all| all.saturating_sub(for_an_hour.unwrap_or(0)));
+        let counts = [usage.input, usage.output, usage.cache_read, shorter, for_an_hour];
         let mut sum = 0_u128;
         for (tokens, rate) in counts.into_iter().zip(rates) {
             sum = sum.checked_add(u128::from(tokens.unwrap_or(0)).checked_mul(u128::from(rate))?)?;
@@ -154,6 +175,7 @@ mod tests {
             output: Some(output),
             cache_read: Some(cache_read),
             cache_write: Some(cache_write),
+            cache_write_1h: None,
         }
     }
 
@@ -215,6 +237,18 @@ mod tests {
             let reached = prices.entry(entry.provider.trim_matches('*'), &model).unwrap();
             assert!(std::ptr::eq(reached, entry) || entry.provider == "echo", "{} is shadowed", entry.model);
         }
+    }
+
+    #[test]
+    fn what_is_cached_for_an_hour_costs_twice_the_input_unless_the_list_says_otherwise() {
+        let hour = |cache_write, hour| Usage { cache_write_1h: Some(hour), ..usage(0, 0, 0, cache_write) };
+        let shipped = PriceList::shipped().unwrap();
+        let price = |usage| shipped.price("anthropic", "claude-opus-5-5", &usage);
+        assert_eq!(price(hour(1_000_000, 0)), Some(5_000_000));
+        assert_eq!(price(hour(1_000_000, 1_000_000)), Some(8_000_000));
+        assert_eq!(price(hour(1_000_000, 400_000)), Some(3_000_000 + 3_200_000));
+        let own = list(&entry("m", 1_000_000).replace('}', r#","cache_write_1h":7000000}"#)).unwrap();
+        assert_eq!(own.price("p", "m", &hour(1_000_000, 1_000_000)), Some(7_000_000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ed25519_dalek::SigningKey;
 use sallyport::clock::{ManualClock, SystemEntropy};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Call, Counters, Principal, Segment, policy};
+use sallyport::component::contract::{BodyView, Budget, Call, Counters, Principal, Segment, policy};
 use sallyport::component::{
     AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, Fuel,
     InspectError, Settings, WorldError,
@@ -39,6 +39,12 @@ impl Counters for NoCounters {
     fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
         Ok(limit)
     }
+
+    fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {
+        Ok(cap)
+    }
+
+    fn release(&self, _: &Budget<'_>, _: u64, _: u64) {}
 }
 
 impl BodyView for Hello {

@@ -71,7 +71,7 @@ pub fn publisher(key: &SigningKey) -> Publisher {
     Publisher {
         key: key.verifying_key(),
         namespace: "hostile".to_owned(),
-        kinds: vec![Kind::Provider, Kind::Policy, Kind::Scanner, Kind::Hook],
+        kinds: Kind::ALL.to_vec(),
         tenant: None::<TenantId>,
         development: false,
         revoked: false,

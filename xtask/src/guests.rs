@@ -153,7 +153,8 @@ fn check_interfaces(kind: Kind, world: &World, component: &[u8]) -> Result<()> {
         Kind::Provider => (named(&["types"]), "provider-api"),
         Kind::Policy => (named(&["types", "counters", "evidence"]), "policy-api"),
         Kind::Scanner => (named(&[]), "scanner-api"),
-        Kind::Hook => (named(&["types", "evidence"]), "hook-api"),
+        Kind::Hook => (named(&["types", "evidence", "egress"]), "hook-api"),
+        Kind::Predicate => (named(&["types"]), "predicate-api"),
     };
     let (imports, exports) = interfaces(component)?;
     if let Some(foreign) = imports.difference(&allowed).next() {

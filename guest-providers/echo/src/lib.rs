@@ -170,7 +170,13 @@ fn tokens(text: &str) -> u32 {
 }
 
 fn usage(input: u32, output: u32) -> Usage {
-    Usage { input: Some(input), output: Some(output), cache_read: None, cache_write: None }
+    Usage {
+        input: Some(input),
+        output: Some(output),
+        cache_read: None,
+        cache_write: None,
+        cache_write_1h: None,
+    }
 }
 
 fn sixteen() -> usize {

@@ -81,6 +81,7 @@ pub(crate) fn translate(body: &[u8], asked: &Asked) -> Result<Reply, Failure> {
         output: None,
         cache_read: None,
         cache_write: None,
+        cache_write_1h: None,
     });
     let choices = completion.choices.take().ok_or_else(no_completion)?;
     let choice = choices.into_iter().min_by_key(|it| it.index.unwrap_or_default());

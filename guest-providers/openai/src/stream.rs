@@ -49,7 +49,13 @@ impl Decoder {
             sse: Sse::default(),
             reply: Reply {
                 blocks: Blocks::new(asked),
-                usage: Usage { input: None, output: None, cache_read: None, cache_write: None },
+                usage: Usage {
+                    input: None,
+                    output: None,
+                    cache_read: None,
+                    cache_write: None,
+                    cache_write_1h: None,
+                },
                 refused: false,
                 finish: None,
                 met: None,
@@ -234,4 +240,5 @@ fn merge(usage: &mut Usage, newer: Usage) {
     usage.output = newer.output.or(usage.output);
     usage.cache_read = newer.cache_read.or(usage.cache_read);
     usage.cache_write = newer.cache_write.or(usage.cache_write);
+    usage.cache_write_1h = newer.cache_write_1h.or(usage.cache_write_1h);
 }

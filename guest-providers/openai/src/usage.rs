@@ -41,6 +41,7 @@ impl Reported {
             output: self.completion_tokens.0,
             cache_read: cached,
             cache_write: None,
+            cache_write_1h: None,
         }
     }
 }
@@ -84,7 +85,13 @@ mod tests {
 
     #[test]
     fn cached_tokens_are_told_apart_from_input() {
-        let expected = Usage { input: Some(20), output: Some(5), cache_read: Some(80), cache_write: None };
+        let expected = Usage {
+            input: Some(20),
+            output: Some(5),
+            cache_read: Some(80),
+            cache_write: None,
+            cache_write_1h: None,
+        };
         for json in [
             r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":80,"audio_tokens":0}}"#,
             r#"{"prompt_tokens":100,"completion_tokens":5,"cached_tokens":80}"#,
@@ -96,7 +103,8 @@ mod tests {
 
     #[test]
     fn what_is_not_reported_is_not_zero() {
-        let nothing = Usage { input: None, output: None, cache_read: None, cache_write: None };
+        let nothing =
+            Usage { input: None, output: None, cache_read: None, cache_write: None, cache_write_1h: None };
         assert_eq!(usage("{}"), nothing);
         assert_eq!(usage(r#"{"prompt_tokens":null,"completion_tokens":-1}"#), nothing);
     }

@@ -11,7 +11,7 @@ use sallyport_protocol::signature::KeyId;
 
 use super::cache::{Id, Trusted};
 use super::compile::{CompileError, Job};
-use super::contract::Counters;
+use super::contract::{Counters, Grants};
 use super::engine::{Fuel, INSTANCES_PER_GUEST, TABLES_PER_GUEST};
 use super::fault::Fault;
 use super::inspect::{self, InspectError, Structure};
@@ -19,7 +19,7 @@ use super::limits::Limits;
 use super::link::Linked;
 use super::rehearse::SelfTestError;
 use super::tally::Tally;
-use super::world::{self, WorldError};
+use super::world::{self, EGRESS, WorldError};
 use super::{Components, canonical_digest};
 
 /// Guest time that a rehearsal grants besides, where it has to configure the instance first.
@@ -42,6 +42,14 @@ pub enum AdmitError {
     /// It imports or exports other things than its kind does.
     #[error("the component does not fit its world")]
     World(#[from] WorldError),
+    /// It declares a way out that nobody gave it.
+    #[error(
+        "it wants to call out as {grant}, which nobody granted it: an entry {grant} under egress has to list it"
+    )]
+    NotGranted {
+        /// The name of the grant.
+        grant: String,
+    },
     /// The configuration is larger than allowed.
     #[error("the configuration has {0} bytes, more than {MAX_CONFIG}")]
     ConfigSize(usize),
@@ -84,6 +92,8 @@ pub struct Component {
     structure: Structure,
     limits: Limits,
     snapshotted: bool,
+    /// Its ways out.
+    pub(super) grants: Arc<Grants>,
     /// Its configuration, where it has to be configured for every call.
     pub(super) config: Option<String>,
     pub(super) linked: Linked,
@@ -118,6 +128,7 @@ impl Component {
             structure: Structure::default(),
             limits: Limits::declared(statement.kind, &statement.limits),
             snapshotted: false,
+            grants: Arc::default(),
             config: None,
             linked: Linked::Nothing,
             weight: 1,
@@ -268,6 +279,8 @@ impl Component {
             structure: self.structure.clone(),
             limits,
             snapshotted: self.snapshotted,
+            // A rehearsal goes nowhere.
+            grants: Arc::default(),
             config: config.or_else(|| self.config.clone()),
             linked: self.linked.clone(),
             weight: self.weight,
@@ -314,7 +327,17 @@ impl Components {
         verified: &Verified,
         config: &serde_json::Value,
     ) -> Result<Arc<Component>, AdmitError> {
-        let component = self.admit_untested(verified, config).await?;
+        self.admit_with(verified, config, Grants::new()).await
+    }
+
+    /// The same for a component that was granted ways out. Those that its package does not declare are not for it.
+    pub async fn admit_with(
+        &self,
+        verified: &Verified,
+        config: &serde_json::Value,
+        grants: Grants,
+    ) -> Result<Arc<Component>, AdmitError> {
+        let component = self.admit_untested(verified, config, grants).await?;
         Box::pin(self.self_test(&component, verified.component())).await?;
         Ok(component)
     }
@@ -324,15 +347,26 @@ impl Components {
         &self,
         verified: &Verified,
         config: &serde_json::Value,
+        mut grants: Grants,
     ) -> Result<Arc<Component>, AdmitError> {
         if verified.is_development() && !self.settings.development {
             return Err(AdmitError::Development);
+        }
+        let wanted: Vec<&str> = verified
+            .statement()
+            .capabilities
+            .iter()
+            .filter_map(|capability| capability.strip_prefix(EGRESS))
+            .collect();
+        grants.retain(|grant, _| wanted.contains(&grant.as_str()));
+        if let Some(missing) = wanted.into_iter().find(|grant| !grants.contains_key(*grant)) {
+            return Err(AdmitError::NotGranted { grant: missing.to_owned() });
         }
         let (package, wanted) = (verified.clone(), config.clone());
         let fuel = self.settings.fuel;
         let prepared = blocking(move || prepare(&package, &wanted, fuel)).await??;
         let code = self.code(&prepared, verified).await?;
-        self.install(verified, prepared, code).await
+        self.install(verified, prepared, code, grants).await
     }
 
     /// Compiled code from the cache, or from a child.
@@ -361,13 +395,14 @@ impl Components {
         verified: &Verified,
         prepared: Prepared,
         code: Code,
+        grants: Grants,
     ) -> Result<Arc<Component>, AdmitError> {
         let Prepared { structure, config_digest, job } = prepared;
         let statement = verified.statement();
         let Code { loaded, snapshotted } = code;
         let needs =
             loaded.resources_required().map_or((1, 0), |needs| (needs.num_memories, needs.num_tables));
-        let linked = self.linkers.link(statement.kind, job.inert, &loaded).map_err(|error| link(&error))?;
+        let linked = self.linkers.link(statement.kind, job.needs, &loaded).map_err(|error| link(&error))?;
         let component = Arc::new(Component {
             name: Arc::from(statement.name.as_str()),
             version: statement.version.clone(),
@@ -382,6 +417,7 @@ impl Components {
             tenant: verified.tenant().cloned(),
             limits: job.limits,
             snapshotted,
+            grants: Arc::new(grants),
             config: (!snapshotted).then_some(job.config),
             linked,
             weight: needs
@@ -431,14 +467,14 @@ pub(super) fn prepare(
     let statement = verified.statement();
     let limits = Limits::declared(statement.kind, &statement.limits);
     let structure = inspect::inspect(verified.component(), limits.memory)?;
-    let inert = world::check(statement.kind, &structure)?;
+    let needs = world::check(statement.kind, &statement.capabilities, &structure)?;
     let written = if config.is_null() { "{}".to_owned() } else { config.to_string() };
     if written.len() > MAX_CONFIG {
         return Err(AdmitError::ConfigSize(written.len()));
     }
     let job = Job {
         kind: statement.kind,
-        inert,
+        needs,
         snapshot: !structure.nested_modules,
         configurable: world::configurable(&structure).to_owned(),
         config: written,

@@ -28,12 +28,23 @@ pub mod hook {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "hook",
-        imports: { default: trappable },
+        imports: { "sallyport:gateway/egress.fetch": async | trappable, default: trappable },
         exports: { default: async },
         with: {
             "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types,
             "sallyport:gateway/evidence": crate::component::bindings::policy::sallyport::gateway::evidence,
         },
+    });
+}
+
+#[expect(unreachable_pub, reason = "generated from wit/")]
+pub mod predicate {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "predicate",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: { "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types },
     });
 }
 

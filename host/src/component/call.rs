@@ -10,7 +10,7 @@ use wasmtime::component::{Resource, ResourceAny};
 use super::Components;
 use super::admit::Component;
 use super::bindings::provider as provider_world;
-use super::capability::Body;
+use super::capability::{Body, Errand};
 use super::contract::provider::{Failure, Input, Output, RequestKind};
 use super::contract::{Attribute, BodyView, Call, Counters, hook, policy, scanner};
 use super::engine::Fuel;
@@ -41,6 +41,8 @@ pub struct Ran<T> {
     pub notes: Vec<Attribute>,
     /// What the guest wrote to standard error.
     pub log: Option<String>,
+    /// What it asked of the world outside.
+    pub errands: Vec<Errand>,
 }
 
 /// One client call, for a provider.
@@ -136,7 +138,7 @@ impl Components {
         call: &Call,
         body: &Arc<dyn BodyView>,
     ) -> Ran<policy::Verdict> {
-        let scene = self.scene(component, &call.principal.tenant, &call.trace);
+        let scene = self.scene_of(component, call);
         let (call, body) = (call.clone(), Arc::clone(body));
         self.one_call(component, scene, |mut run| {
             guest!(run, Policy, instance, store => {
@@ -158,7 +160,7 @@ impl Components {
         call: &Call,
         spent: &policy::Settlement,
     ) -> Ran<()> {
-        let scene = self.scene(component, &call.principal.tenant, &call.trace);
+        let scene = self.scene_of(component, call);
         let (call, spent) = (call.clone(), spent.clone());
         self.one_call(component, scene, |mut run| {
             guest!(run, Policy, instance, store => {
@@ -181,6 +183,28 @@ impl Components {
         self.one_call(component, scene, |mut run| {
             guest!(run, Scanner, instance, store => {
                 instance.sallyport_gateway_scanner_api().call_scan(&mut *store, kind, &text).await?
+            })
+        })
+        .await
+    }
+
+    /// Asks a predicate whether the route that `call` names takes it.
+    pub async fn matches(
+        &self,
+        component: &Arc<Component>,
+        call: &Call,
+        body: &Arc<dyn BodyView>,
+    ) -> Ran<bool> {
+        let scene = self.scene_of(component, call);
+        let (call, body) = (call.clone(), Arc::clone(body));
+        self.one_call(component, scene, |mut run| {
+            guest!(run, Predicate, instance, store => {
+                let body = store.data_mut().table.push(Body::new(body))?;
+                let rep = body.rep();
+                let api = instance.sallyport_gateway_predicate_api();
+                let matches = api.call_matches(&mut *store, &call, body).await?;
+                store.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
+                matches
             })
         })
         .await
@@ -247,19 +271,30 @@ impl Components {
             Linked::Hook(_) => tried!(Hook),
             Linked::Provider(_) => tried!(Provider),
             Linked::Scanner(_) => tried!(Scanner),
+            Linked::Predicate(_) => tried!(Predicate),
             Linked::Nothing => return Err(wrong_kind(component)),
         };
         tried.result
     }
 
+    /// The scene of a call whose time is known: its money belongs to the day on which it began.
+    fn scene_of(&self, component: &Component, call: &Call) -> Scene {
+        let mut scene = self.scene(component, &call.principal.tenant, &call.trace);
+        scene.began = call.time_ms.parse().map_or(scene.now, Duration::from_millis);
+        scene
+    }
+
     fn scene(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
         let now = self.clock.now().unix_timestamp_nanos().max(0) / 1_000_000;
+        let now = Duration::from_millis(u64::try_from(now).unwrap_or(0));
         let counters: &Arc<dyn Counters> = component.counters.as_ref().unwrap_or(&self.counters);
         Scene {
             component: component.shared_name(),
             tenant: tenant.to_owned(),
             seed: format!("{}:{trace}", component.digest()),
-            now: Duration::from_millis(u64::try_from(now).unwrap_or(0)),
+            now,
+            began: now,
+            grants: Arc::clone(&component.grants),
             counters: Some(Arc::clone(counters)),
         }
     }
@@ -296,9 +331,9 @@ impl Components {
         let micros = micros(&meter);
         match ran {
             Ok((mut run, called)) => {
-                let Left { notes, log } = run.store.data_mut().leave();
+                let Left { notes, log, errands } = run.store.data_mut().leave();
                 let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.settings.fuel));
-                Ran { result: answer(called, component.limits()), micros, memory, fuel, notes, log }
+                Ran { result: answer(called, component.limits()), micros, memory, fuel, notes, log, errands }
             }
             Err(fault) => Ran { micros, ..Ran::failed(fault) },
         }
@@ -399,7 +434,15 @@ impl Run {
 impl<T> Ran<T> {
     /// No answer at all.
     pub(crate) fn failed(fault: Fault) -> Self {
-        Self { result: Err(fault), micros: 0, memory: 0, fuel: None, notes: Vec::new(), log: None }
+        Self {
+            result: Err(fault),
+            micros: 0,
+            memory: 0,
+            fuel: None,
+            notes: Vec::new(),
+            log: None,
+            errands: Vec::new(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! What a guest may ask of the host, where its world lists it: the client's body, counters, notes for the audit row.
+//! What a guest may ask of the host, where its world lists it: the client's body, counters, notes for the audit row, and for
+//! hooks that were granted one a way out.
 
+mod egress;
 pub(crate) mod inert;
 
 use std::sync::Arc;
@@ -8,9 +10,11 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 use super::bindings::policy::sallyport::gateway::{counters, evidence, types};
-use super::contract::{Attribute, BodyView, Segment};
+use super::contract::{Attribute, BodyView, Budget, Counters, Segment};
 use super::fault::Stop;
-use super::state::State;
+use super::state::{Scene, State};
+
+pub use self::egress::Errand;
 
 /// The client's request body, as a resource.
 #[derive(Clone)]
@@ -80,16 +84,64 @@ impl counters::Host for State {
         window_ms: u32,
     ) -> wasmtime::Result<Result<u32, counters::Refused>> {
         self.host_call()?;
-        let Some(counters) = &self.scene.counters else { return Err(Stop::Configuring.into()) };
+        let counters = self.counters()?;
         let window = Duration::from_millis(u64::from(window_ms));
         let taken = counters.take(&self.scene.tenant, &self.scene.component, &key, cost, limit, window);
-        Ok(taken.map_err(|wait| counters::Refused {
-            retry_after_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-        }))
+        Ok(taken.map_err(refused))
+    }
+
+    fn reserve(
+        &mut self,
+        key: String,
+        micro: String,
+        cap: String,
+        window: counters::Window,
+    ) -> wasmtime::Result<Result<String, counters::Refused>> {
+        self.host_call()?;
+        let (micro, cap) = (amount(&micro)?, amount(&cap)?);
+        let reserved = self.counters()?.reserve(&self.budget(&key, window), micro, cap);
+        Ok(reserved.map(|left| left.to_string()).map_err(refused))
+    }
+
+    fn release(
+        &mut self,
+        key: String,
+        reserved: String,
+        spent: String,
+        window: counters::Window,
+    ) -> wasmtime::Result<()> {
+        self.host_call()?;
+        let (reserved, spent) = (amount(&reserved)?, amount(&spent)?);
+        self.counters()?.release(&self.budget(&key, window), reserved, spent);
+        Ok(())
+    }
+}
+
+impl State {
+    fn counters(&self) -> Result<&dyn Counters, Stop> {
+        self.scene.counters.as_deref().ok_or(Stop::Configuring)
+    }
+
+    fn budget<'a>(&'a self, key: &'a str, window: counters::Window) -> Budget<'a> {
+        let Scene { tenant, component, began, .. } = &self.scene;
+        Budget { tenant, component, key, window, at: *began }
     }
 }
 
 // === private helpers ===
+
+fn amount(text: &str) -> Result<u64, Stop> {
+    // `parse` would take a sign.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().map_err(|_| Stop::Amount)
+    } else {
+        Err(Stop::Amount)
+    }
+}
+
+fn refused(wait: Duration) -> counters::Refused {
+    counters::Refused { retry_after_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX) }
+}
 
 fn as_usize(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::engine::Fuel;
 use super::limits::Limits;
+use super::world::Needs;
 
 pub use self::child::compile_child;
 pub use self::snapshot::possible as can_be_snapshotted;
@@ -38,8 +39,8 @@ const MAX_HEAD: usize = 4 * 1024 * 1024;
 pub(crate) struct Job {
     /// Its kind.
     pub(crate) kind: Kind,
-    /// It needs the inert system interfaces.
-    pub(crate) inert: bool,
+    /// What it is linked with besides what its kind gets.
+    pub(crate) needs: Needs,
     /// It can be snapshotted, as far as its structure shows.
     pub(crate) snapshot: bool,
     /// The export that holds `configure`.

@@ -1,7 +1,12 @@
 //! What the rest of the gateway says to guests and hears from them: the types of `wit/`, and what the host must bring.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+pub use super::bindings::policy::sallyport::gateway::counters::Window;
 pub use super::bindings::policy::sallyport::gateway::types::{
     Attribute, Call, CallOutcome, Edit, Principal, Refusal, RefusalKind, Segment, SegmentKind, Usage,
 };
@@ -25,6 +30,11 @@ pub mod hook {
     pub use crate::component::bindings::hook::exports::sallyport::gateway::hook_api::{
         Event, Occurrence, Outcome, Subagent, ToolCall, ToolFailure, ToolResult,
     };
+}
+
+/// What a hook asks of the world outside and hears from it.
+pub mod egress {
+    pub use crate::component::bindings::hook::sallyport::gateway::egress::{EgressFault, Request, Response};
 }
 
 /// What a provider is fed and answers.
@@ -56,4 +66,61 @@ pub trait Counters: Send + Sync + 'static {
         limit: u32,
         window: Duration,
     ) -> Result<u32, Duration>;
+
+    /// Reserves `micro` microdollars of `budget` under `cap`: what was spent and what is reserved never exceed it together. What
+    /// is left under the cap, or how long until the window ends.
+    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration>;
+
+    /// Gives `reserved` back and books `spent` instead.
+    fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64);
 }
+
+/// Which money a policy speaks of.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// Which component counts.
+    pub component: &'a str,
+    /// The component's own name for it.
+    pub key: &'a str,
+    /// How long its cap holds.
+    pub window: Window,
+    /// When the call began, since 1970-01-01T00:00Z: the window is the one that this lies in.
+    pub at: Duration,
+}
+
+/// One granted way out: whoever implements it knows authority and credential, and dials.
+pub trait Egress: Send + Sync + 'static {
+    /// Makes one request within the grant and waits for the whole answer.
+    fn fetch(&self, request: egress::Request) -> BoxFuture<'_, Fetched>;
+}
+
+/// What came of a request to the outside.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The answer, or why there is none.
+    pub result: Result<egress::Response, egress::EgressFault>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A way out that leads nowhere: what a component is tried with before somebody grants it one.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl Egress for Nowhere {
+    fn fetch(&self, _: egress::Request) -> BoxFuture<'_, Fetched> {
+        let result = Err(egress::EgressFault::NotGranted);
+        Box::pin(std::future::ready(Fetched { result, took: Duration::ZERO }))
+    }
+}
+
+/// Ways out that lead nowhere, for those that `capabilities` ask for.
+pub fn nowhere(capabilities: &[String]) -> Grants {
+    let asked = capabilities.iter().filter_map(|capability| capability.strip_prefix("egress:"));
+    asked.map(|name| (name.to_owned(), Arc::new(Nowhere) as Arc<dyn Egress>)).collect()
+}
+
+/// The ways out of one component, by the name of the grant.
+pub type Grants = BTreeMap<String, Arc<dyn Egress>>;

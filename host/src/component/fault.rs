@@ -106,6 +106,8 @@ pub(crate) enum Stop {
     HostCalls(u32),
     #[error("host call not allowed while configuring")]
     Configuring,
+    #[error("an amount that is no whole number")]
+    Amount,
 }
 
 // === impl Fault ===
@@ -141,6 +143,7 @@ impl Fault {
                 Stop::Table => Self::Table { limit: TABLE_ELEMENTS },
                 Stop::HostCalls(limit) => Self::HostCalls { limit },
                 Stop::Configuring => Self::Trap { what: stop.to_string() },
+                Stop::Amount => Self::Garbage { what: stop.to_string() },
             };
         }
         if let Some(trap) = error.downcast_ref::<Trap>() {

@@ -2,16 +2,17 @@
 //! threads that serve requests, so that a guest which computes for long takes only what nobody else wants, and the calls
 //! beside it are served as if it were not there.
 //!
-//! Guests never wait for anything but time on a processor, so a lane runs one at a time, to its end, in the order in which
-//! they came. A caller that is gone is noticed at the next tick.
+//! A lane runs one guest at a time, in the order in which they came, to its end or until it waits for the host: what waits
+//! gives its turn back. A caller that is gone is noticed at the next tick.
 
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// How much nicer the threads are: a tenth of a processor where everybody wants it.
@@ -21,6 +22,14 @@ const NICE: i32 = 10;
 #[derive(Debug)]
 pub(crate) struct SlowLane {
     jobs: Sender<Job>,
+}
+
+/// What came of a guest's turn.
+pub(crate) enum Turn<G, T> {
+    /// It is done.
+    Done(T),
+    /// It waits for the host.
+    Waits(G),
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -37,21 +46,27 @@ impl SlowLane {
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..(workers / 2).max(1) {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("guest-slow-{number}")).spawn(move || work(&queue))?;
+            // What a guest asks of the host may need the runtime's clock and sockets.
+            let runtime = Handle::try_current().ok();
+            thread::Builder::new().name(format!("guest-slow-{number}")).spawn(move || {
+                let _entered = runtime.as_ref().map(Handle::enter);
+                work(&queue);
+            })?;
         }
         Ok(Self { jobs })
     }
 
-    /// Runs a guest to its end; nothing if the lane is closing. Dropped, the guest is dropped at its next tick.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        guest: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
+    /// Gives a guest its turn; nothing if the lane is closing. `ticked` says, once, whether the guest was only interrupted.
+    /// Dropped, the guest is dropped at its next tick.
+    pub(crate) async fn run<G>(&self, guest: G, ticked: fn(&G) -> bool) -> Option<Turn<G, G::Output>>
+    where
+        G: Future<Output: Send> + Unpin + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move || {
-            if let Some(value) = drive(guest, || answer.is_closed()) {
+            if let Some(turn) = drive(guest, ticked, || answer.is_closed()) {
                 // The caller may have gone just now.
-                drop(answer.send(value));
+                drop(answer.send(turn));
             }
         });
         self.jobs.send(job).ok()?;
@@ -81,15 +96,19 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Polls a guest until it is done or nobody wants its answer.
-fn drive<T>(guest: impl Future<Output = T>, gone: impl Fn() -> bool) -> Option<T> {
+/// Polls a guest until it is done, waits for the host, or nobody wants its answer.
+fn drive<G: Future + Unpin>(
+    mut guest: G,
+    ticked: fn(&G) -> bool,
+    gone: impl Fn() -> bool,
+) -> Option<Turn<G, G::Output>> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
-    let mut guest = pin!(guest);
     while !gone() {
-        match guest.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return Some(value),
-            Poll::Pending => thread::park(),
+        match Pin::new(&mut guest).poll(&mut context) {
+            Poll::Ready(value) => return Some(Turn::Done(value)),
+            Poll::Pending if ticked(&guest) => thread::park(),
+            Poll::Pending => return Some(Turn::Waits(guest)),
         }
     }
     None

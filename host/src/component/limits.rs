@@ -55,7 +55,7 @@ impl Limits {
     /// What holds where nothing else is said.
     pub fn of(kind: Kind) -> Self {
         match kind {
-            Kind::Policy | Kind::Scanner | Kind::Hook => Self {
+            Kind::Policy | Kind::Scanner | Kind::Hook | Kind::Predicate => Self {
                 cpu: Duration::from_millis(20),
                 cpu_total: Duration::from_millis(20),
                 wall: Duration::from_secs(10),
@@ -89,7 +89,7 @@ impl Limits {
             let wanted = Duration::from_millis(u64::from(ms));
             match kind {
                 Kind::Provider => limits.cpu_total = wanted.min(limits.cpu_total),
-                Kind::Policy | Kind::Scanner | Kind::Hook => {
+                Kind::Policy | Kind::Scanner | Kind::Hook | Kind::Predicate => {
                     limits.cpu = wanted.min(Duration::from_millis(50));
                     limits.cpu_total = limits.cpu;
                 }

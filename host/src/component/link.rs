@@ -4,16 +4,20 @@ use sallyport_protocol::package::Kind;
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::{hook, policy, provider, scanner};
+use super::bindings::{hook, policy, predicate, provider, scanner};
 use super::capability::inert;
 use super::state::State;
+use super::world::Needs;
 
 /// Linkers for every kind, with and without the inert system interfaces.
 pub(crate) struct Linkers {
     policy: Pair,
     hook: Pair,
+    /// For hooks that were granted a way out.
+    calling_hook: Pair,
     provider: Pair,
     scanner: Pair,
+    predicate: Pair,
 }
 
 struct Pair {
@@ -28,6 +32,7 @@ pub(crate) enum Linked {
     Hook(hook::HookPre<State>),
     Provider(provider::ProviderPre<State>),
     Scanner(scanner::ScannerPre<State>),
+    Predicate(predicate::PredicatePre<State>),
     /// It never runs.
     Nothing,
 }
@@ -36,19 +41,26 @@ pub(crate) enum Linked {
 
 impl Linkers {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        let tells = |linker: &mut Linker<State>| {
+            use policy::sallyport::gateway::{evidence, types};
+            types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+            evidence::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+        };
+        let reads = |linker: &mut Linker<State>| {
+            policy::sallyport::gateway::types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+        };
         Ok(Self {
             policy: Pair::new(engine, |linker| {
                 policy::Policy::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
             })?,
-            hook: Pair::new(engine, |linker| {
-                use policy::sallyport::gateway::{evidence, types};
-                types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-                evidence::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+            hook: Pair::new(engine, tells)?,
+            calling_hook: Pair::new(engine, |linker| {
+                tells(linker)?;
+                hook::sallyport::gateway::egress::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
             })?,
-            provider: Pair::new(engine, |linker| {
-                policy::sallyport::gateway::types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
-            })?,
+            provider: Pair::new(engine, reads)?,
             scanner: Pair::new(engine, |_| Ok(()))?,
+            predicate: Pair::new(engine, reads)?,
         })
     }
 
@@ -56,26 +68,29 @@ impl Linkers {
     pub(crate) fn link_any(
         &self,
         kind: Kind,
-        inert: bool,
+        needs: Needs,
         component: &Component,
     ) -> wasmtime::Result<InstancePre<State>> {
         let pair = match kind {
             Kind::Policy => &self.policy,
+            Kind::Hook if needs.egress => &self.calling_hook,
             Kind::Hook => &self.hook,
             Kind::Provider => &self.provider,
             Kind::Scanner => &self.scanner,
+            Kind::Predicate => &self.predicate,
         };
-        if inert { &pair.inert } else { &pair.plain }.instantiate_pre(component)
+        if needs.inert { &pair.inert } else { &pair.plain }.instantiate_pre(component)
     }
 
     /// Links, and checks that what the component exports has the types of its world.
-    pub(crate) fn link(&self, kind: Kind, inert: bool, component: &Component) -> wasmtime::Result<Linked> {
-        let pre = self.link_any(kind, inert, component)?;
+    pub(crate) fn link(&self, kind: Kind, needs: Needs, component: &Component) -> wasmtime::Result<Linked> {
+        let pre = self.link_any(kind, needs, component)?;
         Ok(match kind {
             Kind::Policy => Linked::Policy(policy::PolicyPre::new(pre)?),
             Kind::Hook => Linked::Hook(hook::HookPre::new(pre)?),
             Kind::Provider => Linked::Provider(provider::ProviderPre::new(pre)?),
             Kind::Scanner => Linked::Scanner(scanner::ScannerPre::new(pre)?),
+            Kind::Predicate => Linked::Predicate(predicate::PredicatePre::new(pre)?),
         })
     }
 }

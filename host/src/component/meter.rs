@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use wasmtime::UpdateDeadline;
 
 use super::fault::Stop;
-use super::lane::SlowLane;
+use super::lane::{SlowLane, Turn};
 
 /// How often running guests are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -120,7 +120,16 @@ impl Meter {
         }
         self.exact_from.store(self.used.load(Ordering::Relaxed), Ordering::Relaxed);
         self.exact.store(true, Ordering::Relaxed);
-        lane.run(guest).await
+        loop {
+            guest = match lane.run(guest, Metered::ticked).await? {
+                Turn::Done(value) => return Some(value),
+                Turn::Waits(guest) => guest,
+            };
+            // What it waits for comes to the runtime's threads; it goes on here up to its next tick.
+            if let Some(value) = UntilTick(&mut guest).await {
+                return Some(value);
+            }
+        }
     }
 
     /// Runs a guest until it is done, metered, where nothing else waits for this thread.
@@ -148,6 +157,13 @@ impl Meter {
 
 // === impl Metered ===
 
+impl<G> Metered<G> {
+    /// Whether the guest yielded at a tick since this was asked last.
+    fn ticked(&self) -> bool {
+        self.meter.yielded.swap(false, Ordering::Relaxed)
+    }
+}
+
 impl<G: Future + Unpin> Future for Metered<G> {
     type Output = G::Output;
 
@@ -168,7 +184,7 @@ impl<G: Future + Unpin> Future for UntilTick<'_, G> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<G::Output>> {
         match Pin::new(&mut *self.0).poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending if self.0.meter.yielded.swap(false, Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending if self.0.ticked() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::admit::Component;
 use super::call::{Ended, Exchange, ExchangeRequest, Ran};
 use super::contract::provider::{Auth, Failure, Input, Output, RequestBody, RequestKind, StreamEvent};
-use super::contract::{Attribute, BodyView, Counters, Refusal, RefusalKind, hook, policy, scanner};
+use super::contract::{Attribute, BodyView, Budget, Counters, Refusal, RefusalKind, hook, policy, scanner};
 use super::fault::Fault;
 use super::sample::{Sample, SampleError, Samples};
 use super::{Components, canonical_digest};
@@ -87,6 +87,7 @@ impl Components {
             Kind::Policy => self.rehearse_policy(&component, sample).await,
             Kind::Scanner => self.rehearse_scanner(&component, sample).await,
             Kind::Provider => self.rehearse_provider(&component, sample).await,
+            Kind::Predicate => self.rehearse_predicate(&component, sample).await,
         }
     }
 
@@ -99,6 +100,13 @@ impl Components {
         let (call, body) = sample.call();
         let body: Arc<dyn BodyView> = Arc::new(body);
         Rehearsal::of(sample, self.check(component, &call, &body).await, verdict)
+    }
+
+    async fn rehearse_predicate(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
+        let (call, body) = sample.call();
+        let body: Arc<dyn BodyView> = Arc::new(body);
+        let ran = self.matches(component, &call, &body).await;
+        Rehearsal::of(sample, ran, |matches| json!({ "matches": matches }))
     }
 
     async fn rehearse_scanner(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
@@ -129,9 +137,15 @@ impl Components {
             target: "/v1/messages".to_owned(),
         };
         let ran = match self.exchange(component, request).await {
-            Err(fault) => {
-                Ran { result: Err(fault), micros: 0, memory: 0, fuel: None, notes: Vec::new(), log: None }
-            }
+            Err(fault) => Ran {
+                result: Err(fault),
+                micros: 0,
+                memory: 0,
+                fuel: None,
+                notes: Vec::new(),
+                log: None,
+                errands: Vec::new(),
+            },
             Ok(mut exchange) => {
                 let result = drive(&mut exchange, sample).await;
                 Ran {
@@ -141,6 +155,7 @@ impl Components {
                     fuel: exchange.fuel(),
                     notes: Vec::new(),
                     log: exchange.take_log(),
+                    errands: Vec::new(),
                 }
             }
         };
@@ -152,7 +167,7 @@ impl Components {
 
 impl Rehearsal {
     fn of<T>(sample: &Sample, ran: Ran<T>, say: impl FnOnce(T) -> Value) -> Self {
-        let Ran { result, micros, memory, fuel, notes, log } = ran;
+        let Ran { result, micros, memory, fuel, notes, log, errands: _ } = ran;
         let mut answer = match result {
             Ok(said) => say(said),
             Err(Fault::Configure { message }) => json!({ "configure": "refused", "message": message }),
@@ -174,7 +189,11 @@ impl Rehearsal {
 
 /// Counters that nobody took from before, and whose buckets do not refill: no time passes in a rehearsal.
 #[derive(Debug, Default)]
-struct Fresh(Mutex<HashMap<String, u32>>);
+struct Fresh {
+    buckets: Mutex<HashMap<String, u32>>,
+    /// Reserved and spent, by key and window.
+    money: Mutex<HashMap<String, (u64, u64)>>,
+}
 
 impl Counters for Fresh {
     fn take(
@@ -186,7 +205,7 @@ impl Counters for Fresh {
         limit: u32,
         window: Duration,
     ) -> Result<u32, Duration> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = taken.entry(key.to_owned()).or_default();
         let after = taken.saturating_add(cost);
         let Some(left) = limit.checked_sub(after) else {
@@ -195,9 +214,28 @@ impl Counters for Fresh {
         *taken = after;
         Ok(left)
     }
+
+    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {
+        let mut money = self.money.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reserved, spent) = money.entry(purse(budget)).or_default();
+        let left = cap.checked_sub(reserved.saturating_add(*spent)).and_then(|left| left.checked_sub(micro));
+        let left = left.ok_or(Duration::from_hours(1))?;
+        *reserved = reserved.saturating_add(micro);
+        Ok(left)
+    }
+
+    fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64) {
+        let mut money = self.money.lock().unwrap_or_else(PoisonError::into_inner);
+        let purse = money.entry(purse(budget)).or_default();
+        *purse = (purse.0.saturating_sub(reserved), purse.1.saturating_add(spent));
+    }
 }
 
 // === private helpers ===
+
+fn purse(budget: &Budget<'_>) -> String {
+    format!("{} {:?}", budget.key, budget.window)
+}
 
 /// Feeds a provider what the sample's upstream answers, until it is done.
 async fn drive(exchange: &mut Exchange, sample: &Sample) -> Result<Value, Fault> {

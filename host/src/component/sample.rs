@@ -299,13 +299,15 @@ impl Sample {
             serde_json::from_value(value.clone()).map_err(|error| form(name, &error.to_string()))?;
         let (subject, said) = match kind {
             Kind::Hook => ("event", sample.event.is_some()),
-            Kind::Policy => ("call", sample.call.is_some() || sample.body.is_some()),
+            Kind::Policy | Kind::Predicate => ("call", sample.call.is_some() || sample.body.is_some()),
             Kind::Scanner => ("text", sample.text.is_some()),
             Kind::Provider => ("request", sample.request.is_some()),
         };
         if !said {
             return Err(form(name, &format!("a {kind} is given a `{subject}`")));
         }
+        // A predicate is given what a policy is given.
+        let like = if kind == Kind::Predicate { Kind::Policy } else { kind };
         let foreign = [
             ("event", sample.event.is_some(), Kind::Hook),
             ("call", sample.call.is_some(), Kind::Policy),
@@ -315,7 +317,7 @@ impl Sample {
             ("request", sample.request.is_some(), Kind::Provider),
             ("upstream", !sample.upstream.is_empty(), Kind::Provider),
         ];
-        if let Some((key, ..)) = foreign.iter().find(|(_, said, of)| *said && *of != kind) {
+        if let Some((key, ..)) = foreign.iter().find(|(_, said, of)| *said && *of != like) {
             return Err(form(name, &format!("`{key}` is not for a {kind}")));
         }
         if !sample.config.is_object() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store};
 
+use super::capability::Errand;
 use super::capability::inert::Inert;
-use super::contract::{Attribute, Counters};
+use super::contract::{Attribute, Counters, Grants};
 use super::engine::Fuel;
 use super::fault::Stop;
 use super::limits::{INSTANCES, Limits, MEMORIES, NOTE_BYTES, TABLE_ELEMENTS, TABLES};
@@ -24,6 +25,10 @@ pub(crate) struct Scene {
     pub(crate) seed: String,
     /// The time that stands still for the guest.
     pub(crate) now: Duration,
+    /// When the call began, since 1970: which day and month its money belongs to.
+    pub(crate) began: Duration,
+    /// Ways out, for a hook that was granted some.
+    pub(crate) grants: Arc<Grants>,
     /// Where counters are kept; none while configuring.
     pub(crate) counters: Option<Arc<dyn Counters>>,
 }
@@ -34,6 +39,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) scene: Scene,
     pub(crate) meter: Arc<Meter>,
+    /// Requests made to the outside.
+    pub(crate) errands: Vec<Errand>,
     memory: usize,
     host_calls: u32,
     notes: Vec<Attribute>,
@@ -47,6 +54,7 @@ pub(crate) struct State {
 pub(crate) struct Left {
     pub(crate) notes: Vec<Attribute>,
     pub(crate) log: Option<String>,
+    pub(crate) errands: Vec<Errand>,
 }
 
 // === impl State ===
@@ -61,6 +69,7 @@ impl State {
             limits,
             scene,
             meter: Arc::new(Meter::new()),
+            errands: Vec::new(),
             memory: 0,
             host_calls: 0,
             notes: Vec::new(),
@@ -132,7 +141,8 @@ impl State {
             let value = std::mem::take(&mut self.notes_dropped).to_string();
             notes.push(Attribute { name: "notes_dropped".to_owned(), value });
         }
-        Left { notes, log: self.inert.as_ref().and_then(|inert| inert.log()) }
+        let errands = std::mem::take(&mut self.errands);
+        Left { notes, log: self.inert.as_ref().and_then(|inert| inert.log()), errands }
     }
 }
 

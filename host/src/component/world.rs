@@ -1,6 +1,7 @@
 //! Which names a component of each kind may import and must export.
 
 use sallyport_protocol::package::Kind;
+use serde::{Deserialize, Serialize};
 
 use super::inspect::Structure;
 
@@ -35,6 +36,19 @@ const INERT: [&str; 20] = [
     "wasi:random/random",
 ];
 
+/// What the package of a component with a way out declares, before the name of the grant.
+pub(crate) const EGRESS: &str = "egress:";
+
+/// What a component needs besides what every component of its kind gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// The inert system interfaces.
+    pub inert: bool,
+    /// A way out.
+    pub egress: bool,
+}
+
 /// Why a component does not fit its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorldError {
@@ -43,6 +57,14 @@ pub enum WorldError {
     Import {
         /// Its kind.
         kind: Kind,
+        /// What it wants.
+        import: String,
+    },
+    /// It wants a way out, and its package does not say through which grant.
+    #[error(
+        "a component that imports {import} declares a capability {EGRESS}<name>, and this one declares none"
+    )]
+    Undeclared {
         /// What it wants.
         import: String,
     },
@@ -58,12 +80,17 @@ pub enum WorldError {
     },
 }
 
-/// Checks the names; true: it needs the inert system interfaces.
-pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
-    let mut inert = false;
+/// Checks the names against the kind and against what the package declares.
+pub fn check(kind: Kind, capabilities: &[String], structure: &Structure) -> Result<Needs, WorldError> {
+    let mut needs = Needs::default();
     for import in &structure.imports {
         if is_inert(import) {
-            inert = true;
+            needs.inert = true;
+        } else if kind == Kind::Hook && is_ours(import, "egress") {
+            if !capabilities.iter().any(|capability| capability.starts_with(EGRESS)) {
+                return Err(WorldError::Undeclared { import: import.clone() });
+            }
+            needs.egress = true;
         } else if !granted(kind).iter().any(|interface| is_ours(import, interface)) {
             return Err(WorldError::Import { kind, import: import.clone() });
         }
@@ -77,7 +104,7 @@ pub fn check(kind: Kind, structure: &Structure) -> Result<bool, WorldError> {
             });
         }
     }
-    Ok(inert)
+    Ok(needs)
 }
 
 /// The kind whose interface a component exports, if it exports that of exactly one.
@@ -98,7 +125,7 @@ fn granted(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Policy => &["types", "counters", "evidence"],
         Kind::Hook => &["types", "evidence"],
-        Kind::Provider => &["types"],
+        Kind::Provider | Kind::Predicate => &["types"],
         Kind::Scanner => &[],
     }
 }
@@ -109,6 +136,7 @@ fn api(kind: Kind) -> &'static str {
         Kind::Hook => "hook-api",
         Kind::Provider => "provider-api",
         Kind::Scanner => "scanner-api",
+        Kind::Predicate => "predicate-api",
     }
 }
 
@@ -145,15 +173,33 @@ mod tests {
             "sallyport:gateway/counters@0.1.7",
             "sallyport:gateway/evidence@0.1.0",
         ];
-        assert_eq!(check(Kind::Policy, &structure(&imports, &POLICY)), Ok(false));
+        assert_eq!(check(Kind::Policy, &[], &structure(&imports, &POLICY)), Ok(Needs::default()));
+    }
+
+    #[test]
+    fn a_way_out_is_for_hooks_that_declare_a_grant() {
+        let egress = ["sallyport:gateway/egress@0.1.0"];
+        let hook = ["sallyport:gateway/configurable@0.1.0", "sallyport:gateway/hook-api@0.1.0"];
+        let declared = ["egress:moderation".to_owned()];
+        let fits = check(Kind::Hook, &declared, &structure(&egress, &hook));
+        assert_eq!(fits, Ok(Needs { inert: false, egress: true }));
+        let error = check(Kind::Hook, &["rewrite".to_owned()], &structure(&egress, &hook)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a component that imports sallyport:gateway/egress@0.1.0 declares a capability egress:<name>, and this one \
+             declares none"
+        );
+        let error = check(Kind::Policy, &declared, &structure(&egress, &POLICY)).unwrap_err();
+        assert_eq!(error.to_string(), "a policy may not import sallyport:gateway/egress@0.1.0");
     }
 
     #[test]
     fn a_scanner_may_import_nothing_of_the_gateway() {
         let error =
-            check(Kind::Scanner, &structure(&["sallyport:gateway/types@0.1.0"], &SCANNER)).unwrap_err();
+            check(Kind::Scanner, &[], &structure(&["sallyport:gateway/types@0.1.0"], &SCANNER)).unwrap_err();
         assert_eq!(error.to_string(), "a scanner may not import sallyport:gateway/types@0.1.0");
-        assert_eq!(check(Kind::Scanner, &structure(&["wasi:cli/stderr@0.2.6"], &SCANNER)), Ok(true));
+        let furnished = check(Kind::Scanner, &[], &structure(&["wasi:cli/stderr@0.2.6"], &SCANNER));
+        assert_eq!(furnished, Ok(Needs { inert: true, egress: false }));
     }
 
     #[test]
@@ -167,14 +213,14 @@ mod tests {
             "sallyport:gateway/types",
             "evil:corp/types@0.1.0",
         ] {
-            let error = check(Kind::Policy, &structure(&[import], &POLICY)).unwrap_err();
+            let error = check(Kind::Policy, &[], &structure(&[import], &POLICY)).unwrap_err();
             assert_eq!(error, WorldError::Import { kind: Kind::Policy, import: import.to_owned() });
         }
     }
 
     #[test]
     fn a_component_of_another_kind_is_refused_with_what_it_exports() {
-        let error = check(Kind::Provider, &structure(&[], &POLICY)).unwrap_err();
+        let error = check(Kind::Provider, &[], &structure(&[], &POLICY)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a provider must export sallyport:gateway/provider-api@0.1.x, this component exports \

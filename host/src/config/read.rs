@@ -148,11 +148,12 @@ const DENY: [(&str, DenyStatus); 4] = [
 ];
 const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("off", Mode::Off)];
 const ON_FAULT: [(&str, OnFault); 2] = [("block", OnFault::Block), ("continue", OnFault::Continue)];
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 5] = [
     ("provider", Kind::Provider),
     ("policy", Kind::Policy),
     ("scanner", Kind::Scanner),
     ("hook", Kind::Hook),
+    ("predicate", Kind::Predicate),
 ];
 
 fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
@@ -425,7 +426,9 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
                     known.providers.insert(tag);
                     known.components.insert(name);
                 }
-                Kind::Policy | Kind::Scanner | Kind::Hook => drop(known.components.insert(name)),
+                Kind::Policy | Kind::Scanner | Kind::Hook | Kind::Predicate => {
+                    known.components.insert(name);
+                }
             }
         }
         settings.packages.push(path);

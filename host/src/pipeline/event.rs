@@ -35,6 +35,7 @@ pub(super) fn usage(usage: Usage) -> wire::Usage {
         output: usage.output.map(u64::from),
         cache_read: usage.cache_read.map(u64::from),
         cache_write: usage.cache_write.map(u64::from),
+        cache_write_1h: usage.cache_write_1h.map(u64::from),
     }
 }
 
@@ -46,6 +47,7 @@ pub(super) fn counted(usage: wire::Usage) -> Usage {
         output: count(usage.output),
         cache_read: count(usage.cache_read),
         cache_write: count(usage.cache_write),
+        cache_write_1h: count(usage.cache_write_1h),
     }
 }
 

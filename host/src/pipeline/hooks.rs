@@ -239,7 +239,7 @@ impl Occasion {
 
     /// What an answer means here, and its row.
     fn heard(&self, entry: &Entry, ran: Ran<Outcome>, depth: u32) -> (Said, HookRow) {
-        let Ran { result, micros, notes, log, .. } = ran;
+        let Ran { result, micros, notes, log, errands, .. } = ran;
         let mut more: Vec<(&'static str, Value)> = Vec::new();
         let stops = stops(self.event, self.what.in_band);
         let (verdict, said) = match result {
@@ -281,6 +281,9 @@ impl Occasion {
         }
         if !notes.is_empty() {
             more.push(("notes", notes_of(&notes)));
+        }
+        if !errands.is_empty() {
+            more.push(("egress", errands.iter().map(row::errand).collect()));
         }
         if let Some(log) = log {
             more.push(("log", log.into()));

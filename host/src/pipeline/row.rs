@@ -14,7 +14,7 @@ use crate::audit::{Event, Intent, Kind, Outcome, Who};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::component::contract::Attribute;
-use crate::component::{Bundle, Component, Mode, Said};
+use crate::component::{Bundle, Component, Errand, Mode, Said};
 use crate::config::{PriceList, Route};
 
 /// What is known of a call so far.
@@ -203,9 +203,11 @@ impl Record {
         if let Some(first) = self.first_byte {
             self.note("first_byte_ms", u64::try_from(first.as_millis()).unwrap_or(u64::MAX));
         }
-        for (name, count) in
-            [("cache_read_tokens", self.usage.cache_read), ("cache_write_tokens", self.usage.cache_write)]
-        {
+        for (name, count) in [
+            ("cache_read_tokens", self.usage.cache_read),
+            ("cache_write_tokens", self.usage.cache_write),
+            ("cache_write_1h_tokens", self.usage.cache_write_1h),
+        ] {
             if let Some(count) = count {
                 self.note(name, count);
             }
@@ -337,6 +339,15 @@ pub(super) fn evidence(component: &Component, verdict: &str, micros: u32) -> Val
 
 pub(super) fn notes_of(notes: &[Attribute]) -> Value {
     notes.iter().map(|note| json!({ "name": note.name, "value": note.value })).collect()
+}
+
+/// One request that a hook made to the outside: through which grant, and what came of it.
+pub(super) fn errand(errand: &Errand) -> Value {
+    let ms = u64::try_from(errand.took.as_millis()).unwrap_or(u64::MAX);
+    match errand.outcome {
+        Ok(status) => json!({ "grant": errand.grant, "status": status, "bytes": errand.bytes, "ms": ms }),
+        Err(fault) => json!({ "grant": errand.grant, "fault": fault, "ms": ms }),
+    }
 }
 
 pub(super) fn insert(object: &mut Value, name: &str, value: Value) {

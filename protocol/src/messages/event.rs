@@ -2,7 +2,7 @@
 //! serialises what a provider component says, so that no component can put a byte of its own framing on a
 //! client's stream. Shapes: <https://docs.claude.com/en/docs/build-with-claude/streaming>.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{error, json};
 
@@ -27,6 +27,9 @@ pub struct Usage {
     /// `cache_creation_input_tokens`: input written to a prompt cache.
     #[serde(rename = "cache_creation_input_tokens")]
     pub cache_write: Option<u64>,
+    /// `cache_creation.ephemeral_1h_input_tokens`: those of `cache_write` that were written to live for an hour.
+    #[serde(rename = "cache_creation", default, deserialize_with = "for_an_hour")]
+    pub cache_write_1h: Option<u64>,
 }
 
 /// One event of the Messages stream.
@@ -142,6 +145,7 @@ impl Usage {
         self.output = self.output.max(later.output);
         self.cache_read = self.cache_read.max(later.cache_read);
         self.cache_write = self.cache_write.max(later.cache_write);
+        self.cache_write_1h = self.cache_write_1h.max(later.cache_write_1h);
     }
 
     /// Whether nothing was said at all.
@@ -174,8 +178,24 @@ impl Usage {
                 lead = b',';
             }
         }
+        if let Some(hour) = self.cache_write_1h {
+            out.extend_from_slice(b",\"cache_creation\":{\"ephemeral_5m_input_tokens\":");
+            json::number(out, self.cache_write.unwrap_or(hour).saturating_sub(hour));
+            out.extend_from_slice(b",\"ephemeral_1h_input_tokens\":");
+            json::number(out, hour);
+            out.push(b'}');
+        }
         out.push(b'}');
     }
+}
+
+fn for_an_hour<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct ByLife {
+        ephemeral_1h_input_tokens: Option<u64>,
+    }
+    let by_life = Option::<ByLife>::deserialize(deserializer)?;
+    Ok(by_life.and_then(|by_life| by_life.ephemeral_1h_input_tokens))
 }
 
 /// Which counts a `usage` object must have on the wire.

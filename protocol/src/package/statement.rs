@@ -67,6 +67,8 @@ pub enum Kind {
     Scanner,
     /// Answers lifecycle events.
     Hook,
+    /// Says whether a route takes a call.
+    Predicate,
 }
 
 /// The ten lifecycle events, by the names that Claude Code gives them.
@@ -205,7 +207,7 @@ impl Limits {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Provider, Self::Policy, Self::Scanner, Self::Hook];
+    pub const ALL: [Self; 5] = [Self::Provider, Self::Policy, Self::Scanner, Self::Hook, Self::Predicate];
 
     /// As it stands in statements, and as its world is named.
     pub const fn as_str(self) -> &'static str {
@@ -214,6 +216,7 @@ impl Kind {
             Self::Policy => "policy",
             Self::Scanner => "scanner",
             Self::Hook => "hook",
+            Self::Predicate => "predicate",
         }
     }
 

@@ -242,7 +242,7 @@ fn a_token_for_somebody_else_or_for_others_too_is_refused() {
     for iss in ["https://gateway.example/", "https://evil.example", "HTTPS://gateway.example"] {
         refused(&Forge::new().claim("iss", json!(iss)), JwtFault::Issuer);
     }
-    refused(&Forge::new().claim("scope", json!("inference admin")), JwtFault::ClaimType);
+    refused(&Forge::new().claim("scope", json!("inference root")), JwtFault::ClaimType);
     refused(&Forge::new().claim("auth_tier", json!("mtls")), JwtFault::ClaimType);
     let none = Verifier::new(&[Forge::new().key.verifying_key()], ISSUER, "cowork", &[]).unwrap();
     assert_eq!(none.verify(&Forge::new().token(), NOW), Err(JwtFault::Tier));

@@ -20,6 +20,7 @@ use super::project::{self, Artifact, Project};
 use crate::cli::Ending;
 use crate::cli::audit::{clean, table};
 use crate::clock::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
+use crate::component::contract::nowhere;
 use crate::component::sample::{Sample, Samples};
 use crate::component::{
     AdmitError, CompileError, Component, Components, Fuel, Rehearsal, Settings, WORLD_VERSION, inspect,
@@ -178,7 +179,8 @@ async fn admit(
     verified: &Verified,
     config: &Value,
 ) -> anyhow::Result<Result<Arc<Component>, Value>> {
-    match components.admit_untested(verified, config).await {
+    let grants = nowhere(&verified.statement().capabilities);
+    match components.admit_untested(verified, config, grants).await {
         Ok(component) => Ok(Ok(component)),
         Err(AdmitError::Compile(CompileError::Refused(message))) => {
             Ok(Err(json!({ "configure": "refused", "message": message })))

@@ -117,10 +117,12 @@ pub(super) async fn configure(
         tenant: String::new(),
         seed: "configure".to_owned(),
         now: Duration::ZERO,
+        began: Duration::ZERO,
+        grants: Arc::default(),
         counters: None,
     };
     let pre = Linkers::new(engine)
-        .and_then(|linkers| linkers.link_any(job.kind, job.inert, component))
+        .and_then(|linkers| linkers.link_any(job.kind, job.needs, component))
         .map_err(|error| failed(&error))?;
     let mut store = State::store(engine, fuel, limits, scene);
     let meter = Arc::clone(&store.data().meter);

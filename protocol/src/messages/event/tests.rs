@@ -27,7 +27,13 @@ fn read(stream: &[u8]) -> Vec<StreamEvent> {
 
 #[test]
 fn events_are_written_in_anthropics_shape() {
-    let usage = Usage { input: Some(10), output: Some(1), cache_read: Some(0), cache_write: None };
+    let usage = Usage {
+        input: Some(10),
+        output: Some(1),
+        cache_read: Some(0),
+        cache_write: None,
+        cache_write_1h: None,
+    };
     let events = [
         StreamEvent::MessageStart { id: "msg_1".into(), model: "m".into(), usage },
         StreamEvent::BlockStart { index: 0, block: Block::text() },
@@ -220,10 +226,26 @@ fn the_kind_is_found_wherever_the_type_stands() {
 
 #[test]
 fn usage_is_cumulative_and_absent_is_not_zero() {
-    let mut usage = Usage { input: Some(10), output: Some(1), cache_read: None, cache_write: None };
+    let mut usage =
+        Usage { input: Some(10), output: Some(1), cache_read: None, cache_write: None, cache_write_1h: None };
     usage.merge(Usage { output: Some(30), ..Usage::default() });
-    usage.merge(Usage { input: Some(0), output: Some(42), cache_read: Some(0), cache_write: None });
-    assert_eq!(usage, Usage { input: Some(10), output: Some(42), cache_read: Some(0), cache_write: None });
+    usage.merge(Usage {
+        input: Some(0),
+        output: Some(42),
+        cache_read: Some(0),
+        cache_write: None,
+        cache_write_1h: None,
+    });
+    assert_eq!(
+        usage,
+        Usage {
+            input: Some(10),
+            output: Some(42),
+            cache_read: Some(0),
+            cache_write: None,
+            cache_write_1h: None
+        }
+    );
     assert!(Usage::default().is_unknown());
     assert_eq!(
         Usage::parse(br#"{"input_tokens":1,"cache_read_input_tokens":null,"server_tool_use":{}}"#),
@@ -232,14 +254,27 @@ fn usage_is_cumulative_and_absent_is_not_zero() {
     assert_eq!(Usage::parse(b"7"), None);
 }
 
+#[test]
+fn what_is_cached_for_an_hour_is_told_apart() {
+    let json = br#"{"input_tokens":3,"cache_creation_input_tokens":700,"output_tokens":1,
+        "cache_creation":{"ephemeral_5m_input_tokens":200,"ephemeral_1h_input_tokens":500}}"#;
+    let usage = Usage::parse(json).unwrap();
+    assert_eq!((usage.cache_write, usage.cache_write_1h), (Some(700), Some(500)));
+    let none = Usage::parse(br#"{"cache_creation_input_tokens":700,"cache_creation":null}"#).unwrap();
+    assert_eq!((none.cache_write, none.cache_write_1h), (Some(700), None));
+    let mut written = Vec::new();
+    usage.write(&mut written, Required::Both);
+    assert_eq!(Usage::parse(&written), Some(usage));
+    let text = String::from_utf8(written).unwrap();
+    assert!(text.contains(r#""ephemeral_5m_input_tokens":200"#), "{text}");
+}
+
 fn events() -> impl Strategy<Value = StreamEvent> {
     let text = any::<String>();
-    let usage = any::<[Option<u64>; 4]>().prop_map(|[input, output, cache_read, cache_write]| Usage {
-        input,
-        output,
-        cache_read,
-        cache_write,
-    });
+    let usage =
+        any::<[Option<u64>; 5]>().prop_map(|[input, output, cache_read, cache_write, cache_write_1h]| {
+            Usage { input, output, cache_read, cache_write, cache_write_1h }
+        });
     let block = prop_oneof![
         any::<String>().prop_map(Block::Text),
         any::<(String, String)>().prop_map(|(thinking, signature)| Block::Thinking { thinking, signature }),
