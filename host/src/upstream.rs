@@ -6,13 +6,15 @@ mod head;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sallyport_protocol::messages::index::Span;
+use sallyport_protocol::messages::splice::{self, Splice};
 
 use crate::component::contract::Edit;
 use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
@@ -222,28 +224,19 @@ fn assemble(body: RequestBody, original: &Bytes) -> Result<Bytes, SendError> {
         RequestBody::Empty => Ok(Bytes::new()),
         RequestBody::Original => Ok(original.clone()),
         RequestBody::Bytes(bytes) => Ok(bytes.into()),
-        RequestBody::Spliced(edits) => splice(original, &edits),
+        RequestBody::Spliced(edits) => splice(original, edits),
     }
 }
 
 /// The client's bytes but for the edits. Edits ascend and do not overlap.
-fn splice(original: &Bytes, edits: &[Edit]) -> Result<Bytes, SendError> {
-    let refused = SendError::NotAllowed("splice outside the body");
-    let grown: usize = edits.iter().map(|edit| edit.replacement.len()).sum();
-    let mut out = BytesMut::with_capacity(original.len() + grown);
-    let mut at = 0;
-    for edit in edits {
-        let start = edit.offset as usize;
-        let end = start + edit.len as usize;
-        if start < at || end > original.len() {
-            return Err(refused);
-        }
-        out.extend_from_slice(original.get(at..start).unwrap_or_default());
-        out.extend_from_slice(&edit.replacement);
-        at = end;
-    }
-    out.extend_from_slice(original.get(at..).unwrap_or_default());
-    Ok(out.freeze())
+fn splice(original: &Bytes, edits: Vec<Edit>) -> Result<Bytes, SendError> {
+    let splices = edits.into_iter().map(|Edit { offset, len, replacement }| {
+        let span = Span { start: offset, end: offset.checked_add(len)? };
+        Some(Splice { span, with: replacement })
+    });
+    let splices = splices.collect::<Option<Vec<_>>>();
+    let spliced = splices.and_then(|splices| splice::apply(original, &splices).ok());
+    spliced.map(Bytes::from).ok_or(SendError::NotAllowed("splice outside the body"))
 }
 
 #[cfg(test)]

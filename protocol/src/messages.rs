@@ -7,4 +7,5 @@ pub mod fold;
 pub mod grammar;
 pub mod index;
 pub(crate) mod json;
+pub mod splice;
 pub mod sse;

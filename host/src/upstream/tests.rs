@@ -67,12 +67,12 @@ fn a_provider_cannot_set_what_belongs_to_the_host() {
 fn a_splice_changes_its_ranges_and_nothing_else() {
     let original = Bytes::from_static(b"0123456789");
     let edit = |offset, len, text: &str| Edit { offset, len, replacement: text.as_bytes().to_vec() };
-    assert_eq!(splice(&original, &[edit(1, 2, "ab"), edit(9, 1, "")]).unwrap(), "0ab345678");
-    assert_eq!(splice(&original, &[]).unwrap(), original);
+    assert_eq!(splice(&original, vec![edit(1, 2, "ab"), edit(9, 1, "")]).unwrap(), "0ab345678");
+    assert_eq!(splice(&original, Vec::new()).unwrap(), original);
     for wrong in
         [vec![edit(9, 2, "")], vec![edit(3, 2, ""), edit(4, 1, "")], vec![edit(u32::MAX, u32::MAX, "")]]
     {
-        assert!(splice(&original, &wrong).is_err());
+        assert!(splice(&original, wrong).is_err());
     }
 }
 

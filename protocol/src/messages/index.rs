@@ -3,12 +3,11 @@
 //!
 //! The request's shape: <https://docs.claude.com/en/api/messages>. What is not known here is passed over, not refused.
 
-use std::borrow::Cow;
-
 use self::scan::Scanner;
 
 pub use self::scan::{MAX_DEPTH, Malformed};
 
+mod locate;
 mod scan;
 
 /// A byte range of the request.
@@ -46,6 +45,8 @@ pub struct Text {
     pub span: Span,
     /// Which message it belongs to; `None` outside `messages`.
     pub message: Option<u32>,
+    /// Thinking, which the upstream signed: it takes it back as it was, or not at all.
+    pub signed: bool,
 }
 
 /// Who speaks in a message.
@@ -122,24 +123,6 @@ impl Span {
     /// Whether it covers nothing.
     pub fn is_empty(self) -> bool {
         self.start == self.end
-    }
-}
-
-// === impl Text ===
-
-impl Text {
-    /// The text itself, unescaped. `body` is what it was found in.
-    pub fn read(self, body: &[u8]) -> Cow<'_, str> {
-        let raw = self.span.of(body);
-        match self.origin {
-            // Escapes inside the JSON of an input would hide a text from whoever looks for it.
-            Origin::ToolInput if memchr::memchr(b'\\', raw).is_some() => {
-                serde_json::from_slice::<serde_json::Value>(raw)
-                    .map_or_else(|_| String::from_utf8_lossy(raw), |value| Cow::Owned(plain(&value)))
-            }
-            Origin::ToolInput => String::from_utf8_lossy(raw),
-            _ => scan::unquote(raw),
-        }
     }
 }
 
@@ -304,7 +287,12 @@ impl Index {
         }
         match kind.as_deref() {
             Some("text") => self.maybe(scanner, text, origin, message),
-            Some("thinking") => self.maybe(scanner, thinking, origin, message),
+            Some("thinking") => {
+                let before = self.texts.len();
+                self.maybe(scanner, thinking, origin, message)?;
+                self.texts.iter_mut().skip(before).for_each(|text| text.signed = true);
+                Ok(())
+            }
             Some("redacted_thinking" | "image") => Ok(()),
             Some("tool_use" | "server_tool_use" | "mcp_tool_use") => {
                 if let Some(span) = input {
@@ -450,7 +438,7 @@ impl Index {
     }
 
     fn push(&mut self, origin: Origin, span: Span, message: Option<u32>) {
-        self.texts.push(Text { origin, span, message });
+        self.texts.push(Text { origin, span, message, signed: false });
     }
 }
 
@@ -481,32 +469,6 @@ fn origin(role: Span, scanner: &Scanner<'_>) -> Origin {
         "system" | "developer" => Origin::System,
         _ => Origin::User,
     }
-}
-
-/// JSON without escapes: its keys and strings, one a line.
-fn plain(value: &serde_json::Value) -> String {
-    fn walk(value: &serde_json::Value, out: &mut String) {
-        use serde_json::Value;
-        match value {
-            Value::String(text) => {
-                out.push_str(text);
-                out.push('\n');
-            }
-            Value::Array(values) => values.iter().for_each(|value| walk(value, out)),
-            Value::Object(fields) => fields.iter().for_each(|(key, value)| {
-                out.push_str(key);
-                out.push_str(": ");
-                walk(value, out);
-            }),
-            other => {
-                out.push_str(&other.to_string());
-                out.push('\n');
-            }
-        }
-    }
-    let mut out = String::new();
-    walk(value, &mut out);
-    out
 }
 
 #[cfg(test)]
