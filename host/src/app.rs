@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::http::{self, Edge, Strangers};
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
-use crate::upstream::Upstream;
+use crate::upstream::{Outside, Upstream};
 
 /// Where a gateway that serves says its address: a file in its home.
 const ADDRESS_FILE: &str = "address";
@@ -111,12 +111,14 @@ impl App {
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
             .context("cannot start the component host")?;
+        let outside = Outside::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?;
         let catalog = Catalog::new(catalog::Parts {
             db: db.clone(),
             components: Arc::clone(&components),
             audit: Arc::clone(&audit),
             clock: Arc::clone(&clock),
             rollback_key: keys.rollback().clone(),
+            ways_out: Box::new(move |way| outside.way(way)),
         });
         let config = Arc::new(config);
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;

@@ -17,8 +17,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::audit::{Audit, Event, Kind, Outcome, Unavailable, Who};
 use crate::clock::Clock;
+use crate::component::contract::Egress;
 use crate::component::{AdmitError, Component, Components, Fault};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::db::{Db, DbError};
 
 mod assemble;
@@ -53,7 +54,12 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Signs the records of steps back.
     pub rollback_key: SigningKey,
+    /// Makes the ways out that hooks are granted.
+    pub ways_out: WaysOut,
 }
+
+/// From a way out as it is configured to one that can be gone.
+pub type WaysOut = Box<dyn Fn(&config::Egress) -> Arc<dyn Egress> + Send + Sync>;
 
 /// The catalog.
 pub struct Catalog {
@@ -62,6 +68,7 @@ pub struct Catalog {
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
     rollback_key: SigningKey,
+    ways_out: WaysOut,
     /// What was admitted and is in a bundle: what did not change is not admitted again.
     admitted: Mutex<HashMap<Id, Arc<Component>>>,
     /// The trials of the last assembly.
@@ -80,6 +87,8 @@ struct Id {
     version: String,
     digest: String,
     config: String,
+    /// Names what its ways out are: another credential makes it another component.
+    outside: String,
 }
 
 /// Who makes a step, and for whom.
@@ -178,13 +187,14 @@ impl Actor {
 impl Catalog {
     /// A catalog of these parts. Nothing is in force before the first assembly.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { db, components, audit, clock, rollback_key } = parts;
+        let Parts { db, components, audit, clock, rollback_key, ways_out } = parts;
         Arc::new(Self {
             db,
             components,
             audit,
             clock,
             rollback_key,
+            ways_out,
             admitted: Mutex::default(),
             trials: Mutex::default(),
             config: ArcSwapOption::empty(),

@@ -1,6 +1,7 @@
 //! Configuration: `sallyport.yaml` and the secrets beside it, checked whole before anything runs. What is wrong is reported
 //! all at once; what is checked holds no text left to parse.
 
+mod egress;
 mod endpoint;
 mod node;
 mod read;
@@ -10,6 +11,7 @@ mod secrets;
 mod show;
 pub(crate) mod template;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,9 +21,10 @@ pub use sallyport_protocol::cost::PriceList;
 pub use sallyport_protocol::hooks::Attachment;
 pub use sallyport_protocol::package::Publisher;
 
+pub use self::egress::{Egress, EgressAuth, is_plain_path, is_public};
 pub use self::endpoint::{Endpoint, EndpointError, Scheme};
 pub use self::report::{Problem, Report};
-pub use self::route::{Gateway, Model, Patience, Pattern, PatternError, Route};
+pub use self::route::{Gateway, Model, Patience, Pattern, PatternError, Predicate, Route};
 pub use self::secrets::{ExposeSecret, SecretString, Secrets};
 pub(crate) use self::show::masked_url;
 pub use crate::audit::{AuditSettings, Durability, Sink};
@@ -47,6 +50,9 @@ pub const SHIPPED_COMPONENTS: [&str; 8] = [
     "sallyport/secret-scan",
 ];
 
+/// Names of the predicates that ship with the gateway.
+pub const SHIPPED_PREDICATES: [&str; 1] = ["sallyport/region"];
+
 /// A checked configuration. `Debug` shows where it comes from and no more.
 #[derive(Clone)]
 pub struct Config {
@@ -60,6 +66,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// What decides on calls, in order.
     pub bundle: Vec<BundleEntry>,
+    /// Which ways out hooks may be granted, by name.
+    pub egress: BTreeMap<String, Egress>,
     /// Which components may run.
     pub components: ComponentSettings,
     /// How the audit trail is kept.
@@ -99,6 +107,8 @@ pub struct BundleEntry {
     pub component: String,
     /// What its verdict does.
     pub mode: Mode,
+    /// Whether it may change the request, where its package asks for that.
+    pub rewrite: bool,
     /// What the component is configured with.
     pub config: serde_json::Value,
     /// For hooks: `matcher`, `on_fault`, `timeout_ms`.

@@ -10,6 +10,7 @@ mod hooks;
 mod memo;
 mod models;
 mod refuse;
+mod route;
 mod row;
 mod stream;
 mod unary;
@@ -202,12 +203,17 @@ impl Pipeline {
             Err(malformed) => return Err(refused(self.turn_away(record, malformed.into()).await)),
         };
         record.model(&index.model);
-        let Some(route) = select(&config, &index) else {
-            let refusal = Refusal::NoRoute { model: index.model };
-            return Err(refused(self.turn_away(record, refusal).await));
+        let mut request = Request::new(inbound, trace.clone(), index, self.clock.as_ref());
+        let (asked, chosen) = self.choose(&config, &bundle, &mut request).await;
+        for asked in asked {
+            asked.note(&mut record);
+        }
+        let route = match chosen {
+            Ok(route) => route,
+            Err(refusal) => return Err(refused(self.turn_away(record, refusal).await)),
         };
-        let request = Arc::new(Request::new(inbound, trace.clone(), index, &route, self.clock.as_ref()));
         record.routed(&route);
+        let request = Arc::new(request);
         let mut call = Call { request, bundle, route, config, record };
         let (model, stream) = (call.request.facts.model.clone(), call.request.streams());
         let refused = |refusal| Refused { refusal, trace: trace.clone(), model: model.clone(), stream };
@@ -274,13 +280,4 @@ impl std::fmt::Debug for Pipeline {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Pipeline").finish_non_exhaustive()
     }
-}
-
-// === private helpers ===
-
-fn select(config: &Config, index: &Index) -> Option<Route> {
-    if !config.gateway.enabled {
-        return None;
-    }
-    config.gateway.route(&index.model).cloned()
 }

@@ -2,6 +2,7 @@
 //! rest, and what it may not say is refused here.
 
 mod connect;
+mod egress;
 mod head;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::config::{Endpoint, ExposeSecret as _, Patience, SecretString};
 
 use self::connect::Within;
 
+pub use self::egress::Outside;
 pub use self::head::{for_client, for_guest, travelling};
 
 /// Longest path and query that a provider may ask for.

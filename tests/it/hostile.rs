@@ -1,24 +1,31 @@
 //! Guests that mean harm. Each is stopped with the fault that names what it did, and honest work goes on right after.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use sallyport::clock::{ManualClock, SystemEntropy};
+use sallyport::clock::{ManualClock, SystemClock, SystemEntropy};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Budget, Call, Counters, Principal, Segment, policy};
+use sallyport::component::contract::{BodyView, Budget, Call, Counters, Principal, Segment, hook, policy};
 use sallyport::component::{
     AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, Fuel,
     InspectError, Settings, WorldError,
 };
-use sallyport_protocol::package::{Kind, Package, TrustError, Verified};
+use sallyport::config::{Egress, EgressAuth, Endpoint};
+use sallyport::upstream::Outside;
+use sallyport_protocol::package::{Kind, Package, Statement, TrustError, Verified};
 use sallyport_tests::wait::{SOON, until_true};
 use sallyport_tests::{binary, hostile};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 const MIB: usize = 1024 * 1024;
 
@@ -80,6 +87,14 @@ impl Rig {
 
     async fn admit(&self, name: &str) -> Arc<Component> {
         self.components.admit(&guest(name), &json!({})).await.unwrap()
+    }
+
+    /// A hook that is granted `ways`, which its package calls way0, way1 and so on.
+    async fn admit_hook(&self, name: &str, ways: &[Egress]) -> Arc<Component> {
+        let outside = Outside::new(Arc::new(SystemClock::default())).unwrap();
+        let grants = ways.iter().enumerate().map(|(number, way)| (format!("way{number}"), outside.way(way)));
+        let verified = calling_hook(name, ways.len());
+        self.components.admit_with(&verified, &json!({}), grants.collect()).await.unwrap()
     }
 
     async fn refuse(&self, name: &str) -> AdmitError {
@@ -244,6 +259,80 @@ async fn guest_15_realloc_out_of_bounds_or_calling_back_harms_nobody() {
 }
 
 #[tokio::test]
+async fn guest_18_private_targets_are_not_dialled_however_they_are_spelled() {
+    let rig = Rig::new().await;
+    let canary = Canary::listen().await;
+    let port = canary.address.port();
+    let hosts = [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+    ];
+    let ways = hosts.map(|host| way(&format!("http://{host}:{port}"), false));
+    let guest = rig.admit_hook("18-private-targets", &ways).await;
+    let ran = rig.components.on_event(&guest, &event()).await;
+    assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
+    assert_eq!(ran.errands.len(), hosts.len());
+    assert!(ran.errands.iter().all(|errand| errand.outcome == Err("unreachable")), "{:?}", ran.errands);
+    assert_eq!(canary.visits(), 0);
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_19_egress_flood_ends_at_thirty_two_and_never_leaves_its_grant() {
+    let rig = Rig::new().await;
+    let (canary, redirect) = (Canary::listen().await, Canary::listen().await);
+    redirect.answer(format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
+        canary.address
+    ));
+    let guest =
+        rig.admit_hook("19-egress-flood", &[way(&format!("http://{}", redirect.address), true)]).await;
+    let ran = rig.components.on_event(&guest, &event()).await;
+    assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
+    let outcomes: Vec<_> = ran.errands.iter().map(|errand| errand.outcome).collect();
+    let refused = [
+        Err("not_granted"),
+        Err("not_allowed"),
+        Err("not_allowed"),
+        Err("not_allowed"),
+        Ok(302),
+        Err("not_allowed"),
+    ];
+    assert_eq!(outcomes[..6], refused);
+    assert_eq!(outcomes[6..], [Ok(302); 26], "thirty-two in all");
+    assert_eq!((redirect.visits(), canary.visits()), (27, 0));
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn a_hook_without_its_grant_is_refused_by_the_name_of_the_grant() {
+    let rig = Rig::new().await;
+    let error = rig.components.admit(&calling_hook("19-egress-flood", 1), &json!({})).await.unwrap_err();
+    assert!(matches!(&error, AdmitError::NotGranted { grant } if grant == "way0"), "{error:?}");
+    let error = rig.components.admit(&calling_hook("19-egress-flood", 0), &json!({})).await.unwrap_err();
+    assert!(matches!(error, AdmitError::World(WorldError::Undeclared { .. })), "{error:?}");
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn guest_01_loop_as_a_predicate_is_stopped() {
+    let rig = Rig::new().await;
+    let guest = rig.admit("01-loop-predicate").await;
+    let body: Arc<dyn BodyView> = Arc::new(Hello);
+    let fault = rig.components.matches(&guest, &call(), &body).await.result.unwrap_err();
+    assert_eq!(fault, Fault::Deadline { limit: Duration::from_millis(20) });
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
 async fn guest_20_client_gone_at_a_thousand_points_leaves_nothing_alive() {
     let rig = Rig::new().await;
     let busy = rig.admit("20-client-gone").await;
@@ -324,7 +413,7 @@ async fn guest_28_eight_cpu_hogs_do_not_starve_honest_calls() {
     let rig = Arc::new(Rig::new().await);
     let hog = rig.admit("28-cpu-hog").await;
     let until = Instant::now() + Duration::from_secs(2);
-    let mut hogs = tokio::task::JoinSet::new();
+    let mut hogs = JoinSet::new();
     for _ in 0..8 {
         let (rig, hog) = (Arc::clone(&rig), Arc::clone(&hog));
         hogs.spawn(async move {
@@ -336,7 +425,7 @@ async fn guest_28_eight_cpu_hogs_do_not_starve_honest_calls() {
             stopped
         });
     }
-    let mut calls = tokio::task::JoinSet::new();
+    let mut calls = JoinSet::new();
     calls.spawn({
         let rig = Arc::clone(&rig);
         async move {
@@ -425,6 +514,80 @@ fn key() -> SigningKey {
 
 fn guest(name: &str) -> Verified {
     hostile::verified(name, &key())
+}
+
+fn calling_hook(name: &str, ways: usize) -> Verified {
+    let (_, component) = hostile::component(name);
+    let capabilities = (0..ways).map(|number| format!("egress:way{number}")).collect();
+    let statement = Statement { capabilities, ..hostile::statement(name, Kind::Hook) };
+    verify(&hostile::package(statement, &key(), &component)).unwrap()
+}
+
+fn way(url: &str, allow_private: bool) -> Egress {
+    Egress {
+        name: "way".to_owned(),
+        endpoint: Endpoint::parse(url).unwrap(),
+        methods: vec!["GET".to_owned()],
+        path_prefix: String::new(),
+        auth: EgressAuth::None,
+        max_request: 64,
+        max_response: 64,
+        timeout: Duration::from_secs(2),
+        allow_private,
+        components: Vec::new(),
+    }
+}
+
+fn event() -> hook::Occurrence {
+    hook::Occurrence {
+        trace: "t_00000000000000000000000000000001".to_owned(),
+        principal: call().principal,
+        event: hook::Event::UserPromptSubmit("hello".to_owned()),
+        in_band: true,
+        raw: None,
+        attributes: Vec::new(),
+    }
+}
+
+/// A server on this machine that counts who comes.
+struct Canary {
+    address: SocketAddr,
+    visits: Arc<AtomicUsize>,
+    answer: Arc<Mutex<String>>,
+    _serving: JoinSet<()>,
+}
+
+impl Canary {
+    async fn listen() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (visits, answer) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<String>>::default());
+        let (seen, says) = (Arc::clone(&visits), Arc::clone(&answer));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // One visit for each request, also where a connection carries several.
+                let mut bytes = [0; 4096];
+                while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    let answer = says.lock().unwrap().clone();
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        Self { address, visits, answer, _serving: serving }
+    }
+
+    fn answer(&self, answer: String) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn visits(&self) -> usize {
+        self.visits.load(Ordering::SeqCst)
+    }
 }
 
 fn verify(package: &Package) -> Result<Verified, TrustError> {

@@ -17,6 +17,7 @@ use super::place::{Placement, Tried};
 use super::shelf::Shelf;
 use super::stock::{Placed, Stock, Subject};
 use super::{Catalog, CatalogError, Id};
+use crate::component::contract::Grants;
 use crate::component::{Bundle, Component, Entry, Fault, Mode, Trial};
 use crate::config::{self, Config};
 use crate::db::component::Floor;
@@ -71,12 +72,13 @@ impl Catalog {
             watched: Vec::new(),
         };
         let (entries, providers, trials) = assembly.platform().await?;
-        let tenants = assembly.tenants(&entries, &providers, &trials).await?;
+        let predicates = assembly.predicates().await?;
+        let tenants = assembly.tenants(&entries, &providers, &trials, &predicates).await?;
         let Assembly { used, watched, .. } = assembly;
         *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = used;
         *self.trials.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         self.config.store(Some(Arc::clone(config)));
-        let default = Bundle::assemble(&entries, providers, trials);
+        let default = Bundle::assemble(&entries, providers, trials, predicates);
         let next_expiry = stock.next_expiry(self.clock.now());
         Ok(Assembled { default, tenants, epoch, next_expiry })
     }
@@ -92,7 +94,14 @@ impl Catalog {
         tenant: Option<&TenantId>,
     ) -> Result<Arc<Component>, CatalogError> {
         let verified = self.verify_placed(config, stock, placement, package, tenant).await?;
-        self.components.admit(&verified, &placement.config).await.map_err(CatalogError::Admit)
+        let grants = self.grants(config, package);
+        self.components.admit_with(&verified, &placement.config, grants).await.map_err(CatalogError::Admit)
+    }
+
+    /// The ways out that the configuration gives the package's component, of those that it asks for.
+    pub(super) fn grants(&self, config: &Config, package: &Package) -> Grants {
+        let ways = granted(config, package).map(|way| (way.name.clone(), (self.ways_out)(way)));
+        ways.collect()
     }
 
     pub(super) async fn verify_placed(
@@ -225,7 +234,14 @@ impl Assembly<'_> {
                 continue;
             }
             let component = self.admit(package, &wanted.config).await.with_context(context)?;
-            entries.push(Entry::new(component, mode(wanted.mode)).attached(&wanted.attachment));
+            let mut entry = Entry::new(component, mode(wanted.mode)).attached(&wanted.attachment);
+            if wanted.rewrite {
+                if !entry.component.asks_to_rewrite() {
+                    bail!("{}: rewrite is granted to what does not ask for it", context());
+                }
+                entry.may_rewrite = true;
+            }
+            entries.push(entry);
         }
         let mut rest: Vec<&Placed> = placed.into_values().collect();
         rest.sort_by_key(|place| (place.place.order, &place.name));
@@ -276,12 +292,33 @@ impl Assembly<'_> {
         Ok((providers, trials))
     }
 
+    /// One predicate for each that the routes name, with the configuration that they give it.
+    async fn predicates(&mut self) -> anyhow::Result<Providers> {
+        let mut predicates = Providers::new();
+        let config = self.config;
+        for wanted in config.gateway.routes.iter().filter_map(|route| route.predicate.as_ref()) {
+            let key = wanted.key();
+            if predicates.contains_key(&key) {
+                continue;
+            }
+            let context = || format!("the predicate {}", wanted.component);
+            let (name, package) = self.shelf.find(&wanted.component).with_context(context)?;
+            if package.statement().kind != Kind::Predicate {
+                bail!("{name} is no predicate");
+            }
+            let component = self.admit(package, &wanted.config).await.with_context(context)?;
+            predicates.insert(key, component);
+        }
+        Ok(predicates)
+    }
+
     /// What tenants have besides: behind the platform's, so that nothing of it is loosened.
     async fn tenants(
         &mut self,
         entries: &[Entry],
         providers: &Providers,
         trials: &ProviderTrials,
+        predicates: &Providers,
     ) -> anyhow::Result<Vec<(TenantId, Bundle)>> {
         let mut own: BTreeMap<&TenantId, Vec<&Placed>> = BTreeMap::new();
         for place in &self.stock.places {
@@ -299,7 +336,10 @@ impl Assembly<'_> {
                 }
             }
             if all.len() > entries.len() {
-                bundles.push((tenant.clone(), Bundle::assemble(&all, providers.clone(), trials.clone())));
+                bundles.push((
+                    tenant.clone(),
+                    Bundle::assemble(&all, providers.clone(), trials.clone(), predicates.clone()),
+                ));
             }
         }
         Ok(bundles)
@@ -325,8 +365,9 @@ impl Assembly<'_> {
             (component, trial) if kind == Some(Kind::Provider) => {
                 Standing::Provider { component: component.map(|(it, _)| it), trial }
             }
+            // What stands in a place was granted what it asks for: without, it would not stand there.
             (Some((component, mode)), trial) => {
-                Standing::Entry(Entry { trial, ..Entry::new(component, mode) })
+                Standing::Entry(Entry { trial, ..Entry::granted(component, mode) })
             }
             (None, Some(trial)) => {
                 let component = Arc::clone(&trial.component);
@@ -370,14 +411,14 @@ impl Assembly<'_> {
         let bytes = catalog.db.component_package(tenant, &placed.name, &placement.version).await;
         let bytes = bytes.map_err(|error| (error.into(), None))?.ok_or_else(stored)?;
         let package = Package::parse(bytes).map_err(|_| stored())?;
-        let id = Id::new(tenant, &package, &placement.config);
+        let id = Id::new(tenant, &package, &placement.config, self.config);
         let verified = catalog.verify_placed(self.config, self.stock, placement, &package, tenant).await;
         let verified = verified.map_err(|error| (error, Some(package.clone())))?;
         let component = match self.kept(&id) {
             Some(component) => component,
             None => catalog
                 .components
-                .admit(&verified, &placement.config)
+                .admit_with(&verified, &placement.config, catalog.grants(self.config, &package))
                 .await
                 .map_err(|error| (CatalogError::Admit(error), Some(package)))?,
         };
@@ -403,12 +444,13 @@ impl Assembly<'_> {
         if let Err(error) = check_serial(floor.as_ref(), &verified) {
             bail!("{error}");
         }
-        let id = Id::new(None, package, config);
-        let component = match self.kept(&id) {
-            Some(component) => component,
-            None => {
-                catalog.components.admit(&verified, config).await.context("the component is not admitted")?
-            }
+        let id = Id::new(None, package, config, self.config);
+        let component = if let Some(component) = self.kept(&id) {
+            component
+        } else {
+            let grants = catalog.grants(self.config, package);
+            let admitted = catalog.components.admit_with(&verified, config, grants).await;
+            admitted.context("the component is not admitted")?
         };
         catalog.raise_floor(None, &component).await.context("the floor of serials could not be raised")?;
         self.used.insert(id, Arc::clone(&component));
@@ -423,7 +465,7 @@ impl Assembly<'_> {
 // === impl Id ===
 
 impl Id {
-    fn new(tenant: Option<&TenantId>, package: &Package, config: &Value) -> Self {
+    fn new(tenant: Option<&TenantId>, package: &Package, config: &Value, all: &Config) -> Self {
         let statement = package.statement();
         Self {
             tenant: tenant.cloned(),
@@ -431,11 +473,19 @@ impl Id {
             version: statement.version.to_string(),
             digest: statement.digest.hex().to_owned(),
             config: canonical::digest(config),
+            outside: granted(all, package).map(|way| canonical::hex(&way.fingerprint())).collect(),
         }
     }
 }
 
 // === private helpers ===
+
+/// The ways out that `config` gives the component of `package`, of those that it asks for.
+fn granted<'a>(config: &'a Config, package: &'a Package) -> impl Iterator<Item = &'a config::Egress> {
+    let statement = package.statement();
+    let asked = statement.capabilities.iter().filter_map(|capability| capability.strip_prefix("egress:"));
+    asked.filter_map(|name| config.egress.get(name)).filter(|way| way.allows(statement.name.as_str()))
+}
 
 /// What packages mean by the version of the gateway.
 pub(super) fn host_version() -> semver::Version {

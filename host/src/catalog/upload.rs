@@ -7,6 +7,7 @@ use super::assemble::{check_serial, host_version};
 use super::shelf::NAMESPACE;
 use super::stock::{Stock, Subject};
 use super::{Actor, Catalog, CatalogError};
+use crate::component::contract::nowhere;
 use crate::component::{AdmitError, Structure};
 use crate::db::catalog::{Version, scope};
 
@@ -42,14 +43,15 @@ impl Catalog {
         let verified = package.verify(&publishers, now, &host_version(), tenant, serial)?;
         check_serial(floor.as_ref(), &verified)?;
         self.check_siblings(actor, &package, verified.is_development()).await?;
-        let (structure, configured) = match self.components.admit(&verified, &json!({})).await {
-            Ok(component) => (component.structure().clone(), Value::from("ready")),
-            // It wants a configuration, which it gets when it is put in force.
-            Err(error) if error.is_about_configuration() => {
-                (Structure::default(), format!("{:#}", anyhow::Error::new(error)).into())
-            }
-            Err(error) => return Err(CatalogError::Admit(error)),
-        };
+        let (structure, configured) =
+            match self.components.admit_with(&verified, &json!({}), nowhere(&statement.capabilities)).await {
+                Ok(component) => (component.structure().clone(), Value::from("ready")),
+                // It wants a configuration, which it gets when it is put in force.
+                Err(error) if error.is_about_configuration() => {
+                    (Structure::default(), format!("{:#}", anyhow::Error::new(error)).into())
+                }
+                Err(error) => return Err(CatalogError::Admit(error)),
+            };
         let missing = stock.missing(tenant, statement, now);
         let row = json!({
             "component": name,

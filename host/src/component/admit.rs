@@ -29,6 +29,8 @@ const MAX_CONFIG: usize = 1024 * 1024;
 
 /// Quick calls after which a component that was slow is taken for quick again.
 const SLOW_FOR: u32 = 64;
+/// What the package of a scanner declares that wants to change requests.
+const REWRITE: &str = "rewrite";
 
 /// Why a component does not become active.
 #[derive(Debug, thiserror::Error)]
@@ -225,6 +227,11 @@ impl Component {
     /// The capabilities it asks for.
     pub fn capabilities(&self) -> &[String] {
         &self.capabilities
+    }
+
+    /// Whether its package asks to change requests.
+    pub fn asks_to_rewrite(&self) -> bool {
+        self.capabilities.iter().any(|capability| capability == REWRITE)
     }
 
     /// The key that signed it; `None` for what was never verified, and never runs.

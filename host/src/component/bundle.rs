@@ -32,6 +32,8 @@ pub struct Entry {
     pub component: Arc<Component>,
     /// What is done with what it says.
     pub mode: Mode,
+    /// Whether it may change the request.
+    pub may_rewrite: bool,
     /// What is tried in the same place.
     pub trial: Option<Trial>,
     /// For hooks: what it is told of, and what becomes of an event that it does not answer.
@@ -76,6 +78,8 @@ pub struct Bundle {
     pub providers: BTreeMap<String, Arc<Component>>,
     /// Providers that are tried, by the same tags.
     pub provider_trials: BTreeMap<String, Trial>,
+    /// Predicates, by the key of what routes name.
+    pub predicates: BTreeMap<String, Arc<Component>>,
 }
 
 // === impl Mode ===
@@ -96,7 +100,7 @@ impl Mode {
 impl Bundle {
     /// Nothing in force.
     pub fn empty() -> Self {
-        Self::assemble(&[], BTreeMap::new(), BTreeMap::new())
+        Self::assemble(&[], BTreeMap::new(), BTreeMap::new(), BTreeMap::new())
     }
 
     /// Sorts `entries` by kind, keeping their order within it, and names the result by its hash. A provider among `entries`
@@ -105,12 +109,13 @@ impl Bundle {
         entries: &[Entry],
         providers: BTreeMap<String, Arc<Component>>,
         provider_trials: BTreeMap<String, Trial>,
+        predicates: BTreeMap<String, Arc<Component>>,
     ) -> Self {
         let of =
             |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
         let (policies, scanners, hooks) = (of(Kind::Policy), of(Kind::Scanner), of(Kind::Hook));
-        let version = version(&[&policies, &scanners, &hooks], &providers, &provider_trials);
-        Self { version, policies, scanners, hooks, providers, provider_trials }
+        let version = version(&[&policies, &scanners, &hooks], &providers, &provider_trials, &predicates);
+        Self { version, policies, scanners, hooks, providers, provider_trials, predicates }
     }
 
     /// The bundle as `user` sees it: with trials in the places where they are in force for this user, and beside those
@@ -134,6 +139,7 @@ impl Bundle {
             hooks: seen(&self.hooks),
             providers,
             provider_trials: BTreeMap::new(),
+            predicates: self.predicates.clone(),
         })
     }
 
@@ -149,7 +155,7 @@ impl Bundle {
 impl Entry {
     /// A component in its place, with nothing tried beside it.
     pub fn new(component: Arc<Component>, mode: Mode) -> Self {
-        Self { component, mode, trial: None, attachment: Attachment::default() }
+        Self { component, mode, may_rewrite: false, trial: None, attachment: Attachment::default() }
     }
 
     /// The same, attached to events.
@@ -158,16 +164,31 @@ impl Entry {
         Self { attachment: attachment.clone(), ..self }
     }
 
+    /// A component that was granted everything that its package asks for.
+    pub fn granted(component: Arc<Component>, mode: Mode) -> Self {
+        let may_rewrite = component.asks_to_rewrite();
+        Self { may_rewrite, ..Self::new(component, mode) }
+    }
+
+    /// Whether what it finds changes the request.
+    pub fn rewrites(&self) -> bool {
+        self.may_rewrite && self.mode == Mode::Enforce
+    }
+
+    fn place(&self) -> String {
+        let rewrite = if self.may_rewrite { ":rewrite" } else { "" };
+        format!("{}{rewrite}", self.mode.as_str())
+    }
+
     fn seen_by(&self, user: &str) -> Vec<Self> {
-        let attached = |component: &Arc<Component>, mode| {
-            Self::new(Arc::clone(component), mode).attached(&self.attachment)
-        };
-        let settled = attached(&self.component, self.mode);
+        let settled = Self { trial: None, ..self.clone() };
+        let attached = |entry: Self| entry.attached(&self.attachment);
         let Some(trial) = &self.trial else { return vec![settled] };
         if trial.stage == Stage::Shadow {
-            return vec![settled, attached(&trial.component, Mode::Shadow)];
+            return vec![settled, attached(Self::new(Arc::clone(&trial.component), Mode::Shadow))];
         }
-        let taken = trial.takes(user).then(|| attached(&trial.component, trial.mode));
+        let taken =
+            trial.takes(user).then(|| attached(Self::granted(Arc::clone(&trial.component), trial.mode)));
         vec![taken.unwrap_or(settled)]
     }
 }
@@ -199,6 +220,7 @@ fn version(
     entries: &[&Vec<Entry>],
     providers: &BTreeMap<String, Arc<Component>>,
     trials: &BTreeMap<String, Trial>,
+    predicates: &BTreeMap<String, Arc<Component>>,
 ) -> PolicyVersion {
     let component = |component: &Component, place: &str| {
         json!({
@@ -212,7 +234,7 @@ fn version(
     };
     let mut all = Vec::new();
     for entry in entries.iter().flat_map(|entries| entries.iter()) {
-        let mut named = component(&entry.component, entry.mode.as_str());
+        let mut named = component(&entry.component, &entry.place());
         if entry.attachment != Attachment::default()
             && let Some(fields) = named.as_object_mut()
         {
@@ -225,6 +247,7 @@ fn version(
     all.extend(
         trials.iter().map(|(tag, trial)| component(&trial.component, &format!("{tag}:{}", trial.place()))),
     );
+    all.extend(predicates.values().map(|predicate| component(predicate, "predicate")));
     PolicyVersion::parse(&canonical::digest(&all.into())).unwrap_or_else(|_| PolicyVersion::unversioned())
 }
 
@@ -250,7 +273,7 @@ mod tests {
 
     fn bundle(trial: Option<Trial>) -> Arc<Bundle> {
         let entry = Entry { trial, ..Entry::new(component("1.0.0"), Mode::Enforce) };
-        Arc::new(Bundle::assemble(&[entry], BTreeMap::new(), BTreeMap::new()))
+        Arc::new(Bundle::assemble(&[entry], BTreeMap::new(), BTreeMap::new(), BTreeMap::new()))
     }
 
     fn seen(bundle: &Arc<Bundle>, user: &str) -> Vec<(String, Mode)> {
@@ -299,10 +322,18 @@ mod tests {
         let attachment = Attachment { on_fault: Some(OnFault::Continue), ..Attachment::default() };
         for stage in [Stage::Shadow, Stage::Canary { percent: 100 }] {
             let entry = Entry { trial: Some(trial(stage)), ..Entry::new(component("1.0.0"), Mode::Enforce) };
-            let plain =
-                Arc::new(Bundle::assemble(std::slice::from_ref(&entry), BTreeMap::new(), BTreeMap::new()));
-            let attached =
-                Arc::new(Bundle::assemble(&[entry.attached(&attachment)], BTreeMap::new(), BTreeMap::new()));
+            let plain = Arc::new(Bundle::assemble(
+                std::slice::from_ref(&entry),
+                BTreeMap::new(),
+                BTreeMap::new(),
+                BTreeMap::new(),
+            ));
+            let attached = Arc::new(Bundle::assemble(
+                &[entry.attached(&attachment)],
+                BTreeMap::new(),
+                BTreeMap::new(),
+                BTreeMap::new(),
+            ));
             assert_ne!(plain.version, attached.version);
             let seen = attached.seen_by("u_1");
             assert!(seen.policies.iter().all(|entry| entry.attachment == attachment), "{stage:?}");

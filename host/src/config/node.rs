@@ -52,6 +52,12 @@ impl<'a> Node<'a> {
         self.problems.error(format!("{}{below}", self.path), message);
     }
 
+    /// Notes that something is wrong with a key that stands, or should stand, beside this value.
+    pub(super) fn error_beside(&self, key: &str, message: impl Into<String>) {
+        let parent = self.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+        self.problems.error(join(parent, key), message);
+    }
+
     /// Notes that this value deserves a second look.
     pub(super) fn warn(&self, message: impl Into<String>) {
         self.problems.warn(self.path.clone(), message);

@@ -13,16 +13,17 @@ use sallyport_protocol::package::{Kind, Package, Publisher};
 use sallyport_protocol::signature;
 use sha2::{Digest as _, Sha256};
 
+use super::egress::egress;
 use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
 use super::{
     AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
-    Gateway, Mode, Model, Patience, Pattern, Route, SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PROVIDERS,
-    Scheme, Secrets, Server, Sink,
+    Gateway, Mode, Model, Patience, Pattern, Predicate, Route, SECRETS_FILE, SHIPPED_COMPONENTS,
+    SHIPPED_PREDICATES, SHIPPED_PROVIDERS, Scheme, Secrets, Server, Sink,
 };
 
 /// Keys at the top of the file.
-pub(super) const TOP: [&str; 11] = [
+pub(super) const TOP: [&str; 12] = [
     "server",
     "deny",
     "database",
@@ -30,6 +31,7 @@ pub(super) const TOP: [&str; 11] = [
     "gateway",
     "bundle",
     "hooks",
+    "egress",
     "components",
     "audit",
     "auth",
@@ -42,8 +44,10 @@ pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
 /// Keys of `gateway`.
 pub(super) const GATEWAY: [&str; 2] = ["enabled", "routes"];
 /// Keys of a route.
-pub(super) const ROUTE: [&str; 10] = [
+pub(super) const ROUTE: [&str; 12] = [
     "model_pattern",
+    "predicate",
+    "predicate_config",
     "provider",
     "endpoint",
     "api_key_secret",
@@ -57,7 +61,8 @@ pub(super) const ROUTE: [&str; 10] = [
 /// Keys of a route's `timeouts`.
 pub(super) const TIMEOUTS: [&str; 2] = ["first_byte_ms", "idle_ms"];
 /// Keys of a bundle entry.
-pub(super) const ENTRY: [&str; 6] = ["component", "mode", "config", "matcher", "on_fault", "timeout_ms"];
+pub(super) const ENTRY: [&str; 7] =
+    ["component", "mode", "rewrite", "config", "matcher", "on_fault", "timeout_ms"];
 /// Keys of `hooks`.
 pub(super) const HOOKS: [&str; 1] = ["session_idle_seconds"];
 /// Keys of `components`.
@@ -89,6 +94,7 @@ const LONGEST_WAIT_MS: u64 = 60 * 60 * 1_000;
 struct Known {
     providers: BTreeSet<String>,
     components: BTreeSet<String>,
+    predicates: BTreeSet<String>,
 }
 
 /// Reads and checks everything. `secrets`: instead of the secrets file.
@@ -111,6 +117,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
     let bundle = top.get("bundle").map_or_else(Vec::new, |node| {
         node.items().iter().filter_map(|item| bundle_entry(item, home, &known)).collect()
     });
+    let egress = egress(&top, &secrets);
     let audit = audit(&top, home);
     let auth = auth(&top, &server);
     let deny = top.get("deny").map(|node| node.section(&["status"]));
@@ -129,6 +136,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
         database_url,
         gateway,
         bundle,
+        egress,
         components,
         audit,
         auth,
@@ -230,7 +238,11 @@ fn database(top: &Section<'_>, home: &Path, secrets: &Secrets) -> String {
     }
 }
 
-fn secret_named<'s>(node: &Node<'_>, name: &str, secrets: &'s Secrets) -> Option<&'s super::SecretString> {
+pub(super) fn secret_named<'s>(
+    node: &Node<'_>,
+    name: &str,
+    secrets: &'s Secrets,
+) -> Option<&'s super::SecretString> {
     let secret = secrets.get(name);
     if secret.is_none() {
         node.error(format!("the secrets file has no value for {name}"));
@@ -246,7 +258,7 @@ fn gateway(top: &Section<'_>, known: &Known, secrets: &Secrets, prices: Option<&
     let mut routes: Vec<Route> = Vec::new();
     for item in section.required("routes").map_or_else(Vec::new, |node| node.items()) {
         let Some(route) = route(&item, known, secrets, prices) else { continue };
-        if let Some(earlier) = routes.iter().position(|earlier| earlier.pattern.covers(&route.pattern)) {
+        if let Some(earlier) = routes.iter().position(|earlier| earlier.covers(&route)) {
             item.warn(format!(
                 "is never reached: an earlier route takes {} already",
                 routes_at(&routes, earlier)
@@ -290,11 +302,25 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
         secret_named(&node, name, secrets);
         Some(name.to_owned())
     });
+    let predicate = section.get("predicate").and_then(|node| {
+        let component = node.text()?.to_owned();
+        if !known.predicates.contains(&component) {
+            let names: Vec<_> = known.predicates.iter().map(String::as_str).collect();
+            node.error(format!("there is no predicate {component}; there are {}", names.join(", ")));
+        }
+        let config = section.get("predicate_config");
+        let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
+        Some(Predicate { component, config })
+    });
+    if let Some(node) = section.get("predicate_config").filter(|_| section.get("predicate").is_none()) {
+        node.error("configures no predicate: name it in predicate");
+    }
     let models: Vec<Model> = section.get("models").map_or_else(Vec::new, |node| {
         node.items().iter().filter_map(|item| model(item, pattern.as_ref())).collect()
     });
     let route = Route {
         pattern: pattern?,
+        predicate,
         provider: provider?,
         endpoint,
         api_key_secret,
@@ -363,6 +389,8 @@ fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEnt
     let is_path = name.ends_with(".sallyport");
     if is_path {
         read_package(&node, &home.join(name));
+    } else if known.predicates.contains(name) {
+        node.error("is a predicate: a route names it");
     } else if !known.components.contains(name) {
         let names: Vec<_> = known.components.iter().map(String::as_str).collect();
         node.error(format!("there is no component {name}; there are {}", names.join(", ")));
@@ -371,7 +399,8 @@ fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEnt
     let mode = section.get("mode").map_or_else(|| Some(Mode::default()), |node| node.choice(&MODES))?;
     let config = section.get("config");
     let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
-    Some(BundleEntry { component, mode, config, attachment: attachment(&section)? })
+    let rewrite = section.get("rewrite").and_then(|node| node.flag()).unwrap_or(false);
+    Some(BundleEntry { component, mode, rewrite, config, attachment: attachment(&section)? })
 }
 
 /// What an entry says for a hook. Whether it is one is known when its package is loaded.
@@ -404,6 +433,7 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
     let mut known = Known {
         providers: SHIPPED_PROVIDERS.iter().map(ToString::to_string).collect(),
         components: SHIPPED_COMPONENTS.iter().map(ToString::to_string).collect(),
+        predicates: SHIPPED_PREDICATES.iter().map(ToString::to_string).collect(),
     };
     let mut settings = ComponentSettings { pool: DEFAULT_POOL, ..ComponentSettings::default() };
     let Some(section) = top.get("components").map(|node| node.section(&COMPONENTS)) else {
@@ -426,7 +456,10 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
                     known.providers.insert(tag);
                     known.components.insert(name);
                 }
-                Kind::Policy | Kind::Scanner | Kind::Hook | Kind::Predicate => {
+                Kind::Predicate => {
+                    known.predicates.insert(name);
+                }
+                Kind::Policy | Kind::Scanner | Kind::Hook => {
                     known.components.insert(name);
                 }
             }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use sallyport_protocol::glob;
+use sallyport_protocol::{canonical, glob};
+use serde_json::Value;
 
 use super::endpoint::Endpoint;
 
@@ -21,6 +22,8 @@ pub struct Gateway {
 pub struct Route {
     /// Which models it takes.
     pub pattern: Pattern,
+    /// Who decides further whether it takes a call.
+    pub predicate: Option<Predicate>,
     /// The tag of the provider component.
     pub provider: String,
     /// Where the upstream is; a provider that answers by itself needs none.
@@ -50,6 +53,15 @@ pub struct Patience {
     pub idle: Duration,
 }
 
+/// A component that decides whether a route takes a call: `predicate` and `predicate_config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predicate {
+    /// `namespace/name`
+    pub component: String,
+    /// What it is configured with.
+    pub config: Value,
+}
+
 /// One entry of `/v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
@@ -74,9 +86,27 @@ pub enum PatternError {
 // === impl Gateway ===
 
 impl Gateway {
-    /// The first route that takes `model`.
-    pub fn route(&self, model: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.pattern.matches(model))
+    /// The routes that may take `model`, in order: the first whose predicate agrees does.
+    pub fn candidates<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Route> {
+        self.routes.iter().filter(|route| route.pattern.matches(model))
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Whether it takes every call that `other` could take.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.predicate.is_none() && self.pattern.covers(&other.pattern)
+    }
+}
+
+// === impl Predicate ===
+
+impl Predicate {
+    /// Names component and configuration: routes may share one and differ in the other.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.component, canonical::digest(&self.config))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Attachment, BundleEntry, Config, Durability, Route, Sink};
+use super::{Attachment, BundleEntry, Config, Durability, Egress, EgressAuth, Route, Sink};
 
 const MASK: &str = "********";
 
@@ -48,6 +48,7 @@ pub(super) fn effective(config: &Config) -> Value {
         },
         "bundle": bundle,
         "hooks": { "session_idle_seconds": config.session_idle.as_secs() },
+        "egress": config.egress.values().map(way_out).collect::<Vec<_>>(),
         "components": {
             "publishers": publishers,
             "packages": config.components.packages,
@@ -71,8 +72,7 @@ pub(super) fn effective(config: &Config) -> Value {
 }
 
 fn entry(entry: &BundleEntry) -> Value {
-    let mut shown =
-        json!({ "component": entry.component, "mode": entry.mode.as_str(), "config": entry.config });
+    let mut shown = json!({ "component": entry.component, "mode": entry.mode.as_str(), "rewrite": entry.rewrite, "config": entry.config });
     let Attachment { matcher, on_fault, timeout } = &entry.attachment;
     let said = [
         ("matcher", (!matcher.as_str().is_empty()).then(|| json!(matcher.as_str()))),
@@ -93,6 +93,8 @@ fn route(route: &Route) -> Value {
         .collect();
     json!({
         "model_pattern": route.pattern.as_str(),
+        "predicate": route.predicate.as_ref().map(|it| it.component.as_str()),
+        "predicate_config": route.predicate.as_ref().map(|it| &it.config),
         "provider": route.provider,
         "endpoint": route.endpoint.as_ref().map(ToString::to_string),
         "api_key_secret": route.api_key_secret,
@@ -110,6 +112,25 @@ fn route(route: &Route) -> Value {
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn way_out(way: &Egress) -> Value {
+    json!({
+        "name": way.name,
+        "url": way.endpoint.to_string(),
+        "methods": way.methods,
+        "path_prefix": if way.path_prefix.is_empty() { "/" } else { &way.path_prefix },
+        "auth": match &way.auth {
+            EgressAuth::None => Value::Null,
+            EgressAuth::Bearer(_) => json!("bearer"),
+            EgressAuth::Header(name, _) => json!({ "header": name }),
+        },
+        "max_request_bytes": way.max_request,
+        "max_response_bytes": way.max_response,
+        "timeout_ms": millis(way.timeout),
+        "allow_private": way.allow_private,
+        "components": way.components,
+    })
 }
 
 /// Everything between scheme and host goes, and so do parameters: both can hold a password.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use sallyport_protocol::hooks::OnFault;
 
 use super::{
-    Attachment, Config, DenyStatus, Durability, ExposeSecret as _, Mode, Secrets, Sink, read, template,
+    Attachment, Config, DenyStatus, Durability, EgressAuth, ExposeSecret as _, Mode, Secrets, Sink, egress,
+    read, template,
 };
 
 const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
@@ -82,16 +83,17 @@ prices:
     - { provider: anthropic, model: "claude-opus-*", input: 5000000, output: 25000000, cache_read: 500000, cache_write: 6250000 }
 "#,
     );
-    let route = config.gateway.route("gpt-4.1-mini").unwrap();
+    let first = |model: &'static str| config.gateway.candidates(model).next();
+    let route = first("gpt-4.1-mini").unwrap();
     assert_eq!((route.provider.as_str(), route.upstream_model.as_deref()), ("openai", Some("gpt-4.1")));
     assert_eq!(route.endpoint.as_ref().unwrap().join("/v1/chat/completions"), "/v1/chat/completions");
-    let route = config.gateway.route("internal-llama-3").unwrap();
+    let route = first("internal-llama-3").unwrap();
     assert!(route.lossless && !route.forward_user_id);
     let (first_byte, idle) = (route.patience.first_byte.as_secs(), route.patience.idle.as_secs());
     assert_eq!((first_byte, idle), (600, 20), "what the file does not say keeps its default");
     assert_eq!(route.models[0].display_name, "internal-llama-70b");
-    assert_eq!(config.gateway.route("claude-opus-4-6").unwrap().provider, "anthropic");
-    assert!(config.gateway.route("mistral").is_none());
+    assert_eq!(first("claude-opus-4-6").unwrap().provider, "anthropic");
+    assert!(first("mistral").is_none());
     assert!(
         config.prices.version.contains('+'),
         "own prices make it another list: {}",
@@ -104,7 +106,9 @@ fn the_first_route_that_matches_wins() {
     let config = parse(
         "gateway:\n  routes:\n    - { model_pattern: 'a-*', provider: echo, upstream_model: one }\n    - { model_pattern: '*', provider: echo, upstream_model: two }\n",
     );
-    let upstream = |model| config.gateway.route(model).unwrap().upstream_model.clone().unwrap();
+    let upstream = |model: &'static str| {
+        config.gateway.candidates(model).next().unwrap().upstream_model.clone().unwrap()
+    };
     assert_eq!((upstream("a-1"), upstream("b-1")), ("one".into(), "two".into()));
 }
 
@@ -219,6 +223,83 @@ fn what_works_but_is_probably_not_meant_is_a_warning() {
 }
 
 #[test]
+fn a_route_may_ask_a_predicate_and_hides_nothing_behind_it() {
+    let config = parse(
+        "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo, predicate: sallyport/region, predicate_config: { default: eu } }\n    - { model_pattern: 'a-*', provider: echo }\n",
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let predicate = config.gateway.routes[0].predicate.as_ref().unwrap();
+    assert_eq!(
+        (predicate.component.as_str(), &predicate.config["default"]),
+        ("sallyport/region", &"eu".into())
+    );
+    let route =
+        |more: &str| format!("gateway:\n  routes:\n    - {{ model_pattern: '*', provider: echo, {more} }}\n");
+    complains(&route("predicate: acme/nobody"), "gateway.routes[0].predicate");
+    complains(&route("predicate: sallyport/scope"), "gateway.routes[0].predicate");
+    complains(&route("predicate_config: {}"), "gateway.routes[0].predicate_config");
+    complains(&format!("bundle: [{{ component: sallyport/region }}]\n{MINIMAL}"), "bundle[0].component");
+}
+
+const WAY: &str = "name: moderation, url: 'https://mod.example', methods: [POST], components: [acme/ask]";
+
+#[test]
+fn a_way_out_is_narrow_unless_said_otherwise() {
+    let config = parse(&format!(
+        "egress: [{{ {WAY}, path_prefix: /v1/check, auth: bearer, secret: openai_prod }}]\n{MINIMAL}"
+    ));
+    let way = &config.egress["moderation"];
+    assert_eq!(
+        (way.endpoint.to_string().as_str(), way.path_prefix.as_str()),
+        ("https://mod.example", "/v1/check")
+    );
+    assert_eq!((way.max_request, way.max_response), (64 * 1024, 256 * 1024));
+    assert_eq!(way.timeout, Duration::from_secs(2));
+    assert!(!way.allow_private && way.allows("acme/ask") && !way.allows("acme/other"));
+    assert!(matches!(&way.auth, EgressAuth::Bearer(secret) if secret.expose_secret() == "canary-2"));
+    assert!(!format!("{way:?} {}", config.effective()).contains("canary"));
+}
+
+#[test]
+fn a_way_out_that_leads_astray_is_refused() {
+    let way = |more: &str| format!("egress: [{{ {WAY}, {more} }}]\n{MINIMAL}");
+    for (more, path) in [
+        ("path_prefix: v1", "egress[0].path_prefix"),
+        ("path_prefix: /a/../b", "egress[0].path_prefix"),
+        ("timeout_ms: 60000", "egress[0].timeout_ms"),
+        ("auth: bearer", "egress[0].secret"),
+        ("secret: openai_prod", "egress[0].auth"),
+        ("auth: { header: content-length }, secret: openai_prod", "egress[0].auth.header"),
+        ("auth: bearer, secret: nobody", "egress[0].secret"),
+        ("follow_redirects: true", "egress[0].follow_redirects"),
+        ("max_request_bytes: 99999999", "egress[0].max_request_bytes"),
+    ] {
+        complains(&way(more), path);
+    }
+    let url = |url: &str| format!("egress: [{{ {} }}]\n{MINIMAL}", WAY.replace("https://mod.example", url));
+    for wrong in [
+        "http://mod.example",
+        "https://mod.example/v1",
+        "https://127.0.0.1",
+        "https://[::ffff:10.0.0.1]",
+        "https://169.254.169.254",
+        "https://localhost:8443",
+        "https://u:p@mod.example",
+        "http://127.0.0.1:1",
+    ] {
+        complains(&url(wrong), "egress[0].url");
+    }
+    let private = |url: &str| {
+        format!("egress: [{{ {}, allow_private: true }}]\n{MINIMAL}", WAY.replace("https://mod.example", url))
+    };
+    assert_eq!(parse(&private("http://127.0.0.1:1")).egress.len(), 1);
+    assert_eq!(parse(&private("https://10.0.0.1")).egress.len(), 1);
+    complains(&private("http://10.0.0.1"), "egress[0].url");
+    complains(&format!("egress: [{{ {WAY} }}, {{ {WAY} }}]\n{MINIMAL}"), "egress[1].name");
+    complains(&format!("egress: [{{ {} }}]\n{MINIMAL}", WAY.replace("POST", "get")), "egress[0].methods[0]");
+}
+
+#[test]
 fn the_word_off_is_a_mode_and_not_a_boolean() {
     let config = parse(&format!(
         "bundle: [{{ component: sallyport/scope, mode: off }}]\naudit: {{ siem: [stdout, {{ file: rows.jsonl }}] }}\n{MINIMAL}"
@@ -289,6 +370,7 @@ fn the_guide_names_every_key() {
         &read::TIMEOUTS,
         &read::ENTRY,
         &read::HOOKS,
+        &egress::KEYS,
         &read::COMPONENTS,
         &read::PUBLISHER,
         &read::AUDIT,

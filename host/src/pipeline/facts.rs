@@ -44,47 +44,47 @@ pub(super) struct Body {
 // === impl Request ===
 
 impl Request {
-    pub(super) fn new(
-        inbound: Inbound,
-        trace: TraceId,
-        index: Index,
-        route: &Route,
-        clock: &dyn Clock,
-    ) -> Self {
+    pub(super) fn new(inbound: Inbound, trace: TraceId, index: Index, clock: &dyn Clock) -> Self {
         let Inbound { operation, target, headers, body, principal, request_id } = inbound;
         let facts = CallFacts {
             trace: trace.as_str().to_owned(),
             time_ms: (clock.now().unix_timestamp_nanos() / 1_000_000).to_string(),
             principal: principal_facts(&principal),
             model: index.model.clone(),
-            route: route.pattern.as_str().to_owned(),
-            provider: route.provider.clone(),
+            route: String::new(),
+            provider: String::new(),
             streaming: index.stream,
             max_tokens: index.max_tokens,
             body_bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
             message_count: index.message_count,
             tools: index.tools.clone(),
             agent: text(&headers, headers::AGENT_NAME).map(str::to_owned),
-            region: route.region.clone(),
+            region: None,
             attributes: attributes(&headers),
         };
-        let body = Arc::new(Body { bytes: body, index, texts: OnceLock::new() });
+        let body = Arc::new(Body::new(body, index));
         let session = session_of(&headers, &principal);
         Self { operation, target, headers, body, principal, session, facts, trace, http_id: request_id }
     }
 
-    /// The same request with what hooks made of its body.
+    /// Names `route` in the facts.
+    pub(super) fn consider(&mut self, route: &Route) {
+        route.pattern.as_str().clone_into(&mut self.facts.route);
+        self.facts.provider.clone_from(&route.provider);
+        self.facts.region.clone_from(&route.region);
+    }
+
+    /// The same request with what hooks and scanners made of its body.
     pub(super) fn with_body(&self, bytes: Bytes, index: Index) -> Self {
-        let mut facts = self.facts.clone();
-        facts.body_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let body_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Self {
             operation: self.operation,
             target: self.target.clone(),
             headers: self.headers.clone(),
-            body: Arc::new(Body { bytes, index, texts: OnceLock::new() }),
+            body: Arc::new(Body::new(bytes, index)),
             principal: Arc::clone(&self.principal),
             session: self.session.clone(),
-            facts,
+            facts: CallFacts { body_bytes, ..self.facts.clone() },
             trace: self.trace.clone(),
             http_id: self.http_id.clone(),
         }
@@ -97,6 +97,12 @@ impl Request {
 }
 
 // === impl Body ===
+
+impl Body {
+    fn new(bytes: Bytes, index: Index) -> Self {
+        Self { bytes, index, texts: OnceLock::new() }
+    }
+}
 
 impl BodyView for Body {
     fn bytes(&self) -> &[u8] {

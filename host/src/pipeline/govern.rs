@@ -1,11 +1,15 @@
 //! Policies and scanners: asked before anything goes upstream, about exactly the bytes that will go. A component that does not
-//! answer denies.
+//! answer denies. Scanners that may change the request are asked first, so that everybody else sees what they left.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use sallyport_protocol::messages::index::{Origin, Text};
+use sallyport_protocol::messages::index::{Index, Origin, Text};
+use sallyport_protocol::messages::splice::Splices;
 use serde_json::{Value, json};
 
+use super::facts::Body;
 use super::memo::{Key, TextHash};
 use super::row::notes_of;
 use super::{Call, Pipeline, Refusal};
@@ -22,6 +26,9 @@ struct Scan {
     remembered: u32,
     /// Rules that matched, in order, once each.
     rules: Vec<String>,
+    /// How often each rule changes the request.
+    redacted: BTreeMap<String, u32>,
+    splices: Splices,
     /// The rule of the first finding that refuses the call.
     refused: Option<String>,
     fault: Option<Fault>,
@@ -31,18 +38,27 @@ impl Pipeline {
     /// Asks everybody who may say no.
     pub(super) async fn govern(&self, call: &mut Call) -> Result<(), Refusal> {
         let bundle = Arc::clone(&call.bundle);
+        let scanners = bundle.scanners.iter().filter(|entry| entry.mode != Mode::Off);
+        let (rewriting, looking): (Vec<_>, Vec<_>) = scanners.partition(|entry| entry.rewrites());
+        self.scan_all(&rewriting, call).await?;
         for entry in bundle.policies.iter().filter(|entry| entry.mode != Mode::Off) {
             self.ask(entry, call).await?;
         }
-        let scanners: Vec<_> = bundle.scanners.iter().filter(|entry| entry.mode != Mode::Off).collect();
-        if scanners.is_empty() {
-            return Ok(());
-        }
-        let body = Arc::clone(&call.request.body);
-        let texts: Vec<(Text, TextHash)> =
-            body.index.texts.iter().map(|text| (*text, TextHash::of(text.span.of(&body.bytes)))).collect();
-        for entry in scanners {
-            self.scan(entry, call, &texts).await?;
+        self.scan_all(&looking, call).await
+    }
+
+    /// Each scanner in turn, each on what those before it left.
+    async fn scan_all(&self, scanners: &[&Entry], call: &mut Call) -> Result<(), Refusal> {
+        let mut texts = Vec::new();
+        for (number, entry) in scanners.iter().enumerate() {
+            if number == 0 {
+                texts = hashed(&call.request.body);
+            }
+            let splices = self.scan(entry, call, &texts).await?;
+            if !splices.is_empty() {
+                call.rewrite(&splices, entry.component.name())?;
+                texts = hashed(&call.request.body);
+            }
         }
         Ok(())
     }
@@ -88,7 +104,13 @@ impl Pipeline {
         }
     }
 
-    async fn scan(&self, entry: &Entry, call: &mut Call, texts: &[(Text, TextHash)]) -> Result<(), Refusal> {
+    /// What `entry` wants changed, if it lets the call pass.
+    async fn scan(
+        &self,
+        entry: &Entry,
+        call: &mut Call,
+        texts: &[(Text, TextHash)],
+    ) -> Result<Splices, Refusal> {
         let mut scan = Scan { fault: entry.component.barred().cloned(), ..Scan::default() };
         let texts = if scan.fault.is_none() { texts } else { &[] };
         for (text, hash) in texts {
@@ -97,10 +119,11 @@ impl Pipeline {
                 break;
             }
         }
-        let Scan { micros, asked, remembered, rules, refused, fault } = scan;
+        let Scan { micros, asked, remembered, rules, redacted, splices, refused, fault } = scan;
         let verdict = match (&fault, &refused) {
             (Some(_), _) => "fault",
             (None, Some(_)) => "deny",
+            (None, None) if !redacted.is_empty() => "redact",
             (None, None) if rules.is_empty() => "allow",
             (None, None) => "flag",
         };
@@ -108,12 +131,15 @@ impl Pipeline {
         if !rules.is_empty() {
             more.push(("rules", rules.into()));
         }
+        if verdict == "redact" {
+            more.push(("redacted", json!(redacted)));
+        }
         if let Some(fault) = &fault {
             more.push(("fault", fault.code().into()));
         }
         call.record.component(&entry.component, entry.mode, verdict, micros, more);
         if entry.mode != Mode::Enforce {
-            return Ok(());
+            return Ok(Splices::new());
         }
         let name = entry.component.name();
         match (fault, refused) {
@@ -127,7 +153,7 @@ impl Pipeline {
                 };
                 Err(denied(name, refusal, false))
             }
-            (None, None) => Ok(()),
+            (None, None) => Ok(splices),
         }
     }
 
@@ -154,19 +180,79 @@ impl Pipeline {
                 }
             }
         };
+        let mut ranges = Vec::new();
         for finding in findings.iter() {
             if !scan.rules.contains(&finding.rule) {
                 scan.rules.push(finding.rule.clone());
             }
-            // A scanner may not change a byte: what it would redact is refused.
-            if matches!(finding.action, Action::Deny | Action::Redact) {
-                scan.refused.get_or_insert_with(|| finding.rule.clone());
+            match finding.action {
+                Action::Flag => {}
+                Action::Redact if entry.may_rewrite => ranges.push(finding),
+                // Who may not change a byte refuses what it would redact.
+                Action::Deny | Action::Redact => {
+                    scan.refused.get_or_insert_with(|| finding.rule.clone());
+                }
             }
+        }
+        scan.redact(&call.request.body.bytes, text, ranges);
+    }
+}
+
+// === impl Scan ===
+
+impl Scan {
+    /// Notes what is to be replaced in a text. What cannot be cut out of its string is refused.
+    fn redact(&mut self, body: &[u8], text: Text, mut findings: Vec<&Finding>) {
+        let Some(first) = findings.first().map(|finding| finding.rule.clone()) else { return };
+        findings.sort_by_key(|finding| (finding.start, finding.end));
+        let mut merged: Vec<(Range<usize>, &str)> = Vec::new();
+        for finding in &findings {
+            *self.redacted.entry(finding.rule.clone()).or_default() += 1;
+            let range = finding.start as usize..finding.end as usize;
+            match merged.last_mut() {
+                Some((last, _)) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => merged.push((range, &finding.replacement)),
+            }
+        }
+        if self.splices.replace(body, text, merged).is_err() {
+            self.refused.get_or_insert(first);
         }
     }
 }
 
+// === impl Call ===
+
+impl Call {
+    /// Replaces pieces of the request. Everybody from here on, the provider included, sees what is left.
+    fn rewrite(&mut self, splices: &Splices, component: &str) -> Result<(), Refusal> {
+        let before = &self.request.body;
+        let bytes = splices.apply(&before.bytes).ok();
+        let rewritten = bytes.and_then(|bytes| Some((Index::parse(&bytes).ok()?, bytes)));
+        let same = |index: &Index| {
+            index.model == before.index.model
+                && index.message_count == before.index.message_count
+                && index.texts.len() == before.index.texts.len()
+        };
+        let Some((index, bytes)) = rewritten.filter(|(index, _)| same(index)) else {
+            let refusal = Denial {
+                code: "rewrite_failed".to_owned(),
+                reason: "the request could not be changed without harm".to_owned(),
+                retry_after_ms: None,
+                kind: RefusalKind::Denied,
+            };
+            return Err(denied(component, refusal, false));
+        };
+        self.record.forwards(&bytes);
+        self.request = Arc::new(self.request.with_body(bytes.into(), index));
+        Ok(())
+    }
+}
+
 // === private helpers ===
+
+fn hashed(body: &Body) -> Vec<(Text, TextHash)> {
+    body.index.texts.iter().map(|text| (*text, TextHash::of(text.span.of(&body.bytes)))).collect()
+}
 
 fn denied(component: &str, refusal: Denial, ask: bool) -> Refusal {
     Refusal::Component { component: component.to_owned(), refusal, ask }

@@ -13,7 +13,7 @@ use crate::auth::Principal;
 use crate::component::contract::BodyView;
 use crate::component::contract::policy::Verdict;
 use crate::component::{Bundle, Mode};
-use crate::config::Route;
+use crate::config::{Config, Route};
 
 /// One model that a principal may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +41,7 @@ impl Pipeline {
             let listed = route.models.iter().map(|model| (model.id.as_str(), model.display_name.as_str()));
             for (id, display_name) in own.into_iter().chain(listed) {
                 let first = found.iter().all(|listing| listing.id != id);
-                // A model that an earlier route takes is served there.
-                let reached = config.gateway.route(id).is_some_and(|taken| taken == route);
-                if first && reached && self.may_call(principal, &bundle, route, id).await {
+                if first && self.may_call(principal, config, &bundle, route, id).await {
                     found.push(Listing { id: id.to_owned(), display_name: display_name.to_owned() });
                 }
             }
@@ -51,10 +49,12 @@ impl Pipeline {
         found
     }
 
-    /// Asks the policies that only look: one that counts would be charged for a listing.
+    /// Whether a call for `model` would come to `route`, where it is listed, and be let through. Asks the policies that only
+    /// look: one that counts would be charged for a listing.
     async fn may_call(
         &self,
         principal: &Arc<Principal>,
+        config: &Config,
         bundle: &Bundle,
         route: &Route,
         model: &str,
@@ -70,7 +70,11 @@ impl Pipeline {
             request_id: String::new(),
         };
         let trace = TraceId::from_bytes([0; 16]);
-        let request = Request::new(inbound, trace, index, route, self.clock.as_ref());
+        let mut request = Request::new(inbound, trace, index, self.clock.as_ref());
+        // A model that an earlier route takes is served there.
+        if !matches!(self.choose(config, bundle, &mut request).await, (_, Ok(chosen)) if chosen == *route) {
+            return false;
+        }
         let view: Arc<dyn BodyView> = Arc::clone(&request.body) as _;
         for entry in &bundle.policies {
             if entry.mode != Mode::Enforce || entry.component.counts() {

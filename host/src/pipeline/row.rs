@@ -110,6 +110,12 @@ impl Record {
         }
     }
 
+    /// What goes upstream is not what the client sent.
+    pub(super) fn forwards(&mut self, body: &[u8]) {
+        self.note("forwarded_bytes", body.len());
+        self.note("forwarded_blake3", blake3::hash(body).to_hex().as_str());
+    }
+
     /// What is durable before anything goes upstream.
     pub(super) fn intent(&self) -> Intent {
         Intent {
