@@ -20,7 +20,7 @@ pub struct New {
     /// The component's name: namespace/name, for example acme/no-shell
     #[arg(value_parser = name)]
     pub name: Name,
-    /// What it is: policy, scanner, hook or provider
+    /// What it is: policy, scanner, hook, predicate or provider
     #[arg(long, value_parser = key::kind, default_value = "hook")]
     pub kind: Kind,
     /// What it is written in
