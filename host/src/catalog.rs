@@ -35,7 +35,7 @@ mod upload;
 
 pub use self::assemble::Assembled;
 pub use self::keep::Keeper;
-pub use self::place::{MIDDLE, Placement, Slo, StepError};
+pub use self::place::{MIDDLE, Placement, Slo, StepError, Told};
 pub use self::step::{Verb, Wanted};
 pub use self::trust::{NewGrant, NewKey, NewRevocation};
 

@@ -30,6 +30,8 @@ pub(crate) use self::show::masked_url;
 pub use crate::audit::{AuditSettings, Durability, Sink};
 pub use crate::auth::AuthSettings;
 
+/// Longest `timeout_ms` of a hook, in milliseconds: the host lets no guest run longer.
+pub const LONGEST_TIMEOUT: u64 = 10_000;
 /// Name of the configuration file in a home directory.
 pub const FILE: &str = "sallyport.yaml";
 /// Name of the secrets file, unless `secrets_file` says otherwise.

@@ -144,8 +144,9 @@ pub enum Decision {
     Ask(String),
 }
 
-/// What a hook does where it cannot answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a hook does where it cannot answer. As JSON: `"block"`, `"continue"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnFault {
     /// What happened does not go on.
     Block,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sallyport_protocol::package::Statement;
 use sallyport_tests::gateway::TestApp;
+use sallyport_tests::upstream::{Script, Turn};
 use sallyport_tests::vendor::{Admin, Vendor};
 use sallyport_tests::wait::{SOON, until};
 use serde_json::{Value, json};
@@ -442,4 +443,28 @@ async fn a_component_goes_live_and_back_with_commands_alone() {
     run(&["component", "revoke", "acme/scope@1.0.0", "--reason", "a story"]);
     run(&["component", "retire", "acme/scope"]);
     assert_eq!(app.messages(hello()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_hook_is_told_of_the_tools_that_its_place_names() {
+    let app = TestApp::start().await;
+    let acme = Admin::new_tenant(&app, "acme", "tenant-admin");
+    let vendor = Vendor::new("acme", 7);
+    acme.post("publishers", vendor.trust(&["hook"])).await;
+    acme.push(vendor.copy_of("block-tool", "1.0.0", 1)).await;
+    let path = "components/acme/block-tool/activate";
+    let config = json!({"tools": ["*"], "reason": "not here"});
+    let place = |matcher: &str| json!({"version": "1.0.0", "config": config, "told": {"matcher": matcher}});
+    let odd = acme.send("POST", path, place("a(b").to_string()).await;
+    assert_eq!((odd.status, odd.header("x-sallyport-code")), (400, Some("invalid")));
+    acme.post(path, place("Write|Edit")).await;
+    for (tool, blocked) in [("Read", false), ("Write", true)] {
+        app.upstream.next(Script::Turn(vec![Turn::Tool(
+            "toolu_01".into(),
+            tool.into(),
+            json!({"path": "/x"}),
+        )]));
+        let answer = acme.call(&hello()).await;
+        assert_eq!(answer.text().contains("not here"), blocked, "{tool}: {answer}");
+    }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::keep::Watched;
-use super::place::{Placement, Tried};
+use super::place::{Placement, Told, Tried};
 use super::shelf::Shelf;
 use super::stock::{Placed, Stock, Subject};
 use super::{Catalog, CatalogError, Id};
@@ -214,7 +214,7 @@ impl Assembly<'_> {
             let context = || format!("bundle[{number}]: {}", wanted.component);
             if let Some(place) = placed.remove(self.shelf.name(&wanted.component)) {
                 match self.stand(place).await {
-                    Standing::Entry(entry) => entries.push(entry.attached(&wanted.attachment)),
+                    Standing::Entry(entry) => entries.push(entry),
                     Standing::Nothing => {}
                     provider @ Standing::Provider { .. } => {
                         drop(providers.insert(place.name.clone(), provider));
@@ -360,6 +360,7 @@ impl Assembly<'_> {
         }
         let active_kind = active.as_ref().map(|(it, _)| it.kind());
         let kind = active_kind.or_else(|| trial.as_ref().map(|it| it.component.kind()));
+        let attachment = self.attachment(placed);
         match (active, trial) {
             (None, None) => Standing::Nothing,
             (component, trial) if kind == Some(Kind::Provider) => {
@@ -367,14 +368,25 @@ impl Assembly<'_> {
             }
             // What stands in a place was granted what it asks for: without, it would not stand there.
             (Some((component, mode)), trial) => {
-                Standing::Entry(Entry { trial, ..Entry::granted(component, mode) })
+                Standing::Entry(Entry { trial, attachment, ..Entry::granted(component, mode) })
             }
             (None, Some(trial)) => {
                 let component = Arc::clone(&trial.component);
                 // Nothing is in force: whoever the trial is not for is asked nothing.
-                Standing::Entry(Entry { trial: Some(trial), ..Entry::new(component, Mode::Off) })
+                Standing::Entry(Entry { trial: Some(trial), attachment, ..Entry::new(component, Mode::Off) })
             }
         }
+    }
+
+    /// How a hook is attached: as its place says, else as the configuration's entry of its name does.
+    fn attachment(&self, placed: &Placed) -> Attachment {
+        let listed = || {
+            let of_place = |entry: &&config::BundleEntry| self.shelf.name(&entry.component) == placed.name;
+            self.config.bundle.iter().find(of_place).map(|entry| entry.attachment.clone())
+        };
+        let told = &placed.place.told;
+        let own = (*told != Told::default()).then(|| told.attachment().ok()).flatten();
+        own.or_else(|| placed.tenant.is_none().then(listed).flatten()).unwrap_or_default()
     }
 
     async fn settled(&mut self, placed: &Placed, placement: &Placement) -> Option<Arc<Component>> {

@@ -96,9 +96,10 @@ impl Catalog {
 // === private helpers ===
 
 fn shown(placed: &Placed) -> Value {
-    let Place { order, active, trial, previous } = &placed.place;
+    let Place { order, told, active, trial, previous } = &placed.place;
     json!({
         "order": order,
+        "told": told,
         "revision": placed.revision,
         "active": active.as_ref().map(placement),
         "trial": trial.as_ref().map(|trial| json!({

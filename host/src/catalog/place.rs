@@ -1,11 +1,15 @@
 //! A component's place in a bundle: what is in force, what is tried, what was before, and the steps between them. Pure: what
 //! may be put there is decided elsewhere.
 
+use std::time::Duration;
+
+use sallyport_protocol::hooks::{Attachment, Matcher, OnFault};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::component::{Mode, Stage};
+use crate::config::LONGEST_TIMEOUT;
 
 /// How many releases are remembered for going back.
 const REMEMBERED: usize = 16;
@@ -18,12 +22,27 @@ pub const MIDDLE: i32 = 100;
 pub(super) struct Place {
     /// Lower numbers are asked first; of equal ones the name decides.
     pub order: i32,
+    /// For hooks: what they are told of, and what becomes of an event that they do not answer.
+    #[serde(default)]
+    pub told: Told,
     /// What is in force.
     pub active: Option<Placement>,
     /// What is tried.
     pub trial: Option<Tried>,
     /// What was in force before, the last one last.
     pub previous: Vec<Placement>,
+}
+
+/// How a hook is attached to its events, as it is asked for and stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Told {
+    /// What it is told of, as in Claude Code: `Edit|Write`, `mcp__github__.*`; nothing: of everything.
+    pub matcher: String,
+    /// What becomes of an event that it does not answer; absent: what is usual for the event.
+    pub on_fault: Option<OnFault>,
+    /// Milliseconds that an answer may take, waiting included: 1 to 10,000.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A release in a place, and how it is configured there.
@@ -115,6 +134,20 @@ pub enum StepError {
     NeverActive,
 }
 
+// === impl Told ===
+
+impl Told {
+    /// The same, read; an error says what cannot be.
+    pub fn attachment(&self) -> Result<Attachment, String> {
+        let matcher = Matcher::parse(&self.matcher).map_err(|error| format!("matcher: {error}"))?;
+        if self.timeout_ms.is_some_and(|ms| !(1..=LONGEST_TIMEOUT).contains(&ms)) {
+            return Err(format!("timeout_ms is 1 to {LONGEST_TIMEOUT}"));
+        }
+        let timeout = self.timeout_ms.map(Duration::from_millis);
+        Ok(Attachment { matcher, on_fault: self.on_fault, timeout })
+    }
+}
+
 // === impl Slo ===
 
 impl Default for Slo {
@@ -161,7 +194,7 @@ impl Step {
 impl Place {
     /// Nothing in force, nothing tried.
     pub(super) fn new(order: i32) -> Self {
-        Self { order, active: None, trial: None, previous: Vec::new() }
+        Self { order, told: Told::default(), active: None, trial: None, previous: Vec::new() }
     }
 
     /// The place after `step`.

@@ -1,11 +1,11 @@
 //! The steps of a component's life: shadow, canary, activate, roll back, withdraw, retire.
 
-use sallyport_protocol::package::{Package, Release, Rollback, Statement};
+use sallyport_protocol::package::{Kind as SignedKind, Package, Release, Rollback, Statement};
 use sallyport_protocol::signature::KeyId;
 use serde_json::{Value, json};
 
 use super::assemble::host_version;
-use super::place::{MIDDLE, Place, Placement, Slo, Step, StepError};
+use super::place::{MIDDLE, Place, Placement, Slo, Step, StepError, Told};
 use super::stock::{Placed, Stock};
 use super::{Actor, Catalog, CatalogError};
 use crate::audit::{Event, Kind, Outcome};
@@ -45,6 +45,8 @@ pub struct Wanted {
     pub slo: Option<Slo>,
     /// Where it stands among its kind; lower numbers are asked first.
     pub order: Option<i32>,
+    /// For hooks: what it is told of, and what becomes of an event that it does not answer.
+    pub told: Option<Told>,
     /// Why.
     pub reason: Option<String>,
 }
@@ -98,6 +100,10 @@ impl Catalog {
         };
         let mut place = place;
         place.order = wanted.order.unwrap_or(place.order);
+        if let Some(told) = &wanted.told {
+            told.attachment().map_err(CatalogError::Invalid)?;
+            place.told = told.clone();
+        }
         let reason = wanted.reason.clone().unwrap_or_default();
         let (step, detail) = match verb {
             Verb::Withdraw => (Step::Withdraw, json!({})),
@@ -149,6 +155,10 @@ impl Catalog {
         let bytes = self.db.component_package(tenant, name, &placement.version).await?;
         let package = Package::parse(bytes.ok_or(CatalogError::NotFound)?)?;
         let statement = package.statement();
+        if statement.kind != SignedKind::Hook && place.told != Told::default() {
+            let what = format!("{name} is a {}, and only hooks are told of events", statement.kind);
+            return Err(CatalogError::Invalid(what));
+        }
         let before = match &place.active {
             Some(active) => self.statement(actor, name, &active.version).await?,
             None => None,

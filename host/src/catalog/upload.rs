@@ -20,6 +20,10 @@ impl Catalog {
         if tenant.is_some() && statement.kind == Kind::Provider {
             return Err(CatalogError::Forbidden("a provider belongs to the platform"));
         }
+        if statement.kind == Kind::Predicate {
+            let what = "routes name their predicates in the configuration: list the package there";
+            return Err(CatalogError::Invalid(what.to_owned()));
+        }
         if tenant.is_some() && statement.name.namespace() == NAMESPACE {
             return Err(CatalogError::Forbidden("that namespace belongs to the gateway"));
         }

@@ -13,6 +13,7 @@ use sallyport_protocol::package::{Kind, Package, Publisher};
 use sallyport_protocol::signature;
 use sha2::{Digest as _, Sha256};
 
+use super::LONGEST_TIMEOUT;
 use super::egress::egress;
 use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
@@ -84,8 +85,6 @@ const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 const DEFAULT_HEAD_TIMEOUT_MS: u64 = 30_000;
 const MINUTE: u64 = 60;
 const DEFAULT_SESSION_IDLE: u64 = 30 * MINUTE;
-/// Longest `timeout_ms` of a hook: the host lets no guest run longer.
-const LONGEST_TIMEOUT: u64 = 10_000;
 const DAY: u64 = 24 * 60 * MINUTE;
 /// Longest that a route may wait for its upstream.
 const LONGEST_WAIT_MS: u64 = 60 * 60 * 1_000;

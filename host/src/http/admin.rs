@@ -27,7 +27,7 @@ use super::error::{ApiError, catalog_table};
 use super::{Edge, caller, read_body};
 use crate::audit::{Event, Kind, Outcome};
 use crate::auth::Principal;
-use crate::catalog::{Actor, CatalogError, NewGrant, NewKey, NewRevocation, Slo, Verb, Wanted};
+use crate::catalog::{Actor, CatalogError, NewGrant, NewKey, NewRevocation, Slo, Told, Verb, Wanted};
 use crate::component::Mode;
 use crate::db::catalog::RevocationKind;
 
@@ -88,6 +88,7 @@ struct StepBody {
     percent: Option<u8>,
     slo: Option<Slo>,
     order: Option<i32>,
+    told: Option<Told>,
     reason: Option<String>,
 }
 
@@ -266,8 +267,9 @@ impl Desk {
             Ask::Upload => catalog.upload(&actor, self.bytes(MAX_PACKAGE).await?.into()).await,
             Ask::Step { name, step } => {
                 let verb = Verb::parse(&step).ok_or(CatalogError::NotFound)?;
-                let StepBody { version, config, mode, percent, slo, order, reason } = self.json().await?;
-                let wanted = Wanted { version, config, mode, percent, slo, order, reason };
+                let StepBody { version, config, mode, percent, slo, order, told, reason } =
+                    self.json().await?;
+                let wanted = Wanted { version, config, mode, percent, slo, order, told, reason };
                 catalog.step(&actor, &name, verb, wanted).await
             }
             Ask::Grant { name } => {

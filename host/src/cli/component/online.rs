@@ -78,6 +78,15 @@ pub struct Step {
     /// Its place among its kind; lower numbers are asked first
     #[arg(long)]
     pub order: Option<i32>,
+    /// For hooks: what it is told of, as in Claude Code: "Edit|Write"
+    #[arg(long)]
+    pub matcher: Option<String>,
+    /// For hooks: what becomes of an event that it does not answer: block or continue
+    #[arg(long)]
+    pub on_fault: Option<String>,
+    /// For hooks: milliseconds that an answer may take
+    #[arg(long)]
+    pub timeout_ms: Option<u64>,
     /// Why; goes into the audit row
     #[arg(long)]
     pub reason: Option<String>,
@@ -203,6 +212,13 @@ impl Step {
         put(&mut body, "mode", self.mode.as_deref());
         put(&mut body, "order", self.order);
         put(&mut body, "reason", self.reason.as_deref());
+        if self.matcher.is_some() || self.on_fault.is_some() || self.timeout_ms.is_some() {
+            let mut told = json!({});
+            put(&mut told, "matcher", self.matcher.as_deref());
+            put(&mut told, "on_fault", self.on_fault.as_deref());
+            put(&mut told, "timeout_ms", self.timeout_ms);
+            put(&mut body, "told", Some(told));
+        }
         if let Some(file) = &self.configuration {
             let shown = file.display();
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
