@@ -29,7 +29,7 @@ use serde_json::json;
 
 use crate::audit::{Event, Kind, Outcome, Who, record_directly};
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
-use crate::component::{COMPILE_VERB, compile_child};
+use crate::component::{COMPILE_VERB, WORKER_VERB, compile_child, worker_child};
 use crate::config::{self, Config, Report};
 use crate::db::Db;
 use crate::telemetry;
@@ -96,6 +96,9 @@ enum Command {
     /// Compile one component; the gateway calls itself with this, in a limited process
     #[command(name = COMPILE_VERB, hide = true)]
     CompileComponent,
+    /// Run tenants' components; the gateway calls itself with this, in a confined process
+    #[command(name = WORKER_VERB, hide = true)]
+    RunComponents,
 }
 
 /// `sallyport config ..`.
@@ -121,6 +124,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(cli.command, Command::CompileComponent) {
         return compile_child();
+    }
+    if matches!(cli.command, Command::RunComponents) {
+        return worker_child();
     }
     telemetry::init();
     let ending = tokio::runtime::Builder::new_multi_thread()
@@ -181,7 +187,7 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
         }
         Command::Component(command) => Box::pin(component::run(command, &file, json, out)).await,
         Command::Key(command) => key::run(&command, file.parent().unwrap_or(&file), json, out).await,
-        Command::CompileComponent => anyhow::bail!("runs in a process of its own"),
+        Command::CompileComponent | Command::RunComponents => anyhow::bail!("runs in a process of its own"),
     }
 }
 

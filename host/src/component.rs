@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sallyport_protocol::canonical;
-use tokio::sync::Semaphore;
-use wasmtime::Engine;
 
 use crate::clock::{Clock, Entropy};
 
 use self::cache::Cache;
 use self::compile::Compiler;
 use self::contract::Counters;
+use self::guest::Runner;
 use self::lane::SlowLane;
 use self::link::Linkers;
+use self::worker::Workers;
 
 pub use self::admit::{AdmitError, Component};
 pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
@@ -23,6 +23,7 @@ pub use self::capability::Errand;
 pub use self::compile::can_be_snapshotted;
 pub use self::compile::{CompileError, VERB as COMPILE_VERB, compile_child};
 pub use self::engine::{DEFAULT_POOL, EngineError, Fuel, MAX_POOL};
+pub use self::executor::{Isolation, Tier};
 pub use self::fault::Fault;
 pub use self::first_party::{Embedded, first_party, first_party_publisher};
 pub use self::inspect::{InspectError, Structure, inspect};
@@ -30,6 +31,7 @@ pub use self::limits::Limits;
 pub use self::registry::Registry;
 pub use self::rehearse::{Rehearsal, SelfTestError};
 pub use self::tally::{Counted, Said, Tally};
+pub use self::worker::{Confinement, Roll, VERB as WORKER_VERB, try_worker, worker_child};
 pub use self::world::{Needs, VERSION as WORLD_VERSION, WorldError, check as check_world, kind_of};
 
 mod admit;
@@ -41,8 +43,10 @@ mod capability;
 mod compile;
 pub mod contract;
 mod engine;
+mod executor;
 mod fault;
 pub mod first_party;
+mod guest;
 mod inspect;
 mod lane;
 mod limits;
@@ -53,6 +57,7 @@ mod rehearse;
 pub mod sample;
 mod state;
 mod tally;
+mod worker;
 mod world;
 
 /// How the component host is set up.
@@ -64,7 +69,8 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// What compiled code is authenticated with.
     pub cache_key: [u8; 32],
-    /// The binary that compiles when called with [`COMPILE_VERB`]: this one.
+    /// The binary that compiles when called with [`COMPILE_VERB`], and runs guests when called with [`WORKER_VERB`]: this
+    /// one.
     pub compiler: PathBuf,
     /// Components signed with a development key are welcome.
     pub development: bool,
@@ -107,13 +113,11 @@ pub struct Capacity {
 /// The component host.
 pub struct Components {
     settings: Settings,
-    engine: Engine,
     compatibility: [u8; 32],
-    linkers: Linkers,
+    runner: Runner,
     cache: Arc<Cache>,
     compiler: Compiler,
-    places: Arc<Semaphore>,
-    lane: Arc<SlowLane>,
+    workers: Workers,
     counters: Arc<dyn Counters>,
     clock: Arc<dyn Clock>,
 }
@@ -130,18 +134,19 @@ impl Components {
     ) -> Result<Arc<Self>, StartError> {
         let engine = engine::engine(settings.pool, settings.fuel)?;
         engine::start_clock(&engine)?;
+        let compatibility = engine::compatibility(&engine);
         let linkers = Linkers::new(&engine).map_err(|error| StartError::Link(format!("{error:#}")))?;
+        let lane = SlowLane::start(threads()).map_err(StartError::Lane)?;
+        let runner = Runner::new(engine, settings.fuel, settings.pool, linkers, lane);
         let cache = Cache::open(settings.cache_dir.clone(), settings.cache_key)
             .map_err(|cause| StartError::Cache { path: settings.cache_dir.clone(), cause })?;
         Ok(Arc::new(Self {
-            compatibility: engine::compatibility(&engine),
+            compatibility,
+            runner,
             compiler: Compiler::new(settings.compiler.clone()),
-            places: Arc::new(Semaphore::new(usize::try_from(settings.pool).unwrap_or(usize::MAX))),
-            lane: Arc::new(SlowLane::start(workers()).map_err(StartError::Lane)?),
+            workers: Workers::new(settings.compiler.clone()),
             cache: Arc::new(cache),
             settings,
-            engine,
-            linkers,
             counters,
             clock,
         }))
@@ -150,8 +155,23 @@ impl Components {
     /// How many guests live, and how many may.
     pub fn capacity(&self) -> Capacity {
         let limit = self.settings.pool;
-        let free = u32::try_from(self.places.available_permits()).unwrap_or(limit);
+        let free = u32::try_from(self.runner.places.available_permits()).unwrap_or(limit);
         Capacity { live: limit.saturating_sub(free), limit }
+    }
+
+    /// How the worker processes are doing.
+    pub fn roll(&self) -> Roll {
+        self.workers.roll()
+    }
+
+    /// Process ids of the workers that run.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.workers.pids()
+    }
+
+    /// Ends the worker processes. What ran in them answers no more.
+    pub async fn close(&self) {
+        self.workers.close().await;
     }
 }
 
@@ -182,7 +202,7 @@ fn canonical_digest(config: &serde_json::Value) -> String {
 }
 
 /// Threads that serve requests.
-fn workers() -> usize {
+fn threads() -> usize {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => runtime.metrics().num_workers(),
         Err(_) => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

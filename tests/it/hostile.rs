@@ -9,144 +9,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use sallyport::clock::{ManualClock, SystemClock, SystemEntropy};
-use sallyport::component::contract::provider::{Input, RequestKind};
-use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Budget, Call, Counters, Principal, Segment, hook, policy};
-use sallyport::component::{
-    AdmitError, CompileError, Component, Components, Ended, Exchange, ExchangeRequest, Fault, Fuel,
-    InspectError, Settings, WorldError,
-};
+use sallyport::component::contract::provider::Input;
+use sallyport::component::contract::{hook, policy};
+use sallyport::component::{AdmitError, CompileError, Ended, Fault, InspectError, WorldError};
 use sallyport::config::{Egress, EgressAuth, Endpoint};
-use sallyport::upstream::Outside;
 use sallyport_protocol::package::{Kind, Package, Statement, TrustError, Verified};
+use sallyport_tests::hostile;
 use sallyport_tests::wait::{SOON, until_true};
-use sallyport_tests::{binary, hostile};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-const MIB: usize = 1024 * 1024;
-
-/// A component host of its own, with one honest component of each kind.
-struct Rig {
-    components: Arc<Components>,
-    policy: Arc<Component>,
-    provider: Arc<Component>,
-    scanner: Arc<Component>,
-    directory: tempfile::TempDir,
-}
-
-struct Hello;
-
-struct NoCounters;
-
-impl Counters for NoCounters {
-    fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
-        Ok(limit)
-    }
-
-    fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {
-        Ok(cap)
-    }
-
-    fn release(&self, _: &Budget<'_>, _: u64, _: u64) {}
-}
-
-impl BodyView for Hello {
-    fn bytes(&self) -> &[u8] {
-        br#"{"model":"claude-opus-4","messages":[]}"#
-    }
-
-    fn texts(&self) -> Vec<Segment> {
-        Vec::new()
-    }
-}
-
-impl Rig {
-    async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            pool: 64,
-            cache_dir: directory.path().join("code"),
-            cache_key: [9; 32],
-            compiler: binary::sallyport(),
-            development: false,
-            fuel: Fuel::Off,
-        };
-        let clock = Arc::new(ManualClock::new(hostile::NOW));
-        let components =
-            Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock).unwrap();
-        let admit = async |name| components.admit(&guest(name), &json!({})).await.unwrap();
-        let policy = admit("00-honest-policy").await;
-        let provider = admit("00-honest-provider").await;
-        let scanner = admit("00-honest-scanner").await;
-        Self { components, policy, provider, scanner, directory }
-    }
-
-    async fn admit(&self, name: &str) -> Arc<Component> {
-        self.components.admit(&guest(name), &json!({})).await.unwrap()
-    }
-
-    /// A hook that is granted `ways`, which its package calls way0, way1 and so on.
-    async fn admit_hook(&self, name: &str, ways: &[Egress]) -> Arc<Component> {
-        let outside = Outside::new(Arc::new(SystemClock::default())).unwrap();
-        let grants = ways.iter().enumerate().map(|(number, way)| (format!("way{number}"), outside.way(way)));
-        let verified = calling_hook(name, ways.len());
-        self.components.admit_with(&verified, &json!({}), grants.collect()).await.unwrap()
-    }
-
-    async fn refuse(&self, name: &str) -> AdmitError {
-        self.components.admit(&guest(name), &json!({})).await.unwrap_err()
-    }
-
-    async fn check(&self, policy: &Arc<Component>) -> Result<policy::Verdict, Fault> {
-        let body: Arc<dyn BodyView> = Arc::new(Hello);
-        self.components.check(policy, &call(), &body).await.result
-    }
-
-    async fn begin(&self, provider: &Arc<Component>) -> Result<Exchange, Fault> {
-        let request = ExchangeRequest {
-            call: call(),
-            body: Arc::new(Hello),
-            upstream_model: "claude-opus-4".to_owned(),
-            model_span: (9, 15),
-            headers: Vec::new(),
-            kind: RequestKind::Message,
-            target: "/v1/messages".to_owned(),
-        };
-        self.components.exchange(provider, request).await
-    }
-
-    /// The fault of a policy; then honest work, and nothing left behind.
-    async fn fault_of_policy(&self, name: &str) -> Fault {
-        let guest = self.admit(name).await;
-        let fault = self.check(&guest).await.unwrap_err();
-        self.honest_work_goes_on().await;
-        fault
-    }
-
-    /// The fault of a scanner; then honest work, and nothing left behind.
-    async fn fault_of_scanner(&self, name: &str) -> Fault {
-        let guest = self.admit(name).await;
-        let fault = self.components.scan(&guest, TextKind::User, "hello").await.result.unwrap_err();
-        self.honest_work_goes_on().await;
-        fault
-    }
-
-    async fn honest_work_goes_on(&self) {
-        assert_eq!(self.components.capacity().live, 0, "a guest is still alive");
-        assert!(matches!(self.check(&self.policy).await, Ok(policy::Verdict::Allow)));
-        assert!(
-            self.components.scan(&self.scanner, TextKind::User, "hello").await.result.unwrap().is_empty()
-        );
-        let mut exchange = self.begin(&self.provider).await.unwrap();
-        assert!(exchange.next(Input::Start).await.unwrap().is_empty());
-        drop(exchange);
-        assert_eq!(self.components.capacity().live, 0, "an honest guest is still alive");
-    }
-}
+use crate::rig::{MIB, Rig, call, hello_body, key, verify};
 
 #[tokio::test]
 async fn guest_01_loop_is_stopped_and_denies() {
@@ -326,8 +201,7 @@ async fn a_hook_without_its_grant_is_refused_by_the_name_of_the_grant() {
 async fn guest_01_loop_as_a_predicate_is_stopped() {
     let rig = Rig::new().await;
     let guest = rig.admit("01-loop-predicate").await;
-    let body: Arc<dyn BodyView> = Arc::new(Hello);
-    let fault = rig.components.matches(&guest, &call(), &body).await.result.unwrap_err();
+    let fault = rig.components.matches(&guest, &call(), &hello_body()).await.result.unwrap_err();
     assert_eq!(fault, Fault::Deadline { limit: Duration::from_millis(20) });
     rig.honest_work_goes_on().await;
 }
@@ -508,22 +382,14 @@ async fn code_changed_on_disk_is_compiled_again() {
     rig.honest_work_goes_on().await;
 }
 
-fn key() -> SigningKey {
-    SigningKey::from_bytes(&[7; 32])
-}
-
-fn guest(name: &str) -> Verified {
-    hostile::verified(name, &key())
-}
-
-fn calling_hook(name: &str, ways: usize) -> Verified {
+pub(crate) fn calling_hook(name: &str, ways: usize) -> Verified {
     let (_, component) = hostile::component(name);
     let capabilities = (0..ways).map(|number| format!("egress:way{number}")).collect();
     let statement = Statement { capabilities, ..hostile::statement(name, Kind::Hook) };
     verify(&hostile::package(statement, &key(), &component)).unwrap()
 }
 
-fn way(url: &str, allow_private: bool) -> Egress {
+pub(crate) fn way(url: &str, allow_private: bool) -> Egress {
     Egress {
         name: "way".to_owned(),
         endpoint: Endpoint::parse(url).unwrap(),
@@ -538,7 +404,7 @@ fn way(url: &str, allow_private: bool) -> Egress {
     }
 }
 
-fn event() -> hook::Occurrence {
+pub(crate) fn event() -> hook::Occurrence {
     hook::Occurrence {
         trace: "t_00000000000000000000000000000001".to_owned(),
         principal: call().principal,
@@ -550,15 +416,15 @@ fn event() -> hook::Occurrence {
 }
 
 /// A server on this machine that counts who comes.
-struct Canary {
-    address: SocketAddr,
+pub(crate) struct Canary {
+    pub(crate) address: SocketAddr,
     visits: Arc<AtomicUsize>,
     answer: Arc<Mutex<String>>,
     _serving: JoinSet<()>,
 }
 
 impl Canary {
-    async fn listen() -> Self {
+    pub(crate) async fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (visits, answer) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<String>>::default());
@@ -581,51 +447,17 @@ impl Canary {
         Self { address, visits, answer, _serving: serving }
     }
 
-    fn answer(&self, answer: String) {
+    pub(crate) fn answer(&self, answer: String) {
         *self.answer.lock().unwrap() = answer;
     }
 
-    fn visits(&self) -> usize {
+    pub(crate) fn visits(&self) -> usize {
         self.visits.load(Ordering::SeqCst)
     }
-}
-
-fn verify(package: &Package) -> Result<Verified, TrustError> {
-    package.verify(&[hostile::publisher(&key())], hostile::NOW, &semver::Version::new(0, 1, 0), None, None)
 }
 
 /// Polls once, as a client does that leaves while its call runs.
 fn polled_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     let mut context = Context::from_waker(Waker::noop());
     pin!(future).as_mut().poll(&mut context)
-}
-
-fn call() -> Call {
-    let text = str::to_owned;
-    Call {
-        trace: text("t_00000000000000000000000000000001"),
-        time_ms: text("1795608000000"),
-        principal: Principal {
-            user: text("u_1"),
-            tenant: text("acme"),
-            session: text("sess_1"),
-            client: text("sp_cli"),
-            source: text("cli"),
-            roles: Vec::new(),
-            department: None,
-            scopes: Vec::new(),
-            attributes: Vec::new(),
-        },
-        model: text("claude-opus-4"),
-        route: text("claude-*"),
-        provider: text("honest"),
-        streaming: false,
-        max_tokens: Some(64),
-        body_bytes: 39,
-        message_count: 0,
-        tools: Vec::new(),
-        agent: None,
-        region: None,
-        attributes: Vec::new(),
-    }
 }

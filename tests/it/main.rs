@@ -25,10 +25,12 @@ mod neighbours;
 mod reload;
 mod replicas;
 mod rewrite;
+mod rig;
 mod routing;
 mod swap;
 mod tidy;
 mod wire;
+mod workers;
 
 use std::io::Write as _;
 

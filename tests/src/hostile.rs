@@ -41,6 +41,16 @@ pub fn verified(name: &str, key: &SigningKey) -> Verified {
         .expect("the guest is signed properly")
 }
 
+/// The same, signed with a key that may sign for one tenant alone.
+pub fn verified_for(name: &str, key: &SigningKey, tenant: &TenantId) -> Verified {
+    let (kind, component) = component(name);
+    let package = package(statement(name, kind.unwrap_or(Kind::Policy)), key, &component);
+    let publisher = Publisher { tenant: Some(tenant.clone()), ..publisher(key) };
+    package
+        .verify(&[publisher], NOW, &semver::Version::new(0, 1, 0), Some(tenant), None)
+        .expect("the guest is signed properly for its tenant")
+}
+
 /// What a publisher says about a guest.
 pub fn statement(name: &str, kind: Kind) -> Statement {
     Statement {

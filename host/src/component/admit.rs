@@ -1,7 +1,6 @@
 //! Admission: from a verified package to a component that can be called. Looked at, compared with its world, compiled and
 //! configured in a child, loaded, linked, and tried once.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,13 +11,15 @@ use sallyport_protocol::signature::KeyId;
 use super::cache::{Id, Trusted};
 use super::compile::{CompileError, Job};
 use super::contract::{Counters, Grants};
-use super::engine::{Fuel, INSTANCES_PER_GUEST, TABLES_PER_GUEST};
+use super::engine::Fuel;
+use super::executor::{Executor, Tier};
 use super::fault::Fault;
+use super::guest::{Guest, Unfit};
 use super::inspect::{self, InspectError, Structure};
 use super::limits::Limits;
-use super::link::Linked;
 use super::rehearse::SelfTestError;
 use super::tally::Tally;
+use super::worker::{Facts, Load};
 use super::world::{self, EGRESS, WorldError};
 use super::{Components, canonical_digest};
 
@@ -27,8 +28,6 @@ const CONFIGURE_ON_STAGE: Duration = Duration::from_millis(500);
 /// Largest configuration of an entry, as JSON.
 const MAX_CONFIG: usize = 1024 * 1024;
 
-/// Quick calls after which a component that was slow is taken for quick again.
-const SLOW_FOR: u32 = 64;
 /// What the package of a scanner declares that wants to change requests.
 const REWRITE: &str = "rewrite";
 
@@ -96,13 +95,7 @@ pub struct Component {
     snapshotted: bool,
     /// Its ways out.
     pub(super) grants: Arc<Grants>,
-    /// Its configuration, where it has to be configured for every call.
-    pub(super) config: Option<String>,
-    pub(super) linked: Linked,
-    /// How many places of the pool an instance takes.
-    pub(super) weight: u32,
-    /// For how many calls more it is taken for slow.
-    slow: AtomicU32,
+    pub(super) executor: Executor,
     /// Why it does not run any more, or never did.
     barred: OnceLock<Fault>,
     tally: Tally,
@@ -131,10 +124,7 @@ impl Component {
             limits: Limits::declared(statement.kind, &statement.limits),
             snapshotted: false,
             grants: Arc::default(),
-            config: None,
-            linked: Linked::Nothing,
-            weight: 1,
-            slow: AtomicU32::new(0),
+            executor: Executor::Nowhere,
             barred: OnceLock::from(fault),
             tally: Tally::default(),
             counters: None,
@@ -265,13 +255,17 @@ impl Component {
     }
 
     /// The same component with counters of its own, which is configured with `config` in every instance, if there is one.
-    pub(super) fn on_stage(&self, config: Option<String>, counters: Arc<dyn Counters>) -> Self {
+    pub(super) async fn on_stage(
+        &self,
+        config: Option<String>,
+        counters: Arc<dyn Counters>,
+    ) -> Result<Self, Fault> {
         let mut limits = self.limits;
         if config.is_some() {
             limits.cpu += CONFIGURE_ON_STAGE;
             limits.cpu_total += CONFIGURE_ON_STAGE;
         }
-        Self {
+        Ok(Self {
             name: Arc::clone(&self.name),
             version: self.version.clone(),
             serial: self.serial,
@@ -288,29 +282,16 @@ impl Component {
             snapshotted: self.snapshotted,
             // A rehearsal goes nowhere.
             grants: Arc::default(),
-            config: config.or_else(|| self.config.clone()),
-            linked: self.linked.clone(),
-            weight: self.weight,
-            slow: AtomicU32::new(self.slow.load(Ordering::Relaxed)),
+            executor: self.executor.on_stage(limits, config).await?,
             barred: self.barred.clone(),
             tally: Tally::default(),
             counters: Some(counters),
-        }
+        })
     }
 
-    /// Whether it is known not to finish within a tick. A provider that is quick to begin and never ends is slow.
-    pub(super) fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed) > 0
-    }
-
-    /// Remembers how a call went. Calls at the same time may count as one: it is an estimate.
-    pub(super) fn was_slow(&self, slow: bool) {
-        let left = self.slow.load(Ordering::Relaxed);
-        if slow {
-            self.slow.store(SLOW_FOR, Ordering::Relaxed);
-        } else if left > 0 {
-            self.slow.store(left - 1, Ordering::Relaxed);
-        }
+    /// Where it runs.
+    pub fn tier(&self) -> Tier {
+        self.executor.tier()
     }
 }
 
@@ -328,7 +309,8 @@ impl std::fmt::Debug for Component {
 // === impl Components ===
 
 impl Components {
-    /// Makes a verified package callable with `config`. Nothing that is in force changes; an error says why it would not work.
+    /// Makes a verified package callable with `config`, in the gateway's own process. Nothing that is in force changes; an
+    /// error says why it would not work.
     pub async fn admit(
         &self,
         verified: &Verified,
@@ -344,7 +326,18 @@ impl Components {
         config: &serde_json::Value,
         grants: Grants,
     ) -> Result<Arc<Component>, AdmitError> {
-        let component = self.admit_untested(verified, config, grants).await?;
+        self.admit_to(Tier::Shared, verified, config, grants).await
+    }
+
+    /// The same, to run where `tier` says.
+    pub async fn admit_to(
+        &self,
+        tier: Tier,
+        verified: &Verified,
+        config: &serde_json::Value,
+        grants: Grants,
+    ) -> Result<Arc<Component>, AdmitError> {
+        let component = self.admit_untested(tier, verified, config, grants).await?;
         Box::pin(self.self_test(&component, verified.component())).await?;
         Ok(component)
     }
@@ -352,6 +345,7 @@ impl Components {
     /// The same without the self-test: for [`Components::rehearse`], which reports on every sample by itself.
     pub async fn admit_untested(
         &self,
+        tier: Tier,
         verified: &Verified,
         config: &serde_json::Value,
         mut grants: Grants,
@@ -372,45 +366,10 @@ impl Components {
         let (package, wanted) = (verified.clone(), config.clone());
         let fuel = self.settings.fuel;
         let prepared = blocking(move || prepare(&package, &wanted, fuel)).await??;
-        let code = self.code(&prepared, verified).await?;
-        self.install(verified, prepared, code, grants).await
-    }
-
-    /// Compiled code from the cache, or from a child.
-    async fn code(&self, prepared: &Prepared, verified: &Verified) -> Result<Code, AdmitError> {
-        let id = Id::new(verified.digest().as_str(), &prepared.config_digest, &self.compatibility);
-        let (cache, engine) = (Arc::clone(&self.cache), self.engine.clone());
-        let kept =
-            blocking(move || cache.load(id).and_then(|trusted| Code::load(&trusted, &engine).ok())).await?;
-        if let Some(code) = kept {
-            return Ok(code);
-        }
-        let trusted = Trusted::fresh(self.compiler.compile(&prepared.job, verified.component()).await?);
-        let (cache, engine) = (Arc::clone(&self.cache), self.engine.clone());
-        blocking(move || {
-            if let Err(error) = cache.store(id, &trusted) {
-                tracing::warn!(%error, "compiled component not kept");
-            }
-            Code::load(&trusted, &engine)
-        })
-        .await?
-    }
-
-    /// Links and tries compiled code.
-    pub(super) async fn install(
-        &self,
-        verified: &Verified,
-        prepared: Prepared,
-        code: Code,
-        grants: Grants,
-    ) -> Result<Arc<Component>, AdmitError> {
+        let (executor, snapshotted) = self.executor(tier, &prepared, verified).await?;
         let Prepared { structure, config_digest, job } = prepared;
         let statement = verified.statement();
-        let Code { loaded, snapshotted } = code;
-        let needs =
-            loaded.resources_required().map_or((1, 0), |needs| (needs.num_memories, needs.num_tables));
-        let linked = self.linkers.link(statement.kind, job.needs, &loaded).map_err(|error| link(&error))?;
-        let component = Arc::new(Component {
+        Ok(Arc::new(Component {
             name: Arc::from(statement.name.as_str()),
             version: statement.version.clone(),
             serial: statement.serial,
@@ -425,36 +384,87 @@ impl Components {
             limits: job.limits,
             snapshotted,
             grants: Arc::new(grants),
-            config: (!snapshotted).then_some(job.config),
-            linked,
-            weight: needs
-                .0
-                .max(needs.1.div_ceil(TABLES_PER_GUEST))
-                .max(structure.modules.div_ceil(INSTANCES_PER_GUEST))
-                .max(1),
             structure,
-            slow: AtomicU32::new(0),
+            executor,
             barred: OnceLock::new(),
             tally: Tally::default(),
             counters: None,
-        });
-        self.try_out(&component).await.map_err(AdmitError::Trial)?;
-        Ok(component)
+        }))
+    }
+
+    /// Puts code where it runs: kept code, or where there is none that fits, code from a child.
+    async fn executor(
+        &self,
+        tier: Tier,
+        prepared: &Prepared,
+        verified: &Verified,
+    ) -> Result<(Executor, bool), AdmitError> {
+        let id = Id::new(verified.digest().as_str(), &prepared.config_digest, &self.compatibility);
+        let cache = Arc::clone(&self.cache);
+        if let Some(trusted) = blocking(move || cache.load(id)).await? {
+            match self.install(tier, verified, prepared, trusted).await {
+                Err(AdmitError::Link(_)) => {}
+                installed => return installed,
+            }
+        }
+        let compiled = self.compiler.compile(&prepared.job, verified.component()).await?;
+        let cache = Arc::clone(&self.cache);
+        let trusted = blocking(move || {
+            let trusted = Trusted::fresh(compiled);
+            if let Err(error) = cache.store(id, &trusted) {
+                tracing::warn!(%error, "compiled component not kept");
+            }
+            trusted
+        })
+        .await?;
+        self.install(tier, verified, prepared, trusted).await
+    }
+
+    /// Links and tries compiled code, here or in the worker of whoever the component belongs to.
+    async fn install(
+        &self,
+        tier: Tier,
+        verified: &Verified,
+        prepared: &Prepared,
+        trusted: Trusted,
+    ) -> Result<(Executor, bool), AdmitError> {
+        let statement = verified.statement();
+        let snapshotted = trusted.snapshotted();
+        let load = Load {
+            name: statement.name.as_str().to_owned(),
+            kind: statement.kind,
+            needs: prepared.job.needs,
+            limits: prepared.job.limits,
+            config: (!snapshotted).then(|| prepared.job.config.clone()),
+            modules: prepared.structure.modules,
+        };
+        let scene = self.scene(&Arc::from(statement.name.as_str()), statement.digest.hex(), "", "");
+        let executor = match tier {
+            Tier::Shared => {
+                let engine = self.runner.engine.clone();
+                let loaded = blocking(move || trusted.load(&engine)).await?.map_err(|error| link(&error))?;
+                let guest = Guest::link(&self.runner.linkers, load, &loaded).map_err(|error| link(&error))?;
+                let guest = Arc::new(guest);
+                self.runner.try_out(&guest, scene).await.map_err(AdmitError::Trial)?;
+                Executor::Shared(guest)
+            }
+            Tier::Process => {
+                let worker = self.workers.of(verified.tenant());
+                Executor::Process(worker.take_in(load, trusted.into_code(), Facts::from(&scene)).await?)
+            }
+        };
+        Ok((executor, snapshotted))
     }
 }
 
-/// Code in memory.
-pub(super) struct Code {
-    loaded: wasmtime::component::Component,
-    snapshotted: bool,
-}
+// === impl AdmitError ===
 
-// === impl Code ===
-
-impl Code {
-    pub(super) fn load(trusted: &Trusted, engine: &wasmtime::Engine) -> Result<Self, AdmitError> {
-        let loaded = trusted.load(engine).map_err(|error| link(&error))?;
-        Ok(Self { loaded, snapshotted: trusted.snapshotted() })
+impl From<Unfit> for AdmitError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Link(message) => Self::Link(message),
+            Unfit::Trial(fault) => Self::Trial(fault),
+        }
     }
 }
 

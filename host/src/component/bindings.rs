@@ -1,7 +1,8 @@
 //! The bindings that wasmtime generates from `wit/`: one module per world, all sharing the types of the first.
 //!
 //! Exports are async, so that a guest runs on a fiber and can be made to yield; imports may trap, so that a guest
-//! which asks for too much is stopped instead of answered.
+//! which asks for too much is stopped instead of answered. What policies, scanners and hooks are told and answer can be
+//! written down, since it travels to workers and back.
 
 #[expect(unreachable_pub, reason = "generated from wit/")]
 pub mod policy {
@@ -10,6 +11,7 @@ pub mod policy {
         world: "policy",
         imports: { default: trappable },
         exports: { default: async },
+        additional_derives: [serde::Serialize, serde::Deserialize],
         with: { "sallyport:gateway/types.body": crate::component::capability::Body },
     });
 }
@@ -20,6 +22,7 @@ pub mod scanner {
         path: "../wit",
         world: "scanner",
         exports: { default: async },
+        additional_derives: [serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -30,6 +33,7 @@ pub mod hook {
         world: "hook",
         imports: { "sallyport:gateway/egress.fetch": async | trappable, default: trappable },
         exports: { default: async },
+        additional_derives: [serde::Serialize, serde::Deserialize],
         with: {
             "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types,
             "sallyport:gateway/evidence": crate::component::bindings::policy::sallyport::gateway::evidence,
@@ -44,6 +48,7 @@ pub mod predicate {
         world: "predicate",
         imports: { default: trappable },
         exports: { default: async },
+        additional_derives: [serde::Serialize, serde::Deserialize],
         with: { "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types },
     });
 }

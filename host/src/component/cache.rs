@@ -59,6 +59,11 @@ impl Trusted {
         self.0.snapshotted
     }
 
+    /// What a worker runs, which takes this host's word for it.
+    pub(crate) fn into_code(self) -> Vec<u8> {
+        self.0.code
+    }
+
     /// Makes it runnable.
     #[expect(unsafe_code, reason = "the code is this host's own: fresh from its compiler, or under its MAC")]
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {

@@ -1,20 +1,19 @@
 //! Calls: a fresh store for each, limits on everything in it, and what came of it. Nothing of a call outlives it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::{Resource, ResourceAny};
 
-use super::Components;
 use super::admit::Component;
 use super::bindings::provider as provider_world;
 use super::capability::{Body, Errand};
 use super::contract::provider::{Failure, Input, Output, RequestKind};
-use super::contract::{Attribute, BodyView, Call, Counters, hook, policy, scanner};
+use super::contract::{Attribute, BodyView, Call, hook, policy, scanner};
 use super::engine::Fuel;
 use super::fault::Fault;
+use super::guest::{Guest, Runner};
 use super::lane::SlowLane;
 use super::limits::Limits;
 use super::link::Linked;
@@ -68,6 +67,7 @@ pub struct Exchange {
     live: Option<Live>,
     limits: Limits,
     lane: Arc<SlowLane>,
+    guest: Arc<Guest>,
     component: Arc<Component>,
     micros: u32,
     memory: usize,
@@ -97,7 +97,7 @@ struct Live {
 /// A store on its way through one call. It travels with the guest, which may go on in another thread, and comes back.
 struct Run {
     store: Store<State>,
-    component: Arc<Component>,
+    guest: Arc<Guest>,
     place: OwnedSemaphorePermit,
 }
 
@@ -106,12 +106,12 @@ struct Run {
 macro_rules! guest {
     ($run:ident, $world:ident, $instance:ident, $store:ident => $call:expr) => {
         async move {
-            let Run { store, component, .. } = &mut $run;
+            let Run { store, guest, .. } = &mut $run;
             let called = async {
-                let Linked::$world(pre) = &component.linked else { return Ok(Err(wrong_kind(component))) };
+                let Linked::$world(pre) = &guest.linked else { return Ok(Err(wrong_kind(guest))) };
                 let $store = store;
                 let $instance = pre.instantiate_async(&mut *$store).await?;
-                if let Some(config) = component.config.as_deref() {
+                if let Some(config) = guest.config.as_deref() {
                     let configured = $instance
                         .sallyport_gateway_configurable()
                         .call_configure(&mut *$store, config)
@@ -128,19 +128,19 @@ macro_rules! guest {
     };
 }
 
-// === impl Components ===
+// === impl Runner ===
 
-impl Components {
+impl Runner {
     /// Asks a policy.
-    pub async fn check(
+    pub(super) async fn check(
         &self,
-        component: &Arc<Component>,
+        guest: &Arc<Guest>,
+        scene: Scene,
         call: &Call,
         body: &Arc<dyn BodyView>,
     ) -> Ran<policy::Verdict> {
-        let scene = self.scene_of(component, call);
         let (call, body) = (call.clone(), Arc::clone(body));
-        self.one_call(component, scene, |mut run| {
+        self.one_call(guest, scene, |mut run| {
             guest!(run, Policy, instance, store => {
                 let body = store.data_mut().table.push(Body::new(body))?;
                 let rep = body.rep();
@@ -154,15 +154,15 @@ impl Components {
     }
 
     /// Tells a policy what a call came to.
-    pub async fn settle(
+    pub(super) async fn settle(
         &self,
-        component: &Arc<Component>,
+        guest: &Arc<Guest>,
+        scene: Scene,
         call: &Call,
         spent: &policy::Settlement,
     ) -> Ran<()> {
-        let scene = self.scene_of(component, call);
         let (call, spent) = (call.clone(), spent.clone());
-        self.one_call(component, scene, |mut run| {
+        self.one_call(guest, scene, |mut run| {
             guest!(run, Policy, instance, store => {
                 instance.sallyport_gateway_policy_api().call_settle(&mut *store, &call, &spent).await?;
             })
@@ -171,16 +171,15 @@ impl Components {
     }
 
     /// Has a scanner look at one text. Nothing but the text, its kind and the configuration decides what comes of it.
-    pub async fn scan(
+    pub(super) async fn scan(
         &self,
-        component: &Arc<Component>,
+        guest: &Arc<Guest>,
+        scene: Scene,
         kind: scanner::TextKind,
         text: &str,
     ) -> Ran<Vec<scanner::Finding>> {
-        let mut scene = self.scene(component, "", "");
-        scene.now = Duration::ZERO;
         let text = text.to_owned();
-        self.one_call(component, scene, |mut run| {
+        self.one_call(guest, scene, |mut run| {
             guest!(run, Scanner, instance, store => {
                 instance.sallyport_gateway_scanner_api().call_scan(&mut *store, kind, &text).await?
             })
@@ -189,15 +188,15 @@ impl Components {
     }
 
     /// Asks a predicate whether the route that `call` names takes it.
-    pub async fn matches(
+    pub(super) async fn matches(
         &self,
-        component: &Arc<Component>,
+        guest: &Arc<Guest>,
+        scene: Scene,
         call: &Call,
         body: &Arc<dyn BodyView>,
     ) -> Ran<bool> {
-        let scene = self.scene_of(component, call);
         let (call, body) = (call.clone(), Arc::clone(body));
-        self.one_call(component, scene, |mut run| {
+        self.one_call(guest, scene, |mut run| {
             guest!(run, Predicate, instance, store => {
                 let body = store.data_mut().table.push(Body::new(body))?;
                 let rep = body.rep();
@@ -211,10 +210,14 @@ impl Components {
     }
 
     /// Tells a hook what happened.
-    pub async fn on_event(&self, component: &Arc<Component>, what: &hook::Occurrence) -> Ran<hook::Outcome> {
-        let scene = self.scene(component, &what.principal.tenant, &what.trace);
+    pub(super) async fn on_event(
+        &self,
+        guest: &Arc<Guest>,
+        scene: Scene,
+        what: &hook::Occurrence,
+    ) -> Ran<hook::Outcome> {
         let what = what.clone();
-        self.one_call(component, scene, |mut run| {
+        self.one_call(guest, scene, |mut run| {
             guest!(run, Hook, instance, store => {
                 instance.sallyport_gateway_hook_api().call_on_event(&mut *store, &what).await?
             })
@@ -223,15 +226,16 @@ impl Components {
     }
 
     /// Puts a provider to work on one client call.
-    pub async fn exchange(
+    pub(super) async fn exchange(
         &self,
         component: &Arc<Component>,
+        guest: &Arc<Guest>,
+        scene: Scene,
         request: ExchangeRequest,
     ) -> Result<Exchange, Fault> {
-        let scene = self.scene(component, &request.call.principal.tenant, &request.call.trace);
-        let mut run = self.begin(component, scene)?;
+        let mut run = self.begin(guest, scene)?;
         let meter = run.start();
-        let guest = guest!(run, Provider, instance, store => {
+        let calling = guest!(run, Provider, instance, store => {
             let ExchangeRequest { call, body, upstream_model, model_span, headers, kind, target } = request;
             let body = store.data_mut().table.push(Body::new(body))?;
             let request = ProviderRequest { call, body, upstream_model, model_span, headers, kind, target };
@@ -239,101 +243,75 @@ impl Components {
             let exchange = api.exchange().call_constructor(&mut *store, &request).await?;
             (instance, exchange)
         });
-        let (run, called) = metered(component, &self.lane, &meter, guest).await?;
-        let (provider, exchange) = answer(called, component.limits())?;
+        let (run, called) = metered(guest, &self.lane, &meter, calling).await?;
+        let (provider, exchange) = answer(called, &guest.limits)?;
         let Run { store, place, .. } = run;
-        let fuel = self.settings.fuel;
+        let fuel = self.fuel;
         Ok(Exchange {
             micros: micros(&meter),
             memory: store.data().memory(),
             spent: spent(&store, fuel),
             fuel,
             live: Some(Live { store, provider, exchange, _place: place }),
-            limits: *component.limits(),
+            limits: guest.limits,
             lane: Arc::clone(&self.lane),
+            guest: Arc::clone(guest),
             component: Arc::clone(component),
             left: Left::default(),
         })
     }
 
     /// Makes one instance and drops it.
-    pub(super) async fn try_out(&self, component: &Arc<Component>) -> Result<(), Fault> {
+    pub(super) async fn try_out(&self, guest: &Arc<Guest>, scene: Scene) -> Result<(), Fault> {
         macro_rules! tried {
             ($world:ident) => {
-                self.one_call(component, self.scene(component, "", ""), |mut run| {
+                self.one_call(guest, scene, |mut run| {
                     guest!(run, $world, _instance, store => store.data().within_limits()?)
                 })
                 .await
             };
         }
-        let tried = match &component.linked {
+        let tried = match &guest.linked {
             Linked::Policy(_) => tried!(Policy),
             Linked::Hook(_) => tried!(Hook),
             Linked::Provider(_) => tried!(Provider),
             Linked::Scanner(_) => tried!(Scanner),
             Linked::Predicate(_) => tried!(Predicate),
-            Linked::Nothing => return Err(wrong_kind(component)),
         };
         tried.result
     }
 
-    /// The scene of a call whose time is known: its money belongs to the day on which it began.
-    fn scene_of(&self, component: &Component, call: &Call) -> Scene {
-        let mut scene = self.scene(component, &call.principal.tenant, &call.trace);
-        scene.began = call.time_ms.parse().map_or(scene.now, Duration::from_millis);
-        scene
-    }
-
-    fn scene(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
-        let now = self.clock.now().unix_timestamp_nanos().max(0) / 1_000_000;
-        let now = Duration::from_millis(u64::try_from(now).unwrap_or(0));
-        let counters: &Arc<dyn Counters> = component.counters.as_ref().unwrap_or(&self.counters);
-        Scene {
-            component: component.shared_name(),
-            tenant: tenant.to_owned(),
-            seed: format!("{}:{trace}", component.digest()),
-            now,
-            began: now,
-            grants: Arc::clone(&component.grants),
-            counters: Some(Arc::clone(counters)),
-        }
-    }
-
     /// Takes a place in the pool.
-    fn begin(&self, component: &Arc<Component>, scene: Scene) -> Result<Run, Fault> {
-        if let Some(fault) = component.barred() {
-            return Err(fault.clone());
-        }
-        let place = Arc::clone(&self.places)
-            .try_acquire_many_owned(component.weight)
-            .map_err(|_| Fault::Exhausted)?;
-        let store = State::store(&self.engine, self.settings.fuel, *component.limits(), scene);
-        Ok(Run { store, component: Arc::clone(component), place })
+    fn begin(&self, guest: &Arc<Guest>, scene: Scene) -> Result<Run, Fault> {
+        let place =
+            Arc::clone(&self.places).try_acquire_many_owned(guest.weight).map_err(|_| Fault::Exhausted)?;
+        let store = State::store(&self.engine, self.fuel, guest.limits, scene);
+        Ok(Run { store, guest: Arc::clone(guest), place })
     }
 
     /// One call in a store of its own.
     async fn one_call<T, G>(
         &self,
-        component: &Arc<Component>,
+        guest: &Arc<Guest>,
         scene: Scene,
-        guest: impl FnOnce(Run) -> G + Send,
+        calling: impl FnOnce(Run) -> G + Send,
     ) -> Ran<T>
     where
         T: Send + 'static,
         G: Future<Output = (Run, Called<T>)> + Send + 'static,
     {
-        let run = match self.begin(component, scene) {
+        let run = match self.begin(guest, scene) {
             Ok(run) => run,
             Err(fault) => return Ran::failed(fault),
         };
         let meter = run.start();
-        let ran = metered(component, &self.lane, &meter, guest(run)).await;
+        let ran = metered(guest, &self.lane, &meter, calling(run)).await;
         let micros = micros(&meter);
         match ran {
             Ok((mut run, called)) => {
                 let Left { notes, log, errands } = run.store.data_mut().leave();
-                let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.settings.fuel));
-                Ran { result: answer(called, component.limits()), micros, memory, fuel, notes, log, errands }
+                let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.fuel));
+                Ran { result: answer(called, &guest.limits), micros, memory, fuel, notes, log, errands }
             }
             Err(fault) => Ran { micros, ..Ran::failed(fault) },
         }
@@ -351,14 +329,18 @@ impl Exchange {
         }
         let meter = Arc::clone(&live.store.data().meter);
         meter.grant(self.limits.cpu, self.limits.cpu_total);
-        let guest = async move {
+        let calling = async move {
             let Live { store, provider, exchange, .. } = &mut live;
             let api = provider.sallyport_gateway_provider_api();
             let called = api.exchange().call_next(store, *exchange, &input).await;
             (live, called.map(Ok))
         };
-        let ran = metered(&self.component, &self.lane, &meter, guest).await;
+        let ran = metered(&self.guest, &self.lane, &meter, calling).await;
         self.micros = micros(&meter);
+        // What it said while it was being revoked does not count.
+        if let Some(fault) = self.component.barred() {
+            return Err(Ended::Fault(fault.clone()));
+        }
         let (mut live, called) = ran.map_err(Ended::Fault)?;
         self.memory = live.store.data().memory();
         self.spent = spent(&live.store, self.fuel);
@@ -450,18 +432,14 @@ impl<T> Ran<T> {
 
 /// Drives a guest to its end: metered, and with the safety net of the wall clock. What runs into that net leaves nothing.
 async fn metered<T: Send + 'static>(
-    component: &Component,
+    guest: &Guest,
     lane: &SlowLane,
     meter: &Arc<Meter>,
-    guest: impl Future<Output = T> + Send + 'static,
+    calling: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Fault> {
-    let limit = component.limits().wall;
-    let ran = tokio::time::timeout(limit, meter.run(lane, component.is_slow(), guest)).await;
-    component.was_slow(meter.was_slow());
-    // What it said while it was being revoked does not count.
-    if let Some(fault) = component.barred() {
-        return Err(fault.clone());
-    }
+    let limit = guest.limits.wall;
+    let ran = tokio::time::timeout(limit, meter.run(lane, guest.is_slow(), calling)).await;
+    guest.was_slow(meter.was_slow());
     match ran {
         Ok(Some(ran)) => Ok(ran),
         Ok(None) => Err(Fault::Exhausted),
@@ -485,11 +463,6 @@ fn micros(meter: &Meter) -> u32 {
     u32::try_from(meter.used().as_micros()).unwrap_or(u32::MAX)
 }
 
-fn wrong_kind(component: &Component) -> Fault {
-    if let Some(fault) = component.barred() {
-        return fault.clone();
-    }
-    Fault::Garbage {
-        what: format!("{} is a {}, which cannot be called this way", component.name(), component.kind()),
-    }
+fn wrong_kind(guest: &Guest) -> Fault {
+    Fault::Garbage { what: format!("{} is a {}, which cannot be called this way", guest.name, guest.kind) }
 }

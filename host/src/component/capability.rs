@@ -1,7 +1,7 @@
 //! What a guest may ask of the host, where its world lists it: the client's body, counters, notes for the audit row, and for
 //! hooks that were granted one a way out.
 
-mod egress;
+pub(crate) mod egress;
 pub(crate) mod inert;
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Body").field("len", &self.view.bytes().len()).finish()
+        out.debug_struct("Body").field("len", &self.view.len()).finish()
     }
 }
 
@@ -44,7 +44,7 @@ impl types::Host for State {}
 impl types::HostBody for State {
     fn len(&mut self, body: Resource<Body>) -> wasmtime::Result<u32> {
         self.host_call()?;
-        let len = self.table.get(&body)?.view.bytes().len();
+        let len = self.table.get(&body)?.view.len();
         Ok(u32::try_from(len).unwrap_or(u32::MAX))
     }
 

@@ -234,7 +234,7 @@ fn read_answer(mut frame: Vec<u8>) -> Result<Compiled, CompileError> {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("status {code}"),

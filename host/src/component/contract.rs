@@ -49,6 +49,14 @@ pub mod provider {
 pub trait BodyView: Send + Sync + 'static {
     /// The exact bytes.
     fn bytes(&self) -> &[u8];
+    /// How many they are.
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// Every text the client sent, in order.
     fn texts(&self) -> Vec<Segment>;
 }
@@ -103,6 +111,13 @@ pub struct Fetched {
     pub result: Result<egress::Response, egress::EgressFault>,
     /// How long it took.
     pub took: Duration,
+}
+
+impl Fetched {
+    /// There is no such way.
+    pub(crate) fn not_granted() -> Self {
+        Self { result: Err(egress::EgressFault::NotGranted), took: Duration::ZERO }
+    }
 }
 
 /// A way out that leads nowhere: what a component is tried with before somebody grants it one.

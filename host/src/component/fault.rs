@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::limits::{Limits, TABLE_ELEMENTS};
 
 /// Why a guest did not answer. A policy's fault denies; a hook's follows its failure mode; a provider's fails over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Fault {
     /// It ran too long.
     #[error("deadline of {limit:?} passed")]
@@ -91,6 +92,12 @@ pub enum Fault {
     /// The exchange has ended before: by a fault, a failure, or a call that was given up half-way.
     #[error("the exchange is over")]
     Over,
+    /// The worker process that it runs in ended, hung, or said what no worker says.
+    #[error("worker process: {what}")]
+    Worker {
+        /// What happened.
+        what: String,
+    },
 }
 
 /// Why the host itself stopped a guest; travels through wasmtime as the error of a host function.
@@ -131,6 +138,7 @@ impl Fault {
             Self::Absent { .. } => "absent",
             Self::Exhausted => "exhausted",
             Self::Over => "over",
+            Self::Worker { .. } => "worker",
         }
     }
 
@@ -159,6 +167,17 @@ impl Fault {
             return Self::Trap { what: format!("exit with status {}", exit.0) };
         }
         Self::of_text(&format!("{error:#}"), limits)
+    }
+
+    /// As a worker told it: whatever else is in there, it is one short line.
+    pub(crate) fn told(self) -> Self {
+        match self {
+            Self::Trap { what } => Self::Trap { what: first_line(&what) },
+            Self::Garbage { what } => Self::Garbage { what: first_line(&what) },
+            Self::Configure { message } => Self::Configure { message: first_line(&message) },
+            Self::Worker { what } => Self::Worker { what: first_line(&what) },
+            other => other,
+        }
     }
 
     fn of_trap(trap: Trap, limits: &Limits) -> Self {

@@ -33,8 +33,6 @@ pub(crate) enum Linked {
     Provider(provider::ProviderPre<State>),
     Scanner(scanner::ScannerPre<State>),
     Predicate(predicate::PredicatePre<State>),
-    /// It never runs.
-    Nothing,
 }
 
 // === impl Linkers ===

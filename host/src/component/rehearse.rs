@@ -81,7 +81,10 @@ impl Components {
         let differs = canonical_digest(&sample.config) != component.config_digest();
         let config = differs.then(|| sample.config.to_string());
         let counters: Arc<dyn Counters> = Arc::new(Fresh::default());
-        let component = Arc::new(component.on_stage(config, counters));
+        let component = match component.on_stage(config, counters).await {
+            Ok(component) => Arc::new(component),
+            Err(fault) => return Rehearsal::of(sample, Ran::failed(fault), outcome),
+        };
         match component.kind() {
             Kind::Hook => self.rehearse_hook(&component, sample).await,
             Kind::Policy => self.rehearse_policy(&component, sample).await,

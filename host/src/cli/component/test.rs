@@ -23,7 +23,7 @@ use crate::clock::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::component::contract::nowhere;
 use crate::component::sample::{Sample, Samples};
 use crate::component::{
-    AdmitError, CompileError, Component, Components, Fuel, Rehearsal, Settings, WORLD_VERSION, inspect,
+    AdmitError, CompileError, Component, Components, Fuel, Rehearsal, Settings, Tier, WORLD_VERSION, inspect,
     kind_of,
 };
 use crate::pipeline::LocalCounters;
@@ -180,7 +180,7 @@ async fn admit(
     config: &Value,
 ) -> anyhow::Result<Result<Arc<Component>, Value>> {
     let grants = nowhere(&verified.statement().capabilities);
-    match components.admit_untested(verified, config, grants).await {
+    match components.admit_untested(Tier::Shared, verified, config, grants).await {
         Ok(component) => Ok(Ok(component)),
         Err(AdmitError::Compile(CompileError::Refused(message))) => {
             Ok(Err(json!({ "configure": "refused", "message": message })))

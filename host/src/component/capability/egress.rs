@@ -11,7 +11,7 @@ use crate::component::fault::Stop;
 use crate::component::state::State;
 
 /// Requests of one event.
-const MOST: usize = 32;
+pub(crate) const MOST: usize = 32;
 /// Characters of a grant's name that the row keeps where there is no such grant.
 const LONGEST_NAME: usize = 64;
 
@@ -26,6 +26,20 @@ pub struct Errand {
     pub bytes: usize,
     /// How long it took.
     pub took: Duration,
+}
+
+// === impl Errand ===
+
+impl Errand {
+    pub(crate) fn new(grant: &str, fetched: &Fetched) -> Self {
+        let Fetched { result, took } = fetched;
+        Self {
+            grant: grant.chars().take(LONGEST_NAME).collect(),
+            outcome: result.as_ref().map(|answer| answer.status).map_err(code),
+            bytes: result.as_ref().map_or(0, |answer| answer.body.len()),
+            took: *took,
+        }
+    }
 }
 
 // === impl State ===
@@ -43,17 +57,12 @@ impl egress::Host for State {
         if self.errands.len() >= MOST {
             return Ok(Err(EgressFault::TooMany));
         }
-        let Fetched { result, took } = match self.scene.grants.get(&grant) {
+        let fetched = match self.scene.grants.get(&grant) {
             Some(way) => Arc::clone(way).fetch(request).await,
-            None => Fetched { result: Err(EgressFault::NotGranted), took: Duration::ZERO },
+            None => Fetched::not_granted(),
         };
-        self.errands.push(Errand {
-            grant: grant.chars().take(LONGEST_NAME).collect(),
-            outcome: result.as_ref().map(|answer| answer.status).map_err(code),
-            bytes: result.as_ref().map_or(0, |answer| answer.body.len()),
-            took,
-        });
-        Ok(result)
+        self.errands.push(Errand::new(&grant, &fetched));
+        Ok(fetched.result)
     }
 }
 

@@ -1,0 +1,213 @@
+//! A worker's own limits, taken before it hears a word: nothing inherited, nothing to open, nobody to talk to but the gateway.
+//!
+//! What cannot be done without the kernel's help is done as far as the kernel helps, and reported: [`Confinement`] says which
+//! parts hold.
+
+use std::path::Path;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of data: memories of guests, heap, compiled code.
+const MAX_DATA: u64 = 2 << 30;
+/// Bytes of one file: what memory images are made of.
+const MAX_FILE: u64 = 512 << 20;
+/// Open files: one for each memory image.
+const MAX_FILES: u64 = 512;
+/// How much later than the gateway's own threads a worker's get their turn.
+const NICE: i32 = 5;
+
+/// Which of the kernel's walls stand around a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// No file can be opened and no socket connected (Landlock).
+    pub landlock: bool,
+    /// No system call but those that running guests takes (seccomp).
+    pub seccomp: bool,
+}
+
+// === impl Confinement ===
+
+impl Confinement {
+    /// Every wall stands.
+    pub fn is_whole(self) -> bool {
+        self.landlock && self.seccomp
+    }
+}
+
+impl std::fmt::Display for Confinement {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match (self.landlock, self.seccomp) {
+            (true, true) => "Landlock and seccomp",
+            (true, false) => "Landlock alone: this kernel has no seccomp filters",
+            (false, true) => "seccomp alone: this kernel has no Landlock, or only part of it",
+            (false, false) => "neither Landlock nor seccomp: this kernel has none",
+        })
+    }
+}
+
+/// First of all: limits of this process, its end with its parent, and no file from before. Nothing else is open yet.
+pub(super) fn begin() -> std::io::Result<()> {
+    close_inherited()?;
+    let limits = [
+        (Resource::Core, 0),
+        (Resource::Data, MAX_DATA),
+        (Resource::Fsize, MAX_FILE),
+        (Resource::Nofile, MAX_FILES),
+    ];
+    for (resource, limit) in limits {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
+    rustix::process::setpriority_process(None, NICE)?;
+    Ok(())
+}
+
+/// No file and no socket from here on, for this thread and all that it starts.
+#[cfg(target_os = "linux")]
+pub(super) fn landlock() -> bool {
+    use landlock::{
+        ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+        RulesetStatus, Scope,
+    };
+    // The newest that is asked for; an older kernel gives what it has.
+    let abi = ABI::V6;
+    let restricted = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(abi)))
+        .and_then(|rules| rules.scope(Scope::from_all(abi)))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self);
+    restricted.is_ok_and(|status| status.no_new_privs && status.ruleset == RulesetStatus::FullyEnforced)
+}
+
+/// Last of all, with every thread there that will ever be: no system call but the ones that it takes to run guests.
+#[cfg(target_os = "linux")]
+pub(super) fn seccomp() -> bool {
+    let Ok(filter) = filter() else { return false };
+    seccompiler::apply_filter_all_threads(&filter).is_ok() && is_walled()
+}
+
+/// What is believed is what was tried: neither a file nor a socket.
+#[cfg(target_os = "linux")]
+fn is_walled() -> bool {
+    let file = std::fs::File::open("/proc/self/status");
+    let socket = std::os::unix::net::UnixDatagram::unbound();
+    file.is_err() && socket.is_err()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn landlock() -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn seccomp() -> bool {
+    false
+}
+
+// === private helpers ===
+
+/// The gateway opens nothing that a child inherits; whoever started the gateway may have.
+#[expect(unsafe_code, reason = "nothing of this process is open yet, so nobody owns what is closed")]
+fn close_inherited() -> std::io::Result<()> {
+    let listing = Path::new(if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" });
+    let listed: Vec<i32> = std::fs::read_dir(listing)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in listed {
+        // The listing itself was among them, and is closed already.
+        if listing.join(descriptor.to_string()).symlink_metadata().is_ok() {
+            // SAFETY: this runs before anything else of this process opens a file or starts a thread.
+            unsafe { rustix::io::close(descriptor) };
+        }
+    }
+    Ok(())
+}
+
+/// What is not on the list fails with "operation not permitted".
+#[cfg(target_os = "linux")]
+fn filter() -> Result<seccompiler::BpfProgram, seccompiler::BackendError> {
+    use std::collections::BTreeMap;
+
+    use seccompiler::{
+        SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+        TargetArch,
+    };
+
+    /// `PAGEMAP_SCAN`, with which the pool finds the pages that a guest wrote.
+    const PAGEMAP_SCAN: u64 = 0xc060_6610;
+
+    let only = |argument, value| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    let own = u64::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        system_calls().into_iter().map(|call| (call, Vec::new())).collect();
+    rules.insert(libc::SYS_ioctl, vec![only(1, PAGEMAP_SCAN)?]);
+    // To abort, and to hurt nobody else.
+    rules.insert(libc::SYS_tgkill, vec![only(0, own)?]);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Allow,
+        TargetArch::try_from(std::env::consts::ARCH)?,
+    )?;
+    filter.try_into()
+}
+
+/// What running guests takes: the two pipes, memory, waiting, time, randomness and the signals that traps are made of.
+#[cfg(target_os = "linux")]
+fn system_calls() -> Vec<i64> {
+    let mut calls = vec![
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_close,
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_membarrier,
+        libc::SYS_brk,
+        // Memory images are files that have no name.
+        libc::SYS_memfd_create,
+        libc::SYS_ftruncate,
+        libc::SYS_fcntl,
+        libc::SYS_fstat,
+        libc::SYS_lseek,
+        libc::SYS_futex,
+        // A thread that was made just before the walls begins with these.
+        libc::SYS_rseq,
+        libc::SYS_set_robust_list,
+        libc::SYS_epoll_ctl,
+        libc::SYS_epoll_pwait,
+        libc::SYS_sched_yield,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_nanosleep,
+        libc::SYS_restart_syscall,
+        libc::SYS_getrandom,
+        libc::SYS_getpid,
+        libc::SYS_gettid,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+    ];
+    #[cfg(target_arch = "x86_64")]
+    calls.push(libc::SYS_epoll_wait);
+    calls.sort_unstable();
+    calls
+}

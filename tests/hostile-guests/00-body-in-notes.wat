@@ -1,0 +1,33 @@
+;; kind: policy
+;; Notes the first bytes of the body and how many it has texts. What an honest policy asks of the host.
+(module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
+  (import "sallyport:gateway/types@0.1.0" "[method]body.len" (func $len (param i32) (result i32)))
+  (import "sallyport:gateway/types@0.1.0" "[method]body.read" (func $read (param i32 i32 i32 i32)))
+  (import "sallyport:gateway/types@0.1.0" "[method]body.texts" (func $texts (param i32 i32)))
+  (import "sallyport:gateway/evidence@0.1.0" "note" (func $note (param i32 i32 i32 i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 512) "bodytext")
+  (global $heap (mut i32) (i32.const 65536))
+  (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
+    (local $at i32)
+    (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
+    (global.set $heap (i32.add (local.get $at) (local.get $size)))
+    (block $fits
+      (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+      (drop (memory.grow (i32.add (i32.div_u (local.get $size) (i32.const 65536)) (i32.const 1)))))
+    (local.get $at))
+  (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
+  (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
+  (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
+    (local $body i32)
+    (local.set $body (i32.load offset=176 (local.get $call)))
+    (call $read (local.get $body) (i32.const 2) (i32.sub (call $len (local.get $body)) (i32.const 4)) (i32.const 600))
+    (call $note (i32.const 512) (i32.const 4) (i32.load (i32.const 600)) (i32.load (i32.const 604)))
+    ;; The text of the first segment: its record holds kind, pointer, length, offset and length.
+    (call $texts (local.get $body) (i32.const 600))
+    (call $note (i32.const 516) (i32.const 4)
+      (i32.load offset=4 (i32.load (i32.const 600))) (i32.load offset=8 (i32.load (i32.const 600))))
+    (call $drop (local.get $body))
+    (i32.const 1024))
+)
