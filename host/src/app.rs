@@ -184,6 +184,7 @@ impl App {
         background.cancel();
         keepers.close();
         keepers.wait().await;
+        self.edge.components.close().await;
         self.edge.audit.close().await;
         self.db.close().await;
         Ok(())

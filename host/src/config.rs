@@ -138,6 +138,20 @@ pub struct ComponentSettings {
     pub packages: Vec<PathBuf>,
     /// How many guests may be alive at once.
     pub pool: u32,
+    /// Which components run in worker processes.
+    pub isolation: Isolation,
+}
+
+/// Which components run in worker processes: `components.isolation`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of tenants, once there is more than one tenant.
+    #[default]
+    Tenants,
+    /// All but providers.
+    Process,
+    /// None.
+    Shared,
 }
 
 /// How a denial is told to the client: `deny.status`.
@@ -217,6 +231,19 @@ impl Mode {
             Self::Enforce => "enforce",
             Self::Shadow => "shadow",
             Self::Off => "off",
+        }
+    }
+}
+
+// === impl Isolation ===
+
+impl Isolation {
+    /// As written in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenants => "tenants",
+            Self::Process => "process",
+            Self::Shared => "shared",
         }
     }
 }

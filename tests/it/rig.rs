@@ -139,9 +139,8 @@ impl Rig {
         name: &str,
     ) -> Result<Arc<Component>, AdmitError> {
         let tenant = TenantId::parse(tenant).unwrap();
-        self.components
-            .admit_to(tier, &hostile::verified_for(name, &key(), &tenant), &json!({}), Grants::new())
-            .await
+        let verified = hostile::verified_for(name, &key(), &tenant);
+        self.components.admit_to(tier, Some(&tenant), &verified, &json!({}), Grants::new()).await
     }
 
     /// A hook that is granted `ways`, which its package calls way0, way1 and so on.
@@ -153,7 +152,7 @@ impl Rig {
         let outside = Outside::new(Arc::new(SystemClock::default())).unwrap();
         let grants = ways.iter().enumerate().map(|(number, way)| (format!("way{number}"), outside.way(way)));
         let verified = calling_hook(name, ways.len());
-        self.components.admit_to(tier, &verified, &json!({}), grants.collect()).await.unwrap()
+        self.components.admit_to(tier, None, &verified, &json!({}), grants.collect()).await.unwrap()
     }
 
     /// A component that ships with the gateway.
@@ -165,7 +164,7 @@ impl Rig {
         // Signed on this machine, today.
         let now = package.statement().not_before + Duration::from_hours(1);
         let verified = package.verify(&[publisher], now, &host, None, None).unwrap();
-        self.components.admit_to(tier, &verified, config, Grants::new()).await.unwrap()
+        self.components.admit_to(tier, None, &verified, config, Grants::new()).await.unwrap()
     }
 
     pub(crate) async fn refuse(&self, name: &str) -> AdmitError {

@@ -10,7 +10,9 @@ use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{hook, policy};
 use sallyport::component::{AdmitError, Component, Fault, Ran, Roll, Tier, try_worker};
 use sallyport_tests::binary;
+use sallyport_tests::gateway::TestApp;
 use sallyport_tests::process;
+use sallyport_tests::upstream::{Script, Turn};
 use sallyport_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
@@ -368,4 +370,66 @@ async fn p99(rig: &Rig, policy: &Arc<Component>) -> Duration {
     }
     took.sort_unstable();
     took[took.len() * 99 / 100]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_all_its_guests_in_workers_answers_as_ever_and_takes_them_along_when_it_dies() {
+    let rm =
+        json!({"tools": ["Bash"], "input_contains": ["rm -rf"], "reason": "deleting is not for machines"});
+    let rules = json!({"rules": [{"name": "not-this-one", "effect": "deny", "models": ["gpt-9"]}]});
+    let app = TestApp::with(|config| {
+        config
+            .set("/components", json!({"isolation": "process"}))
+            .component("sallyport/scope", rules)
+            .component("sallyport/secret-scan", json!({}))
+            .component("sallyport/block-tool", rm)
+    })
+    .await;
+    let ready = app.client().try_send("GET", "/ready", &[], bytes::Bytes::new()).await.unwrap().json();
+    assert_eq!(ready["workers"], json!({"hired": 1, "running": 1, "confined": 1}), "{ready}");
+    let turn = |command: &str| {
+        Script::Turn(vec![
+            Turn::Text("Let me run it.".into()),
+            Turn::Tool("toolu_1".into(), "Bash".into(), json!({"command": command})),
+        ])
+    };
+    app.upstream.script(turn("rm -rf /"));
+    let blocked = app.messages(crate::hello()).await;
+    assert!(blocked.text().contains("deleting is not for machines"), "{blocked}");
+    app.upstream.script(turn("ls"));
+    let passed = app.messages(crate::hello()).await;
+    assert!(String::from_utf8_lossy(&passed.body).contains("toolu_1"), "{passed}");
+
+    let worker = child_of(app.pid()).await;
+    process::signal(worker, "KILL").unwrap();
+    let again = until("calls are served again", SOON, || async {
+        Some(app.messages(crate::hello()).await).filter(|reply| reply.status == 200)
+    })
+    .await;
+    assert_eq!(again.status, 200);
+    let worker = child_of(app.pid()).await;
+    app.kill();
+    let gone = format!("/proc/{worker}");
+    until("the worker went with its gateway", SOON, || {
+        std::future::ready((!Path::new(&gone).exists()).then_some(()))
+    })
+    .await;
+    app.launch().await;
+}
+
+/// The one child of a process that runs components.
+async fn child_of(parent: u32) -> u32 {
+    let children = format!("/proc/{parent}/task");
+    until("there is a worker", SOON, || {
+        let tasks = std::fs::read_dir(&children).unwrap();
+        let pids = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let pids: Vec<u32> =
+            pids.flat_map(|pids| pids.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
+        let worker = pids.into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains("run-components"))
+        });
+        std::future::ready(worker)
+    })
+    .await
 }

@@ -18,7 +18,7 @@ use super::shelf::Shelf;
 use super::stock::{Placed, Stock, Subject};
 use super::{Catalog, CatalogError, Id};
 use crate::component::contract::Grants;
-use crate::component::{Bundle, Component, Entry, Fault, Mode, Trial};
+use crate::component::{Bundle, Component, Entry, Fault, Mode, Tier, Trial};
 use crate::config::{self, Config};
 use crate::db::component::Floor;
 
@@ -94,8 +94,10 @@ impl Catalog {
         tenant: Option<&TenantId>,
     ) -> Result<Arc<Component>, CatalogError> {
         let verified = self.verify_placed(config, stock, placement, package, tenant).await?;
+        let tier = stock.tier(config, package.statement().kind, tenant);
         let grants = self.grants(config, package);
-        self.components.admit_with(&verified, &placement.config, grants).await.map_err(CatalogError::Admit)
+        let admitted = self.components.admit_to(tier, tenant, &verified, &placement.config, grants).await;
+        admitted.map_err(CatalogError::Admit)
     }
 
     /// The ways out that the configuration gives the package's component, of those that it asks for.
@@ -426,11 +428,12 @@ impl Assembly<'_> {
         let id = Id::new(tenant, &package, &placement.config, self.config);
         let verified = catalog.verify_placed(self.config, self.stock, placement, &package, tenant).await;
         let verified = verified.map_err(|error| (error, Some(package.clone())))?;
-        let component = match self.kept(&id) {
+        let tier = self.stock.tier(self.config, package.statement().kind, tenant);
+        let component = match self.kept(&id, tier) {
             Some(component) => component,
             None => catalog
                 .components
-                .admit_with(&verified, &placement.config, catalog.grants(self.config, &package))
+                .admit_to(tier, tenant, &verified, &placement.config, catalog.grants(self.config, &package))
                 .await
                 .map_err(|error| (CatalogError::Admit(error), Some(package)))?,
         };
@@ -457,11 +460,12 @@ impl Assembly<'_> {
             bail!("{error}");
         }
         let id = Id::new(None, package, config, self.config);
-        let component = if let Some(component) = self.kept(&id) {
+        let tier = self.stock.tier(self.config, package.statement().kind, None);
+        let component = if let Some(component) = self.kept(&id, tier) {
             component
         } else {
             let grants = catalog.grants(self.config, package);
-            let admitted = catalog.components.admit_with(&verified, config, grants).await;
+            let admitted = catalog.components.admit_to(tier, None, &verified, config, grants).await;
             admitted.context("the component is not admitted")?
         };
         catalog.raise_floor(None, &component).await.context("the floor of serials could not be raised")?;
@@ -469,8 +473,9 @@ impl Assembly<'_> {
         Ok(component)
     }
 
-    fn kept(&self, id: &Id) -> Option<Arc<Component>> {
-        self.used.get(id).or_else(|| self.before.get(id)).filter(|it| it.barred().is_none()).cloned()
+    fn kept(&self, id: &Id, tier: Tier) -> Option<Arc<Component>> {
+        let kept = self.used.get(id).or_else(|| self.before.get(id));
+        kept.filter(|it| it.barred().is_none() && it.tier() == tier).cloned()
     }
 }
 

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 use super::CatalogError;
 use super::place::Place;
-use crate::component::{Component, first_party_publisher};
-use crate::config::Config;
+use crate::component::{Component, Isolation, Tier, first_party_publisher};
+use crate::config::{self, Config};
 use crate::db::Db;
 use crate::db::catalog::{Grant, PlaceRow, RevokedComponent, TrustedKey};
 
@@ -17,6 +17,8 @@ pub(super) struct Stock {
     keys: Vec<TrustedKey>,
     grants: Vec<Grant>,
     revoked: Vec<RevokedComponent>,
+    /// How many tenants there are.
+    tenants: u64,
     pub(super) places: Vec<Placed>,
 }
 
@@ -47,6 +49,7 @@ impl Stock {
             keys: db.trusted_keys().await?,
             grants: db.grants().await?,
             revoked: db.revoked_components().await?,
+            tenants: db.tenant_count().await?,
             places: places.into_iter().map(Placed::read).collect::<Result<_, _>>()?,
         })
     }
@@ -65,6 +68,16 @@ impl Stock {
             });
         }
         publishers
+    }
+
+    /// Where a component of `kind` runs that `tenant` brought, or that belongs to no tenant.
+    pub(super) fn tier(&self, config: &Config, kind: Kind, tenant: Option<&TenantId>) -> Tier {
+        let isolation = match config.components.isolation {
+            config::Isolation::Tenants => Isolation::Tenants,
+            config::Isolation::Process => Isolation::Process,
+            config::Isolation::Shared => Isolation::Shared,
+        };
+        isolation.tier(kind, tenant, self.tenants)
     }
 
     /// Which of the statement's capabilities nobody granted.

@@ -47,8 +47,10 @@ impl Catalog {
         let verified = package.verify(&publishers, now, &host_version(), tenant, serial)?;
         check_serial(floor.as_ref(), &verified)?;
         self.check_siblings(actor, &package, verified.is_development()).await?;
+        let tier = stock.tier(&config, statement.kind, tenant);
+        let grants = nowhere(&statement.capabilities);
         let (structure, configured) =
-            match self.components.admit_with(&verified, &json!({}), nowhere(&statement.capabilities)).await {
+            match self.components.admit_to(tier, tenant, &verified, &json!({}), grants).await {
                 Ok(component) => (component.structure().clone(), Value::from("ready")),
                 // It wants a configuration, which it gets when it is put in force.
                 Err(error) if error.is_about_configuration() => {

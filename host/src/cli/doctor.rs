@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Ending, open};
 use crate::auth::keys::Keys;
+use crate::component;
 use crate::config::Config;
 
 /// What one look found.
@@ -54,6 +55,7 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
             });
             findings.push(writable("audit spool", &config.audit.spool_dir));
             findings.push(writable("component cache", &config.cache_dir()));
+            findings.push(worker().await);
             findings.push(port(&config));
         }
     }
@@ -97,6 +99,20 @@ fn writable(what: &'static str, directory: &Path) -> Finding {
     match std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory)) {
         Ok(_) => ok(what, shown.to_string()),
         Err(error) => failure(what, format!("{shown} cannot be written: {error}")),
+    }
+}
+
+/// A worker process starts, and the kernel has what confines it.
+async fn worker() -> Finding {
+    let what = "worker process";
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return failure(what, format!("cannot find this binary: {error}")),
+    };
+    match component::try_worker(&program).await {
+        Ok(confinement) if confinement.is_whole() => ok(what, confinement.to_string()),
+        Ok(confinement) => Finding { what, state: State::Warning, detail: confinement.to_string() },
+        Err(fault) => failure(what, fault.to_string()),
     }
 }
 

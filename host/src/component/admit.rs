@@ -326,18 +326,19 @@ impl Components {
         config: &serde_json::Value,
         grants: Grants,
     ) -> Result<Arc<Component>, AdmitError> {
-        self.admit_to(Tier::Shared, verified, config, grants).await
+        self.admit_to(Tier::Shared, None, verified, config, grants).await
     }
 
-    /// The same, to run where `tier` says.
+    /// The same, to run where `tier` says: in the worker of `owner`, the tenant that brought it.
     pub async fn admit_to(
         &self,
         tier: Tier,
+        owner: Option<&TenantId>,
         verified: &Verified,
         config: &serde_json::Value,
         grants: Grants,
     ) -> Result<Arc<Component>, AdmitError> {
-        let component = self.admit_untested(tier, verified, config, grants).await?;
+        let component = self.admit_untested(tier, owner, verified, config, grants).await?;
         Box::pin(self.self_test(&component, verified.component())).await?;
         Ok(component)
     }
@@ -346,6 +347,7 @@ impl Components {
     pub async fn admit_untested(
         &self,
         tier: Tier,
+        owner: Option<&TenantId>,
         verified: &Verified,
         config: &serde_json::Value,
         mut grants: Grants,
@@ -366,7 +368,7 @@ impl Components {
         let (package, wanted) = (verified.clone(), config.clone());
         let fuel = self.settings.fuel;
         let prepared = blocking(move || prepare(&package, &wanted, fuel)).await??;
-        let (executor, snapshotted) = self.executor(tier, &prepared, verified).await?;
+        let (executor, snapshotted) = self.executor(tier, owner, &prepared, verified).await?;
         let Prepared { structure, config_digest, job } = prepared;
         let statement = verified.statement();
         Ok(Arc::new(Component {
@@ -396,13 +398,14 @@ impl Components {
     async fn executor(
         &self,
         tier: Tier,
+        owner: Option<&TenantId>,
         prepared: &Prepared,
         verified: &Verified,
     ) -> Result<(Executor, bool), AdmitError> {
         let id = Id::new(verified.digest().as_str(), &prepared.config_digest, &self.compatibility);
         let cache = Arc::clone(&self.cache);
         if let Some(trusted) = blocking(move || cache.load(id)).await? {
-            match self.install(tier, verified, prepared, trusted).await {
+            match self.install(tier, owner, verified, prepared, trusted).await {
                 Err(AdmitError::Link(_)) => {}
                 installed => return installed,
             }
@@ -417,13 +420,14 @@ impl Components {
             trusted
         })
         .await?;
-        self.install(tier, verified, prepared, trusted).await
+        self.install(tier, owner, verified, prepared, trusted).await
     }
 
     /// Links and tries compiled code, here or in the worker of whoever the component belongs to.
     async fn install(
         &self,
         tier: Tier,
+        owner: Option<&TenantId>,
         verified: &Verified,
         prepared: &Prepared,
         trusted: Trusted,
@@ -449,7 +453,7 @@ impl Components {
                 Executor::Shared(guest)
             }
             Tier::Process => {
-                let worker = self.workers.of(verified.tenant());
+                let worker = self.workers.of(owner);
                 Executor::Process(worker.take_in(load, trusted.into_code(), Facts::from(&scene)).await?)
             }
         };

@@ -19,7 +19,7 @@ use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
 use super::{
     AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
-    Gateway, Mode, Model, Patience, Pattern, Predicate, Route, SECRETS_FILE, SHIPPED_COMPONENTS,
+    Gateway, Isolation, Mode, Model, Patience, Pattern, Predicate, Route, SECRETS_FILE, SHIPPED_COMPONENTS,
     SHIPPED_PREDICATES, SHIPPED_PROVIDERS, Scheme, Secrets, Server, Sink,
 };
 
@@ -67,7 +67,7 @@ pub(super) const ENTRY: [&str; 7] =
 /// Keys of `hooks`.
 pub(super) const HOOKS: [&str; 1] = ["session_idle_seconds"];
 /// Keys of `components`.
-pub(super) const COMPONENTS: [&str; 3] = ["publishers", "packages", "pool"];
+pub(super) const COMPONENTS: [&str; 4] = ["publishers", "packages", "pool", "isolation"];
 /// Keys of a publisher.
 pub(super) const PUBLISHER: [&str; 6] = ["key", "namespace", "kinds", "tenant", "development", "revoked"];
 /// Keys of `audit`.
@@ -153,6 +153,8 @@ const DENY: [(&str, DenyStatus); 4] = [
     ("400", DenyStatus::S400),
     ("answer", DenyStatus::Answer),
 ];
+const ISOLATIONS: [(&str, Isolation); 3] =
+    [("tenants", Isolation::Tenants), ("process", Isolation::Process), ("shared", Isolation::Shared)];
 const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("off", Mode::Off)];
 const ON_FAULT: [(&str, OnFault); 2] = [("block", OnFault::Block), ("continue", OnFault::Continue)];
 const KINDS: [(&str, Kind); 5] = [
@@ -440,6 +442,9 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
     };
     if let Some(pool) = section.get("pool").and_then(|node| node.number(16..=4_000)) {
         settings.pool = u32::try_from(pool).unwrap_or(DEFAULT_POOL);
+    }
+    if let Some(isolation) = section.get("isolation").and_then(|node| node.choice(&ISOLATIONS)) {
+        settings.isolation = isolation;
     }
     for node in section.get("packages").map_or_else(Vec::new, |node| node.items()) {
         let Some(path) = node.text().map(|text| home.join(text)) else { continue };

@@ -53,6 +53,7 @@ pub(super) fn effective(config: &Config) -> Value {
             "publishers": publishers,
             "packages": config.components.packages,
             "pool": config.components.pool,
+            "isolation": config.components.isolation.as_str(),
         },
         "audit": {
             "durability": match config.audit.durability { Durability::Spool => "spool", Durability::Strict => "strict" },

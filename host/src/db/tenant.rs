@@ -58,6 +58,13 @@ impl Db {
         rows.into_iter().map(Tenant::try_from).collect()
     }
 
+    /// How many tenants there are.
+    pub async fn tenant_count(&self) -> Result<u64, DbError> {
+        let (count,): (i64,) = on!(self, pool => sqlx::query_as("SELECT count(*) FROM tenants")
+            .fetch_one(pool).await?);
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// Takes the right to call from everybody in the tenant; `false` if there is no such tenant.
     pub async fn disable_tenant(&self, id: &TenantId, now: OffsetDateTime) -> Result<bool, DbError> {
         let found = on!(self, pool => {

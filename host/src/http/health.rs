@@ -26,6 +26,7 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Response {
     let database = matches!(tokio::time::timeout(PATIENCE, edge.db.ping()).await, Ok(Ok(())));
     let spool = edge.audit.health();
     let capacity = edge.components.capacity();
+    let roll = edge.components.roll();
     let lag = edge.auth.lag();
     let down = matches!(spool, Health::Down(_)) || capacity.live >= capacity.limit;
     let degraded = down || !database || spool != Health::Ok || lag > LATE;
@@ -39,6 +40,7 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Response {
         "database": if database { "ok" } else { "unreachable" },
         "spool": said(&spool),
         "components": { "live": capacity.live, "limit": capacity.limit },
+        "workers": { "hired": roll.hired, "running": roll.running, "confined": roll.confined },
         "revocations_age_ms": u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
     });
     let mut response = super::json(&edge.request_id(), &answer);

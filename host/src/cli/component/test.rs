@@ -180,7 +180,7 @@ async fn admit(
     config: &Value,
 ) -> anyhow::Result<Result<Arc<Component>, Value>> {
     let grants = nowhere(&verified.statement().capabilities);
-    match components.admit_untested(Tier::Shared, verified, config, grants).await {
+    match components.admit_untested(Tier::Shared, None, verified, config, grants).await {
         Ok(component) => Ok(Ok(component)),
         Err(AdmitError::Compile(CompileError::Refused(message))) => {
             Ok(Err(json!({ "configure": "refused", "message": message })))
