@@ -12,8 +12,8 @@ use sallyport::clock::{SystemClock, SystemEntropy};
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Budget, Call, Counters, Principal, Segment};
-use sallyport::component::{Component, Components, ExchangeRequest, Fuel, Settings};
+use sallyport::component::contract::{BodyView, Budget, Call, Counters, Grants, Principal, Segment};
+use sallyport::component::{Component, Components, ExchangeRequest, Fuel, Settings, Tier};
 use sallyport_protocol::package::{
     Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
 };
@@ -190,6 +190,11 @@ fn fresh_calls(criterion: &mut Criterion) {
     let admit = |verified: Verified| -> Arc<Component> {
         runtime.block_on(components.admit(&verified, &json!({}))).expect("the guest is admitted")
     };
+    let apart = |verified: Verified| -> Arc<Component> {
+        let config = json!({});
+        let admitted = components.admit_to(Tier::Process, None, &verified, &config, Grants::new());
+        runtime.block_on(admitted).expect("the guest is admitted to a worker")
+    };
     let policy = admit(guest(Kind::Policy, POLICY));
     let scanner = admit(guest(Kind::Scanner, SCANNER));
     let hook = admit(guest(Kind::Hook, HOOK));
@@ -208,6 +213,15 @@ fn fresh_calls(criterion: &mut Criterion) {
     });
     group.bench_function("hook on-event", |bench| {
         bench.to_async(&runtime).iter(async || components.on_event(&hook, &occurrence).await.result.unwrap());
+    });
+    let (far_policy, far_hook) = (apart(guest(Kind::Policy, POLICY)), apart(guest(Kind::Hook, HOOK)));
+    group.bench_function("policy check, in a worker", |bench| {
+        let check = async || components.check(&far_policy, &call, &body).await.result.unwrap();
+        bench.to_async(&runtime).iter(check);
+    });
+    group.bench_function("hook on-event, in a worker", |bench| {
+        let tell = async || components.on_event(&far_hook, &occurrence).await.result.unwrap();
+        bench.to_async(&runtime).iter(tell);
     });
     let request = || ExchangeRequest {
         call: call.clone(),

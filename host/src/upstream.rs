@@ -26,6 +26,8 @@ use self::connect::Within;
 pub use self::egress::Outside;
 pub use self::head::{for_client, for_guest, travelling};
 
+/// Most headers that a provider may send. A map of headers that grows without bound panics.
+const MOST_HEADERS: usize = 128;
 /// Longest path and query that a provider may ask for.
 const LONGEST_PATH: usize = 8 * 1024;
 /// How long a connection may take: name, TCP and TLS.
@@ -182,6 +184,9 @@ fn build(
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = uri(to.endpoint, &path)?;
+    if headers.len() > MOST_HEADERS {
+        return Err(SendError::NotAllowed("so many headers"));
+    }
     let out = request.headers_mut();
     for attribute in headers {
         let (name, value) =

@@ -8,9 +8,11 @@
 )]
 
 mod audit;
+mod bombs;
 mod catalog;
 mod clients;
 mod crash;
+mod echoes;
 mod egress;
 mod faults;
 mod fixtures;

@@ -13,13 +13,54 @@ use time::macros::datetime;
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
+/// As much of WASI as guests ask for.
+const WASI: [(&str, &str); 4] = [
+    (
+        "random.wit",
+        "package wasi:random@0.2.0; interface random { get-random-bytes: func(len: u64) -> list<u8>; }",
+    ),
+    (
+        "io.wit",
+        "package wasi:io@0.2.0;
+         interface error { resource error; }
+         interface streams {
+           use error.{error};
+           variant stream-error { last-operation-failed(error), closed }
+           resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; }
+         }",
+    ),
+    (
+        "cli.wit",
+        "package wasi:cli@0.2.0;
+         interface stderr { use wasi:io/streams@0.2.0.{output-stream}; get-stderr: func() -> output-stream; }",
+    ),
+    (
+        "clocks.wit",
+        "package wasi:clocks@0.2.0;
+         interface monotonic-clock { now: func() -> u64; resolution: func() -> u64; }
+         interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }",
+    ),
+];
+
 /// When the guests are admitted.
 pub const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
 
 /// A guest's source by file name without ending, as a component; its first line says what it is.
 pub fn component(name: &str) -> (Option<Kind>, Vec<u8>) {
+    component_with(name, &[])
+}
+
+/// The same with blanks filled in: `{name}` is the text, as it stands in a string of the source, and `{name-length}` how many
+/// bytes it has.
+pub fn component_with(name: &str, blanks: &[(&str, &str)]) -> (Option<Kind>, Vec<u8>) {
     let path = sources().join(format!("{name}.wat"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut text =
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for (blank, value) in blanks {
+        let escaped = value.bytes().fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
+        text = text.replace(&format!("{{{blank}}}"), &escaped);
+        text = text.replace(&format!("{{{blank}-length}}"), &value.len().to_string());
+    }
     let kind = text
         .lines()
         .next()
@@ -92,21 +133,19 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile-guests")
 }
 
-/// Every guest may import randomness besides what its world gives; whether it gets it is the gateway's to say.
-fn componentise(kind: Kind, mut module: Vec<u8>) -> Vec<u8> {
+/// A core module that speaks the ABI of `kind`, as a component. It may import some of WASI besides what its world gives;
+/// whether it gets it is the gateway's to say.
+pub fn componentise(kind: Kind, mut module: Vec<u8>) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    resolve
-        .push_str(
-            "random.wit",
-            "package wasi:random@0.2.0; interface random { get-random-bytes: func(len: u64) -> list<u8>; }",
-        )
-        .expect("the WIT of wasi:random is right");
+    for (name, wit) in WASI {
+        resolve.push_str(name, wit).expect("the WIT is right");
+    }
     resolve
         .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit"))
         .expect("the WIT of the gateway is right");
     let kind = kind.as_str();
     let world = format!(
-        "package test:hostile; world guest {{ include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; }}"
+        "package test:hostile; world guest {{ include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; import wasi:cli/stderr@0.2.0; import wasi:clocks/monotonic-clock@0.2.0; import wasi:clocks/wall-clock@0.2.0; }}"
     );
     let package = resolve.push_str("guest.wit", &world).expect("the guest's world is right");
     let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world is there");

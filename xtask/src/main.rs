@@ -8,6 +8,7 @@ mod guests;
 #[path = "../../tests/src/postgres.rs"]
 mod postgres;
 mod process;
+mod soak;
 mod test;
 mod wit;
 
@@ -36,6 +37,8 @@ enum Task {
     Check(check::Check),
     /// Build and sign the components that ship with the gateway
     Guests,
+    /// Run the stories with long counts on the binary as it is shipped: hours, not minutes
+    Soak(soak::Soak),
     /// Measure the gateway against a scripted upstream and a bare reverse proxy
     Bench(Bench),
 }
@@ -70,6 +73,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Demo(demo) => demo.run(&root),
         Task::Test(test) => test.run(&root),
         Task::Check(check) => check.run(&root),
+        Task::Soak(soak) => soak.run(&root),
         Task::Guests => build_guests(&root),
         Task::Bench(bench) => bench.run(&root),
     }

@@ -53,6 +53,9 @@ const FOR_CLIENT: [&str; 7] = [
     "x-sallyport-count",
 ];
 
+/// How many of them, whatever a provider makes up.
+const MOST_FOR_CLIENT: usize = 128;
+
 /// The headers of a client's request that travel.
 pub fn travelling(headers: &HeaderMap) -> Vec<Attribute> {
     let travels = |name: &str| {
@@ -73,6 +76,9 @@ pub fn for_guest(headers: &HeaderMap) -> Vec<Attribute> {
 pub fn for_client(headers: &[Attribute]) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(headers.len());
     for Attribute { name, value } in headers {
+        if out.len() == MOST_FOR_CLIENT {
+            break;
+        }
         let name = name.to_ascii_lowercase();
         if !FOR_CLIENT.contains(&name.as_str()) && !name.starts_with("anthropic-") {
             continue;

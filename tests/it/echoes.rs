@@ -1,0 +1,162 @@
+//! Hostile components behind a whole gateway: what a provider wants to send that is not its to send never leaves, and what
+//! a policy repeats never reaches the log.
+
+use ed25519_dalek::SigningKey;
+use sallyport_protocol::package::{Kind, Package};
+use sallyport_protocol::signature::public_key_text;
+use sallyport_tests::gateway::{Config, TestApp};
+use sallyport_tests::hostile;
+use sallyport_tests::upstream::Upstream;
+use serde_json::{Value, json};
+
+use crate::ask;
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[16; 32])
+}
+
+/// Packages under names of their own, in a directory that the configuration names.
+struct Crate {
+    directory: tempfile::TempDir,
+    files: Vec<String>,
+}
+
+impl Crate {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), files: Vec::new() }
+    }
+
+    fn pack(&mut self, name: &str, source: &str, blanks: &[(&str, &str)]) {
+        let (kind, component) = hostile::component_with(source, blanks);
+        let statement = hostile::statement(name, kind.unwrap());
+        let file = self.directory.path().join(format!("{name}.sallyport"));
+        std::fs::write(&file, Package::build(statement, &key(), &component).unwrap()).unwrap();
+        self.files.push(file.display().to_string());
+    }
+
+    fn configure(&self, config: Config) -> Config {
+        let kinds: Vec<&str> = [Kind::Provider, Kind::Policy].iter().map(|kind| kind.as_str()).collect();
+        let publisher: Value =
+            json!({"key": public_key_text(&key().verifying_key()), "namespace": "hostile", "kinds": kinds});
+        let prices = json!([{"provider": "*", "model": "*", "input": 1, "output": 1, "cache_read": 1, "cache_write": 1}]);
+        let config = config.set("/prices/models", prices);
+        config.set("/components", json!({"packages": self.files, "publishers": [publisher]}))
+    }
+}
+
+/// Each provider is asked once; none of them reaches the upstream, and honest calls go on. What sends nothing odd does
+/// reach it.
+async fn nothing_is_sent(mut packages: Crate, names: &[String]) {
+    packages.pack("plain-header", "16-header", &[("name", "x-note"), ("value", "fine")]);
+    packages.pack("plain-path", "17-path", &[("path", "/v1/messages?beta=true")]);
+    let plain = ["plain-header".to_owned(), "plain-path".to_owned()];
+    let upstream = Upstream::start();
+    let url = upstream.url();
+    let app = TestApp::on(upstream, |config| {
+        names.iter().chain(&plain).fold(packages.configure(config), |config, name| {
+            config.route(json!({"model_pattern": name, "provider": name, "endpoint": url}))
+        })
+    })
+    .await;
+    for name in names {
+        let reply = app.messages(ask(name, "Hello")).await;
+        assert_eq!((reply.status, reply.error_type().as_str()), (502, "api_error"), "{name}: {reply}");
+        assert_eq!(app.upstream.seen(), 0, "{name} reached the upstream");
+        assert_eq!(app.row_of(&reply).await["payload"]["code"], "provider_contract", "{name}");
+    }
+    for (number, name) in plain.iter().enumerate() {
+        app.messages(ask(name, "Hello")).await;
+        assert_eq!(app.upstream.seen(), number + 1, "{name} did not reach the upstream");
+    }
+    let reply = app.messages(crate::hello()).await;
+    assert_eq!(reply.status, 200, "{reply}");
+    assert!(app.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_16_headers_that_belong_to_the_host_never_leave() {
+    let mut packages = Crate::new();
+    let mut names = Vec::new();
+    for (number, (name, value)) in [
+        ("x-note", "a\r\nx-api-key: stolen"),
+        ("x-note", "a\nb"),
+        ("x-note", "a\u{0}b"),
+        ("x\r\nevil", "a"),
+        ("", "a"),
+        ("content-length", "0"),
+        ("Content-Length", "5"),
+        ("transfer-encoding", "chunked"),
+        ("te", "trailers"),
+        ("trailer", "x-late"),
+        ("host", "evil.example"),
+        ("authorization", "Bearer mine"),
+        ("x-api-key", "mine"),
+        ("proxy-authorization", "Basic mine"),
+        ("connection", "x-note"),
+        ("keep-alive", "timeout=1"),
+        ("upgrade", "h2c"),
+        ("cookie", "a=b"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let package = format!("header-{number}");
+        packages.pack(&package, "16-header", &[("name", name), ("value", value)]);
+        names.push(package);
+    }
+    nothing_is_sent(packages, &names).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_17_paths_that_lead_elsewhere_never_leave() {
+    let mut packages = Crate::new();
+    let mut names = Vec::new();
+    for (number, path) in [
+        "http://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "/a#b",
+        "user:secret@evil.example/",
+        "@evil.example",
+        "/a/../../admin",
+        "/./a",
+        "/a b",
+        "/a\r\nx-evil: b",
+        "/\u{e9}",
+        "v1/messages",
+        ":80/",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let package = format!("path-{number}");
+        packages.pack(&package, "17-path", &[("path", path)]);
+        names.push(package);
+    }
+    packages.pack("path-long", "17-path-of-a-megabyte", &[]);
+    names.push("path-long".to_owned());
+    nothing_is_sent(packages, &names).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_13_a_hundred_thousand_headers_are_not_sent_and_break_nothing() {
+    let mut packages = Crate::new();
+    packages.pack("headers", "13-headers-100k", &[]);
+    nothing_is_sent(packages, &["headers".to_owned()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_27_what_a_policy_repeats_never_reaches_the_log() {
+    let canary = "canary-4c1f9e-do-not-log";
+    let mut packages = Crate::new();
+    packages.pack("echo", "27-secret-echo", &[]);
+    let app = TestApp::with(|config| packages.configure(config).component("hostile/echo", json!({}))).await;
+    let reply = app.messages(ask("claude-sonnet-4-5", canary)).await;
+    assert_ne!(reply.status, 200, "a policy that traps is a no: {reply}");
+    assert!(!String::from_utf8_lossy(&reply.body).contains(canary), "{reply}");
+    assert_eq!(app.upstream.seen(), 0);
+    let row = app.row_of(&reply).await;
+    assert_eq!(row["outcome"], "denied", "{row}");
+    let log = app.log();
+    assert!(!log.is_empty() && !log.contains(canary), "{log}");
+}
