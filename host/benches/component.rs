@@ -30,13 +30,17 @@ const HEAD: &str = r#"(memory (export "memory") 2)
   (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))"#;
 const POLICY: &str = r#"
   (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
-  (func (export "sallyport:gateway/policy-api@0.1.0#check") (param i32) (result i32) (i32.const 1024))"#;
+  (func (export "sallyport:gateway/policy-api@0.1.0#check") (param i32) (result i32)
+    (call $drop (i32.load offset=176 (local.get 0)))
+    (i32.const 1024))"#;
 const SCANNER: &str = r#"(func (export "sallyport:gateway/scanner-api@0.1.0#scan") (param i32 i32 i32) (result i32) (i32.const 1024))"#;
 const HOOK: &str = r#"(func (export "sallyport:gateway/hook-api@0.1.0#on-event") (param i32) (result i32) (i32.const 1024))"#;
 const PROVIDER: &str = r#"
   (func (export "sallyport:gateway/provider-api@0.1.0#[constructor]exchange") (param i32) (result i32) (call $new (i32.const 7)))
   (func (export "sallyport:gateway/provider-api@0.1.0#[method]exchange.next") (param i32 i32 i32 i32 i32) (result i32) (i32.const 1024))"#;
 const NEW: &str = r#"(import "[export]sallyport:gateway/provider-api@0.1.0" "[resource-new]exchange" (func $new (param i32) (result i32)))"#;
+const DROP: &str =
+    r#"(import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))"#;
 
 struct Hello;
 struct NoCounters;
@@ -64,7 +68,11 @@ impl BodyView for Hello {
 }
 
 fn guest(kind: Kind, functions: &str) -> Verified {
-    let import = if kind == Kind::Provider { NEW } else { "" };
+    let import = match kind {
+        Kind::Provider => NEW,
+        Kind::Policy => DROP,
+        _ => "",
+    };
     let mut module = wat::parse_str(format!("(module {import} {HEAD} {functions})")).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).unwrap();
