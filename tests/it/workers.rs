@@ -433,3 +433,10 @@ async fn child_of(parent: u32) -> u32 {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_nothing_missing_where_a_worker_starts() {
+    let app = TestApp::start().await;
+    let said = app.cli(&["doctor"]);
+    assert!(said.contains("worker process") && !said.contains("failure"), "{said}");
+}
