@@ -1,5 +1,6 @@
 //! Stories on real files and a real database.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
@@ -52,7 +53,11 @@ impl Trail {
         let dir = tempfile::tempdir().unwrap();
         let mut after = Self::on(dir, self.db.clone());
         after.settings = AuditSettings { spool_dir: after.settings.spool_dir, ..self.settings.clone() };
-        copy(&self.settings.spool_dir, &after.settings.spool_dir);
+        // A kill takes one moment, a copy several: one during which a file went away is begun anew.
+        while let Err(error) = copy(&self.settings.spool_dir, &after.settings.spool_dir) {
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+            fs::remove_dir_all(&after.settings.spool_dir).unwrap();
+        }
         after
     }
 
@@ -79,16 +84,17 @@ impl Trail {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()))?;
         } else {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
         }
     }
+    Ok(())
 }
 
 fn who(trace: &str) -> Who {
