@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
+use sallyport_protocol::id::TenantId;
 use serde_json::Value;
 
 use crate::component::contract::Attribute;
 use crate::component::contract::provider::{Auth, RequestBody, UpstreamRequest};
-use crate::config::{Endpoint, Patience, SecretString};
+use crate::config::{Endpoint, Patience, Scheme, SecretString};
 use crate::upstream::{Destination, Upstream};
 
 /// Where a gateway that serves says its address: a file in its home.
@@ -38,7 +39,7 @@ pub(super) struct Remote {
     upstream: Upstream,
     endpoint: Endpoint,
     token: SecretString,
-    tenant: Option<String>,
+    tenant: Option<TenantId>,
 }
 
 // === impl Remote ===
@@ -54,6 +55,9 @@ impl Remote {
             format!("http://{}", address.trim())
         };
         let endpoint = Endpoint::parse(&url).with_context(|| format!("{url:?} is no gateway's URL"))?;
+        if endpoint.scheme == Scheme::Http && !endpoint.is_loopback() {
+            bail!("{url} is not encrypted: a token goes to https:// or to this machine only");
+        }
         let file = at.token_file.clone().unwrap_or_else(|| home.join(TOKEN_FILE));
         let token = std::fs::read_to_string(&file).with_context(|| {
             format!(
@@ -63,7 +67,9 @@ impl Remote {
         })?;
         let upstream = Upstream::new().context("cannot load the certificate authorities")?;
         let token = SecretString::from(token.trim().to_owned());
-        Ok(Self { upstream, endpoint, token, tenant: at.tenant.clone() })
+        let tenant =
+            at.tenant.as_deref().map(TenantId::parse).transpose().context("--tenant is no tenant's id")?;
+        Ok(Self { upstream, endpoint, token, tenant })
     }
 
     /// Looks.
@@ -87,7 +93,8 @@ impl Remote {
     }
 
     async fn send(&self, method: &str, path: &str, body: RequestBody) -> anyhow::Result<Value> {
-        let query = self.tenant.as_ref().map(|tenant| format!("?tenant={tenant}")).unwrap_or_default();
+        let query =
+            self.tenant.as_ref().map(|tenant| format!("?tenant={}", tenant.as_str())).unwrap_or_default();
         let wanted = UpstreamRequest {
             method: method.to_owned(),
             path: format!("/v1/admin/{path}{query}"),
@@ -115,15 +122,41 @@ impl Remote {
                 bail!("the gateway's answer is too long");
             }
         }
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let read = serde_json::from_slice::<Value>(&bytes);
         if answer.status.is_success() {
-            return Ok(value);
+            return read
+                .with_context(|| format!("what answers at {} is no gateway", self.endpoint.authority));
         }
+        // A proxy before the gateway may refuse in words of its own: then the status has to do.
+        let value = read.unwrap_or_default();
         let message = value.pointer("/error/message").and_then(Value::as_str);
         match (message, answer.headers.get("x-sallyport-code").and_then(|code| code.to_str().ok())) {
             (Some(message), Some(code)) => bail!("{message} ({code})"),
             (Some(message), None) => bail!("{message}"),
             _ => bail!("the gateway answered with {}", answer.status),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(gateway: &str, tenant: Option<&str>) -> String {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(TOKEN_FILE), "sp_pat_x").unwrap();
+        let at =
+            Where { gateway: Some(gateway.to_owned()), token_file: None, tenant: tenant.map(str::to_owned) };
+        Remote::open(&at, home.path()).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_token_is_not_sent_in_clear_to_another_machine() {
+        assert!(refusal("http://gateway.example", None).contains("not encrypted"));
+    }
+
+    #[test]
+    fn what_is_no_tenant_does_not_reach_the_query() {
+        assert!(refusal("https://gateway.example", Some("acme&x=1")).contains("no tenant's id"));
     }
 }
