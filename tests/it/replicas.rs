@@ -22,7 +22,7 @@ const SCOPE: &str = "components/acme/scope";
 struct Pair {
     one: TestApp,
     two: TestApp,
-    _server: Server,
+    server: Server,
 }
 
 /// Two gateways with the same keys; `None`, and said so, where no PostgreSQL is installed.
@@ -44,7 +44,7 @@ async fn pair(story: &str) -> Option<Pair> {
     let mut two = TestApp::on(Upstream::start(), on("two")).await;
     one.token = Admin::of(&one).token;
     two.token.clone_from(&one.token);
-    Some(Pair { one, two, _server: server })
+    Some(Pair { one, two, server: server })
 }
 
 fn rules(effect: &str) -> Value {
@@ -60,7 +60,7 @@ async fn answers(app: &TestApp, status: u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds() {
-    let Some(Pair { _server, one, two }) = pair("two gateways on one database").await else { return };
+    let Some(Pair { server: _server, one, two }) = pair("two gateways on one database").await else { return };
     let (at_one, at_two) = (Admin::of(&one), Admin::of(&two));
     let acme = Vendor::new("acme", 1);
     at_one.post("publishers", acme.trust(&["policy"])).await;
@@ -87,13 +87,38 @@ async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds
     answers(&one, 451).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_gateway_wrote_does_not_keep_alive_what_is_revoked() {
+    let Some(Pair { server, one, two }) = pair("a gateway beside a newer one").await else { return };
+    let admin = Admin::of(&one);
+    let acme = Vendor::new("acme", 1);
+    admin.post("publishers", acme.trust(&["policy"])).await;
+    admin.push(acme.copy_of("scope", "1.0.0", 1)).await;
+    admin.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("allow")})).await;
+    answers(&two, 200).await;
+
+    // A key that this gateway does not know could mean anything: it keeps the bundle that it has.
+    admin.push(acme.copy_of("rate-limit", "1.0.0", 1)).await;
+    let unknown = "UPDATE component_entries SET place = place || '{\"from_tomorrow\": 1}' \
+                   WHERE name = 'acme/rate-limit'";
+    server.execute(unknown).unwrap();
+    assert_eq!(one.messages(hello()).await.status, 200);
+
+    let revocation = json!({"version": "acme/scope@1.0.0", "reason": "a story"});
+    admin.send("POST", "revocations", revocation.to_string()).await;
+    answers(&one, 451).await;
+    answers(&two, 451).await;
+}
+
 fn rounds() -> (usize, usize) {
     if std::env::var_os("SALLYPORT_SOAK").is_some() { (200, 20) } else { (10, 2) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swaps_and_revocations_under_load_fail_no_call_and_mix_no_bundles() {
-    let Some(Pair { _server, one, two }) = pair("swaps under load on two gateways").await else { return };
+    let Some(Pair { server: _server, one, two }) = pair("swaps under load on two gateways").await else {
+        return;
+    };
     let (swaps, revocations) = rounds();
     let admin = Admin::of(&one);
     let acme = Vendor::new("acme", 1);

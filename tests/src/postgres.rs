@@ -77,6 +77,11 @@ impl Server {
         &self.url
     }
 
+    /// Runs a statement, as somebody else who has the database would.
+    pub fn execute(&self, statement: &str) -> io::Result<()> {
+        run(self.command("psql").args(["-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statement]))
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::keep::Watched;
-use super::place::{Placement, Told, Tried};
+use super::place::{Placement, Tried};
 use super::shelf::Shelf;
-use super::stock::{Placed, Stock, Subject};
+use super::stock::{Placed, Revocations, Stock, Subject};
 use super::{Catalog, CatalogError, Id};
 use crate::component::contract::Grants;
 use crate::component::{Bundle, Component, Entry, Fault, Mode, Tier, Trial};
@@ -58,8 +58,10 @@ impl Catalog {
     pub async fn assemble(&self, config: &Arc<Config>) -> anyhow::Result<Assembled> {
         // The epoch is read first: a change in between is seen twice rather than missed.
         let epoch = self.db.catalog_epoch().await.context("the catalog cannot be read")?;
+        // Revocations first, and for themselves: a place that cannot be read keeps nothing alive that was revoked.
+        let revoked = Revocations::read(&self.db).await.context("the revocations cannot be read")?;
+        self.end_revoked(&revoked);
         let stock = Stock::read(&self.db).await.context("the catalog cannot be read")?;
-        self.end_revoked(&stock);
         let shelf = Shelf::stock(config)?;
         let before = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut assembly = Assembly {
@@ -178,11 +180,11 @@ impl Catalog {
     }
 
     /// Ends components that run and were revoked. They answer nobody from here on, calls in progress included.
-    fn end_revoked(&self, stock: &Stock) {
+    fn end_revoked(&self, revocations: &Revocations) {
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, component) in admitted.iter() {
             let subject = Subject::component(component, id.tenant.as_ref());
-            if let Some(revoked) = stock.revocation(subject)
+            if let Some(revoked) = revocations.of(subject)
                 && component.barred().is_none()
             {
                 component.revoke(&revoked.reason);
@@ -382,13 +384,11 @@ impl Assembly<'_> {
 
     /// How a hook is attached: as its place says, else as the configuration's entry of its name does.
     fn attachment(&self, placed: &Placed) -> Attachment {
-        let listed = || {
-            let of_place = |entry: &&config::BundleEntry| self.shelf.name(&entry.component) == placed.name;
-            self.config.bundle.iter().find(of_place).map(|entry| entry.attachment.clone())
-        };
-        let told = &placed.place.told;
-        let own = (*told != Told::default()).then(|| told.attachment().ok()).flatten();
-        own.or_else(|| placed.tenant.is_none().then(listed).flatten()).unwrap_or_default()
+        if placed.attachment != Attachment::default() || placed.tenant.is_some() {
+            return placed.attachment.clone();
+        }
+        let named = |entry: &&config::BundleEntry| self.shelf.name(&entry.component) == placed.name;
+        self.config.bundle.iter().find(named).map(|entry| entry.attachment.clone()).unwrap_or_default()
     }
 
     async fn settled(&mut self, placed: &Placed, placement: &Placement) -> Option<Arc<Component>> {

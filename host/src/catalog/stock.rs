@@ -1,5 +1,6 @@
 //! What the database says, read at one moment: places, publishers, grants, revocations.
 
+use sallyport_protocol::hooks::Attachment;
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Package, Publisher, Statement};
 use sallyport_protocol::signature::{self, KeyId};
@@ -9,24 +10,29 @@ use super::CatalogError;
 use super::place::Place;
 use crate::component::{Component, Isolation, Tier, first_party_publisher};
 use crate::config::{self, Config};
-use crate::db::Db;
 use crate::db::catalog::{Grant, PlaceRow, RevokedComponent, TrustedKey};
+use crate::db::{Db, DbError};
 
 /// What is stored.
 pub(super) struct Stock {
     keys: Vec<TrustedKey>,
     grants: Vec<Grant>,
-    revoked: Vec<RevokedComponent>,
+    revocations: Revocations,
     /// How many tenants there are.
     tenants: u64,
     pub(super) places: Vec<Placed>,
 }
+
+/// What may not run any more.
+pub(super) struct Revocations(Vec<RevokedComponent>);
 
 /// A component's place, read.
 pub(super) struct Placed {
     pub(super) tenant: Option<TenantId>,
     pub(super) name: String,
     pub(super) place: Place,
+    /// For hooks: what the place says of them, read.
+    pub(super) attachment: Attachment,
     pub(super) revision: i64,
 }
 
@@ -48,7 +54,7 @@ impl Stock {
         Ok(Self {
             keys: db.trusted_keys().await?,
             grants: db.grants().await?,
-            revoked: db.revoked_components().await?,
+            revocations: Revocations::read(db).await?,
             tenants: db.tenant_count().await?,
             places: places.into_iter().map(Placed::read).collect::<Result<_, _>>()?,
         })
@@ -63,7 +69,7 @@ impl Stock {
         publishers.extend(standing.filter_map(publisher));
         for publisher in &mut publishers {
             let id = KeyId::of(&publisher.key);
-            publisher.revoked |= self.revoked.iter().any(|it| {
+            publisher.revoked |= self.revoked().iter().any(|it| {
                 it.kind == "key" && it.subject == id.as_str() && covers(it, publisher.tenant.as_ref())
             });
         }
@@ -105,21 +111,12 @@ impl Stock {
 
     /// Why this release may not run.
     pub(super) fn revocation(&self, subject: Subject<'_>) -> Option<&RevokedComponent> {
-        let release = format!("{}@{}", subject.name, subject.version);
-        self.revoked.iter().find(|it| {
-            covers(it, subject.tenant)
-                && match it.kind.as_str() {
-                    "digest" => it.subject == subject.digest,
-                    "version" => it.subject == release,
-                    "key" => subject.key == Some(it.subject.as_str()),
-                    _ => false,
-                }
-        })
+        self.revocations.of(subject)
     }
 
     /// Everything that was revoked.
     pub(super) fn revoked(&self) -> &[RevokedComponent] {
-        &self.revoked
+        &self.revocations.0
     }
 
     /// Every trusted key.
@@ -133,6 +130,28 @@ impl Stock {
     }
 }
 
+// === impl Revocations ===
+
+impl Revocations {
+    pub(super) async fn read(db: &Db) -> Result<Self, DbError> {
+        Ok(Self(db.revoked_components().await?))
+    }
+
+    /// The first that names the release.
+    pub(super) fn of(&self, subject: Subject<'_>) -> Option<&RevokedComponent> {
+        let release = format!("{}@{}", subject.name, subject.version);
+        self.0.iter().find(|it| {
+            covers(it, subject.tenant)
+                && match it.kind.as_str() {
+                    "digest" => it.subject == subject.digest,
+                    "version" => it.subject == release,
+                    "key" => subject.key == Some(it.subject.as_str()),
+                    _ => false,
+                }
+        })
+    }
+}
+
 // === impl Placed ===
 
 impl Placed {
@@ -142,8 +161,9 @@ impl Placed {
             "" => None,
             id => Some(TenantId::parse(id).map_err(|_| stored())?),
         };
-        let place = serde_json::from_value(row.place.0.clone()).map_err(|_| stored())?;
-        Ok(Self { tenant, place, revision: row.revision, name: row.name })
+        let place: Place = serde_json::from_value(row.place.0.clone()).map_err(|_| stored())?;
+        let attachment = place.told.attachment().map_err(|_| stored())?;
+        Ok(Self { tenant, place, attachment, revision: row.revision, name: row.name })
     }
 }
 
