@@ -44,7 +44,7 @@ async fn pair(story: &str) -> Option<Pair> {
     let mut two = TestApp::on(Upstream::start(), on("two")).await;
     one.token = Admin::of(&one).token;
     two.token.clone_from(&one.token);
-    Some(Pair { one, two, server: server })
+    Some(Pair { one, two, server })
 }
 
 fn rules(effect: &str) -> Value {
