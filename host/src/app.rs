@@ -19,6 +19,7 @@ use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::component::{self, Components, Registry, first_party_publisher};
 use crate::config::Config;
 use crate::db::Db;
+use crate::evidence::{Evidence, Vault};
 use crate::http::{self, Edge, Strangers};
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::upstream::{Outside, Upstream};
@@ -28,6 +29,7 @@ const ADDRESS_FILE: &str = "address";
 
 /// How long to wait after what is stored could not be put in force.
 const RETRY: Duration = Duration::from_millis(500);
+const DAY: Duration = Duration::from_hours(24);
 
 /// What a gateway is built with besides its configuration.
 #[derive(Clone)]
@@ -43,6 +45,7 @@ pub struct Deps {
 /// A gateway.
 pub struct App {
     edge: Arc<Edge>,
+    evidence: Arc<Evidence>,
     db: Db,
     home: PathBuf,
     tasks: TaskTracker,
@@ -123,6 +126,12 @@ impl App {
         let config = Arc::new(config);
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
         let keeper = Keeper::new(Arc::clone(&catalog), &assembled);
+        let evidence = Evidence::new(Vault::new(
+            db.clone(),
+            keys.evidence().clone(),
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+        ));
         let tasks = TaskTracker::new();
         let edge_settings = http::Settings::of(&config);
         let home = config.home.clone();
@@ -133,6 +142,7 @@ impl App {
             in_force: in_force(config, assembled),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
+            evidence: Arc::clone(&evidence),
             tasks: tasks.clone(),
         });
         let edge = Arc::new(Edge {
@@ -149,6 +159,7 @@ impl App {
         });
         Ok(Self {
             edge,
+            evidence,
             db,
             home,
             tasks,
@@ -166,6 +177,7 @@ impl App {
         let keepers = TaskTracker::new();
         keepers.spawn(Arc::clone(&self.edge.audit).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.auth).run(background.clone()));
+        keepers.spawn(Arc::clone(&self.evidence).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
 
         let head_timeout = self.edge.settings.load().head_timeout;
@@ -173,6 +185,7 @@ impl App {
         tokio::select! {
             () = http::serve(listener, router, head_timeout, &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
+            () = self.forget_evidence() => {}
         }
         self.keeper.lock().await.rest();
 
@@ -205,6 +218,31 @@ impl App {
         let settings = http::Settings::of(&config);
         self.edge.pipeline.swap(in_force(config, assembled));
         self.edge.settings.store(Arc::new(settings));
+        Ok(())
+    }
+
+    /// Deletes evidence whose days are over, at start and every day, until it is dropped.
+    async fn forget_evidence(&self) {
+        loop {
+            if let Err(error) = self.expire_evidence().await {
+                tracing::error!("old evidence is still there: {error:#}");
+            }
+            tokio::time::sleep(DAY).await;
+        }
+    }
+
+    async fn expire_evidence(&self) -> anyhow::Result<()> {
+        let keep_days = self.edge.pipeline.config().evidence.keep_days;
+        let expiry = self.evidence.expired(keep_days).await.context("the evidence cannot be counted")?;
+        // Nothing is deleted that no row tells of.
+        for (tenant, count) in &expiry.counts {
+            let row = evidence_expired(tenant, *count, keep_days, self.edge.clock.as_ref());
+            self.edge.audit.record(row).await.context("the deletion cannot be recorded")?;
+        }
+        let deleted = self.evidence.expire(&expiry).await.context("it cannot be deleted")?;
+        if deleted > 0 {
+            tracing::info!(deleted, keep_days, "old evidence was deleted");
+        }
         Ok(())
     }
 
@@ -247,6 +285,13 @@ fn in_force(config: Arc<Config>, assembled: Assembled) -> InForce {
 fn bundle_swapped(version: &str, clock: &dyn Clock) -> Event {
     let who = Who { policy_ver: version.to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
     let payload = json!({ "code": "bundle_swapped", "reason": "the configuration was read again" });
+    Event::plain(clock.now(), Kind::Admin, who, Outcome::Allowed, payload)
+}
+
+/// The row that says that evidence of a tenant is deleted since its days are over.
+fn evidence_expired(tenant: &str, count: i64, keep_days: u16, clock: &dyn Clock) -> Event {
+    let who = Who { user_id: "gateway".to_owned(), tenant_id: tenant.to_owned(), ..Who::nobody() };
+    let payload = json!({ "code": "evidence.expire", "detail": { "calls": count, "keep_days": keep_days } });
     Event::plain(clock.now(), Kind::Admin, who, Outcome::Allowed, payload)
 }
 

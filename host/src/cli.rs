@@ -12,12 +12,14 @@ pub mod audit;
 mod check;
 pub mod component;
 mod doctor;
+pub mod evidence;
 pub mod identity;
 mod init;
 pub mod key;
 mod remote;
 mod serve;
 mod show;
+mod workbench;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -87,6 +89,9 @@ enum Command {
     /// The audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Policies: try one on recorded traffic
+    #[command(subcommand)]
+    Policy(evidence::Policy),
     /// Components: write, build, try, sign and look at them
     #[command(subcommand)]
     Component(component::Command),
@@ -172,6 +177,12 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
             }
             db.close().await;
             Ok(Ending::Done)
+        }
+        Command::Audit(audit::Command::Replay(asked)) => {
+            Box::pin(evidence::replay_trace(&asked, &Config::load(&file)?, json, out)).await
+        }
+        Command::Policy(evidence::Policy::Try(asked)) => {
+            Box::pin(evidence::try_policy(&asked, &Config::load(&file)?, json, out)).await
         }
         Command::Audit(command) => {
             let db = open(&Config::load(&file)?).await?;

@@ -57,6 +57,7 @@ mod rehearse;
 pub mod sample;
 mod state;
 mod tally;
+mod witness;
 mod worker;
 mod world;
 

@@ -29,6 +29,7 @@ pub use self::secrets::{ExposeSecret, SecretString, Secrets};
 pub(crate) use self::show::masked_url;
 pub use crate::audit::{AuditSettings, Durability, Sink};
 pub use crate::auth::AuthSettings;
+pub use crate::evidence::{EvidenceSettings, Recording};
 
 /// Longest `timeout_ms` of a hook, in milliseconds: the host lets no guest run longer.
 pub const LONGEST_TIMEOUT: u64 = 10_000;
@@ -76,6 +77,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// How tokens are issued.
     pub auth: AuthSettings,
+    /// What is recorded of decisions.
+    pub evidence: EvidenceSettings,
     /// What calls cost.
     pub prices: PriceList,
     /// How a denial is told to the client.
@@ -260,6 +263,11 @@ impl DenyStatus {
             Self::Answer => "answer",
         }
     }
+}
+
+/// A value in the syntax of the configuration, which JSON is a part of.
+pub(crate) fn value(text: &str) -> Result<serde_json::Value, String> {
+    node::parse(text)
 }
 
 #[cfg(test)]

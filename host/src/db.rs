@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 pub mod catalog;
 pub mod component;
+pub mod evidence;
 pub mod pat;
 pub mod revocation;
 pub mod tenant;

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod component;
 pub mod config;
 pub mod db;
+pub mod evidence;
 mod http;
 pub mod pipeline;
 pub mod telemetry;

@@ -29,7 +29,8 @@ use crate::audit::{Audit, OpenRow};
 use crate::auth::Principal;
 use crate::clock::{Clock, Entropy};
 use crate::component::{Bundle, Components, Registry};
-use crate::config::{Config, Route};
+use crate::config::{Config, Recording, Route};
+use crate::evidence::Evidence;
 use crate::upstream::Upstream;
 
 use self::exchange::{Begin, Exchanging};
@@ -53,6 +54,7 @@ pub struct Pipeline {
     sessions: Sessions,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    evidence: Arc<Evidence>,
     tasks: TaskTracker,
 }
 
@@ -79,6 +81,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Keeps what components were asked.
+    pub evidence: Arc<Evidence>,
     /// Where streams run on.
     pub tasks: TaskTracker,
 }
@@ -158,7 +162,7 @@ struct Call {
 impl Pipeline {
     /// A pipeline of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { components, audit, upstream, in_force, clock, entropy, tasks } = parts;
+        let Parts { components, audit, upstream, in_force, clock, entropy, evidence, tasks } = parts;
         Arc::new(Self {
             components,
             audit,
@@ -168,6 +172,7 @@ impl Pipeline {
             sessions: Sessions::new(),
             clock,
             entropy,
+            evidence,
             tasks,
         })
     }
@@ -213,6 +218,9 @@ impl Pipeline {
             Err(refusal) => return Err(refused(self.turn_away(record, refusal).await)),
         };
         record.routed(&route);
+        if config.evidence.record == Recording::Calls {
+            record.gather(config.evidence.max_body_bytes);
+        }
         let request = Arc::new(request);
         let mut call = Call { request, bundle, route, config, record };
         let (model, stream) = (call.request.facts.model.clone(), call.request.streams());

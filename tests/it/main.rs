@@ -14,6 +14,7 @@ mod clients;
 mod crash;
 mod echoes;
 mod egress;
+mod evidence;
 mod faults;
 mod fixtures;
 mod governance;

@@ -13,9 +13,10 @@ struct Home {
     module: &'static str,
 }
 
-const HOMES: [Home; 4] = [
+const HOMES: [Home; 5] = [
     Home { library: "wasmtime", paths: &["wasmtime"], module: "component" },
     Home { library: "sqlx", paths: &["sqlx"], module: "db" },
+    Home { library: "the cipher", paths: &["chacha20poly1305"], module: "evidence" },
     Home { library: "axum", paths: &["axum"], module: "http" },
     Home {
         library: "the HTTP client",

@@ -188,6 +188,14 @@ impl TestApp {
         parse_json(&out)
     }
 
+    /// Runs the CLI on this home, which has to fail: what it printed, and what it complained about.
+    pub fn cli_fails(&self, arguments: &[&str]) -> (String, String) {
+        let output = cli(self.home.path(), arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(1), "sallyport {arguments:?}: {}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    }
+
     /// Every audit row, oldest first.
     pub fn audit_rows(&self) -> Vec<Value> {
         let listed = self.cli_json(&["audit", "tail", "--lines", "1000000"]);
@@ -256,11 +264,15 @@ impl TestApp {
 
     /// Writes another configuration and asks the process to read it.
     pub fn reload(&self, change: impl FnOnce(Config) -> Config) {
+        self.change(change);
+        process::signal(self.pid(), "HUP").expect("the process runs");
+    }
+
+    /// Writes another configuration for the commands that follow, while nothing runs.
+    pub fn change(&self, change: impl FnOnce(Config) -> Config) {
         let mut config = lock(&self.config);
         *config = change(config.clone());
         config.write(self.home.path());
-        drop(config);
-        process::signal(self.pid(), "HUP").expect("the process runs");
     }
 
     /// Writes bytes that are no configuration, and asks the process to read them.

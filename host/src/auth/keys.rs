@@ -36,6 +36,7 @@ pub struct Keys {
     component_cache: SecretKey,
     audit_chain: SecretKey,
     rollback: SigningKey,
+    evidence: SecretKey,
 }
 
 /// Why the keys cannot be made or read.
@@ -92,6 +93,7 @@ enum Purpose {
     ComponentCache,
     AuditChain,
     Rollback,
+    Evidence,
 }
 
 // === impl SecretKey ===
@@ -129,6 +131,7 @@ impl Purpose {
             Self::ComponentCache => "component-cache",
             Self::AuditChain => "audit-chain",
             Self::Rollback => "rollback",
+            Self::Evidence => "evidence",
         }
     }
 
@@ -149,6 +152,7 @@ impl Keys {
             component_cache: SecretKey::random(entropy),
             audit_chain: SecretKey::random(entropy),
             rollback: SigningKey::from_bytes(SecretKey::random(entropy).expose()),
+            evidence: SecretKey::random(entropy),
         };
         let mut suffix = [0; 8];
         entropy.fill(&mut suffix);
@@ -169,9 +173,11 @@ impl Keys {
 
     /// Makes the keys of purposes that a home of an earlier version does not have; what is there stays as it is.
     pub fn complete(directory: &Path, entropy: &dyn Entropy) -> Result<(), KeysError> {
-        let path = Purpose::Rollback.path(directory);
-        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            write_secret(directory, Purpose::Rollback, SecretKey::random(entropy).expose())?;
+        for purpose in [Purpose::Rollback, Purpose::Evidence] {
+            let path = purpose.path(directory);
+            if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                write_secret(directory, purpose, SecretKey::random(entropy).expose())?;
+            }
         }
         Ok(())
     }
@@ -193,6 +199,7 @@ impl Keys {
             component_cache: read_secret(directory, Purpose::ComponentCache)?,
             audit_chain: read_secret(directory, Purpose::AuditChain)?,
             rollback: SigningKey::from_bytes(read_secret(directory, Purpose::Rollback)?.expose()),
+            evidence: read_secret(directory, Purpose::Evidence)?,
         };
         if keys.share_a_secret() {
             return Err(KeysError::Shared { path: directory.to_owned() });
@@ -225,6 +232,11 @@ impl Keys {
         &self.rollback
     }
 
+    /// Wraps the data keys of tenants, and nothing else.
+    pub(crate) fn evidence(&self) -> &SecretKey {
+        &self.evidence
+    }
+
     fn store(&self, directory: &Path) -> Result<(), KeysError> {
         write_private(&directory.join(JWT), &to_pkcs8(&self.jwt))?;
         for (purpose, key) in [
@@ -232,6 +244,7 @@ impl Keys {
             (Purpose::ComponentCache, self.component_cache.expose()),
             (Purpose::AuditChain, self.audit_chain.expose()),
             (Purpose::Rollback, self.rollback.as_bytes()),
+            (Purpose::Evidence, self.evidence.expose()),
         ] {
             write_secret(directory, purpose, key)?;
         }
@@ -245,6 +258,7 @@ impl Keys {
             self.component_cache.expose(),
             self.audit_chain.expose(),
             self.rollback.as_bytes(),
+            self.evidence.expose(),
         ];
         all.iter().enumerate().any(|(at, key)| all.iter().skip(at + 1).any(|other| key == other))
     }
@@ -395,7 +409,14 @@ mod tests {
             })
             .collect();
         files.sort();
-        let names = ["audit-chain.key", "component-cache.key", "jwt.pk8", "pat-pepper.key", "rollback.key"];
+        let names = [
+            "audit-chain.key",
+            "component-cache.key",
+            "evidence.key",
+            "jwt.pk8",
+            "pat-pepper.key",
+            "rollback.key",
+        ];
         assert_eq!(files, names.map(|name| (name.to_owned(), "600".to_owned())));
         assert_eq!(std::fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "nothing is left next to it");
@@ -408,13 +429,16 @@ mod tests {
     }
 
     #[test]
-    fn a_home_of_an_earlier_version_gets_the_key_that_it_lacks_and_keeps_the_others() {
+    fn a_home_of_an_earlier_version_gets_the_keys_that_it_lacks_and_keeps_the_others() {
         let (_home, directory, keys) = generated();
-        std::fs::remove_file(directory.join("rollback.key")).unwrap();
+        for name in ["rollback.key", "evidence.key"] {
+            std::fs::remove_file(directory.join(name)).unwrap();
+        }
         assert!(matches!(Keys::load(&directory), Err(KeysError::Io { .. })));
         Keys::complete(&directory, &SystemEntropy).unwrap();
         let completed = Keys::load(&directory).unwrap();
         assert_ne!(completed.rollback.as_bytes(), keys.rollback.as_bytes());
+        assert_ne!(completed.evidence.expose(), keys.evidence.expose());
         assert_eq!(completed.jwt.as_bytes(), keys.jwt.as_bytes());
         Keys::complete(&directory, &SystemEntropy).unwrap();
         assert_eq!(Keys::load(&directory).unwrap().rollback.as_bytes(), completed.rollback.as_bytes());
@@ -437,7 +461,15 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused_by_name() {
-        for name in ["jwt.pk8", "pat-pepper.key", "component-cache.key", "audit-chain.key", "rollback.key"] {
+        let names = [
+            "jwt.pk8",
+            "pat-pepper.key",
+            "component-cache.key",
+            "audit-chain.key",
+            "rollback.key",
+            "evidence.key",
+        ];
+        for name in names {
             for mode in [0o640, 0o604, 0o620, 0o601] {
                 let (_home, directory, _keys) = generated();
                 set_mode(&directory.join(name), mode);

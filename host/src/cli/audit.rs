@@ -20,6 +20,8 @@ pub enum Command {
     Lineage(Lineage),
     /// Show the newest rows.
     Tail(Tail),
+    /// Run the decisions of a recorded call again, and say whether they come out the same.
+    Replay(super::evidence::Replay),
 }
 
 /// `sallyport analytics ..`.
@@ -91,6 +93,7 @@ pub async fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<
     let answer = match command {
         Command::Lineage(asked) => lineage(&asked, &context.db, context.json, &mut *context.out).await,
         Command::Tail(asked) => tail(&asked, &context.db, context.json, &mut *context.out).await,
+        Command::Replay(_) => bail!("needs the keys of the gateway"),
     };
     until_the_reader_left(answer)
 }
@@ -276,7 +279,7 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
-fn since(text: &str, now: OffsetDateTime) -> anyhow::Result<OffsetDateTime> {
+pub(super) fn since(text: &str, now: OffsetDateTime) -> anyhow::Result<OffsetDateTime> {
     if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(at);
     }

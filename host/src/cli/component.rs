@@ -7,7 +7,7 @@ mod new;
 mod online;
 mod project;
 mod sign;
-mod test;
+pub(super) mod test;
 mod toolchain;
 mod verify;
 mod wit;

@@ -59,6 +59,11 @@ pub enum TenantCommand {
         /// Its id
         id: String,
     },
+    /// Make everything unreadable for good that was sealed for a tenant as evidence
+    ShredEvidence {
+        /// Its id
+        id: String,
+    },
 }
 
 /// `user ...`
@@ -284,6 +289,13 @@ impl Desk<'_> {
                     bail!("there is no tenant {id}");
                 }
                 ("tenant.enable", tenant)
+            }
+            TenantCommand::ShredEvidence { id } => {
+                let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
+                if !self.db.delete_tenant_data_key(tenant.as_str()).await? {
+                    bail!("nothing is sealed for the tenant {id}");
+                }
+                ("evidence.shred", tenant)
             }
         };
         let tenant = self.db.tenant(&id).await?.context("the tenant is gone")?;

@@ -25,6 +25,8 @@ use super::{Components, canonical_digest};
 
 /// Guest time that a rehearsal grants besides, where it has to configure the instance first.
 const CONFIGURE_ON_STAGE: Duration = Duration::from_millis(500);
+/// So many times the guest time of a call has a replay.
+const REPLAY_CPU: u32 = 10;
 /// Largest configuration of an entry, as JSON.
 const MAX_CONFIG: usize = 1024 * 1024;
 
@@ -101,6 +103,10 @@ pub struct Component {
     tally: Tally,
     /// Counters of its own, in a rehearsal.
     pub(super) counters: Option<Arc<dyn Counters>>,
+    /// The time of a replay, since 1970.
+    pub(super) stands_at: Option<Duration>,
+    /// What `configure` got, as JSON.
+    configuration: Arc<str>,
 }
 
 // === impl Component ===
@@ -128,6 +134,8 @@ impl Component {
             barred: OnceLock::from(fault),
             tally: Tally::default(),
             counters: None,
+            stands_at: None,
+            configuration: Arc::from(""),
         })
     }
 
@@ -199,6 +207,11 @@ impl Component {
         &self.config_digest
     }
 
+    /// What `configure` got, as JSON.
+    pub fn configuration(&self) -> &Arc<str> {
+        &self.configuration
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -254,6 +267,17 @@ impl Component {
         self.snapshotted
     }
 
+    /// The same component at another time and with counters of its own: for calls that were recorded. Counting its fuel makes
+    /// it slower, so it has more guest time.
+    pub async fn at(&self, now: Duration, counters: Arc<dyn Counters>) -> Result<Arc<Self>, Fault> {
+        let mut limits = self.limits;
+        limits.cpu *= REPLAY_CPU;
+        limits.cpu_total *= REPLAY_CPU;
+        limits.wall *= REPLAY_CPU;
+        let staged = self.staged(limits, None, counters).await?;
+        Ok(Arc::new(Self { stands_at: Some(now), ..staged }))
+    }
+
     /// The same component with counters of its own, which is configured with `config` in every instance, if there is one.
     pub(super) async fn on_stage(
         &self,
@@ -265,6 +289,15 @@ impl Component {
             limits.cpu += CONFIGURE_ON_STAGE;
             limits.cpu_total += CONFIGURE_ON_STAGE;
         }
+        self.staged(limits, config, counters).await
+    }
+
+    async fn staged(
+        &self,
+        limits: Limits,
+        config: Option<String>,
+        counters: Arc<dyn Counters>,
+    ) -> Result<Self, Fault> {
         Ok(Self {
             name: Arc::clone(&self.name),
             version: self.version.clone(),
@@ -286,6 +319,8 @@ impl Component {
             barred: self.barred.clone(),
             tally: Tally::default(),
             counters: Some(counters),
+            stands_at: None,
+            configuration: Arc::clone(&self.configuration),
         })
     }
 
@@ -371,6 +406,7 @@ impl Components {
         let (executor, snapshotted) = self.executor(tier, owner, &prepared, verified).await?;
         let Prepared { structure, config_digest, job } = prepared;
         let statement = verified.statement();
+        let configuration = Arc::from(job.config.as_str());
         Ok(Arc::new(Component {
             name: Arc::from(statement.name.as_str()),
             version: statement.version.clone(),
@@ -391,6 +427,8 @@ impl Components {
             barred: OnceLock::new(),
             tally: Tally::default(),
             counters: None,
+            stands_at: None,
+            configuration,
         }))
     }
 

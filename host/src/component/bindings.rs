@@ -1,8 +1,8 @@
 //! The bindings that wasmtime generates from `wit/`: one module per world, all sharing the types of the first.
 //!
 //! Exports are async, so that a guest runs on a fiber and can be made to yield; imports may trap, so that a guest
-//! which asks for too much is stopped instead of answered. What policies, scanners and hooks are told and answer can be
-//! written down, since it travels to workers and back.
+//! which asks for too much is stopped instead of answered. What deciding guests are asked and answer can be written down as it
+//! is: it travels to workers and back, and a decision can be replayed.
 
 #[expect(unreachable_pub, reason = "generated from wit/")]
 pub mod policy {
@@ -11,8 +11,8 @@ pub mod policy {
         world: "policy",
         imports: { default: trappable },
         exports: { default: async },
-        additional_derives: [serde::Serialize, serde::Deserialize],
         with: { "sallyport:gateway/types.body": crate::component::capability::Body },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -22,7 +22,7 @@ pub mod scanner {
         path: "../wit",
         world: "scanner",
         exports: { default: async },
-        additional_derives: [serde::Serialize, serde::Deserialize],
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -33,11 +33,11 @@ pub mod hook {
         world: "hook",
         imports: { "sallyport:gateway/egress.fetch": async | trappable, default: trappable },
         exports: { default: async },
-        additional_derives: [serde::Serialize, serde::Deserialize],
         with: {
             "sallyport:gateway/types": crate::component::bindings::policy::sallyport::gateway::types,
             "sallyport:gateway/evidence": crate::component::bindings::policy::sallyport::gateway::evidence,
         },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 

@@ -1,6 +1,7 @@
 //! Calls: a fresh store for each, limits on everything in it, and what came of it. Nothing of a call outlives it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
@@ -10,7 +11,7 @@ use super::admit::Component;
 use super::bindings::provider as provider_world;
 use super::capability::{Body, Errand};
 use super::contract::provider::{Failure, Input, Output, RequestKind};
-use super::contract::{Attribute, BodyView, Call, hook, policy, scanner};
+use super::contract::{Attribute, BodyView, Call, Taken, hook, policy, scanner};
 use super::engine::Fuel;
 use super::fault::Fault;
 use super::guest::{Guest, Runner};
@@ -38,6 +39,10 @@ pub struct Ran<T> {
     pub fuel: Option<u64>,
     /// Notes for the audit row.
     pub notes: Vec<Attribute>,
+    /// What it took from counters, in order. A [`Witness`](super::witness::Witness) adds it, who saw it from outside.
+    pub taken: Vec<Taken>,
+    /// The time that stood still for it, since 1970.
+    pub now: Duration,
     /// What the guest wrote to standard error.
     pub log: Option<String>,
     /// What it asked of the world outside.
@@ -310,8 +315,10 @@ impl Runner {
         match ran {
             Ok((mut run, called)) => {
                 let Left { notes, log, errands } = run.store.data_mut().leave();
+                let now = run.store.data().scene.now;
                 let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.fuel));
-                Ran { result: answer(called, &guest.limits), micros, memory, fuel, notes, log, errands }
+                let result = answer(called, &guest.limits);
+                Ran { result, micros, memory, fuel, notes, taken: Vec::new(), now, log, errands }
             }
             Err(fault) => Ran { micros, ..Ran::failed(fault) },
         }
@@ -422,6 +429,8 @@ impl<T> Ran<T> {
             memory: 0,
             fuel: None,
             notes: Vec::new(),
+            taken: Vec::new(),
+            now: Duration::ZERO,
             log: None,
             errands: Vec::new(),
         }

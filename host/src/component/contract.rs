@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 pub use super::bindings::policy::sallyport::gateway::counters::Window;
 pub use super::bindings::policy::sallyport::gateway::types::{
@@ -59,6 +60,19 @@ pub trait BodyView: Send + Sync + 'static {
     }
     /// Every text the client sent, in order.
     fn texts(&self) -> Vec<Segment>;
+}
+
+/// What a guest did with a counter, and what the host answered; waits are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields are the parameters of `Counters`")]
+pub enum Taken {
+    /// It took from a bucket.
+    Take { key: String, cost: u32, limit: u32, window_ms: u32, answer: Result<u32, u32> },
+    /// It reserved money.
+    Reserve { key: String, micro: u64, cap: u64, window: Window, answer: Result<u64, u32> },
+    /// It gave back what it had reserved.
+    Release { key: String, reserved: u64, spent: u64, window: Window },
 }
 
 /// Counters shared by all calls, exact across replicas.

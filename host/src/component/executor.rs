@@ -15,6 +15,7 @@ use super::fault::Fault;
 use super::guest::Guest;
 use super::limits::Limits;
 use super::state::Scene;
+use super::witness::Witness;
 use super::worker::Seat;
 
 /// Where a component runs.
@@ -107,14 +108,15 @@ impl Components {
         call: &Call,
         body: &Arc<dyn BodyView>,
     ) -> Ran<policy::Verdict> {
-        let scene = self.scene_of_call(component, call);
+        let mut scene = self.scene_of_call(component, call);
+        let witness = Witness::of(&mut scene);
         let ran = match component.callable() {
             Ok(Executor::Shared(guest)) => self.runner.check(guest, scene, call, body).await,
             Ok(Executor::Process(seat)) => seat.check(scene, call, body).await,
             Ok(Executor::Nowhere) => Ran::failed(nowhere()),
             Err(fault) => Ran::failed(fault),
         };
-        component.heard(ran)
+        component.heard(witness.testify(ran))
     }
 
     /// Tells a policy what a call came to.
@@ -124,14 +126,15 @@ impl Components {
         call: &Call,
         spent: &policy::Settlement,
     ) -> Ran<()> {
-        let scene = self.scene_of_call(component, call);
+        let mut scene = self.scene_of_call(component, call);
+        let witness = Witness::of(&mut scene);
         let ran = match component.callable() {
             Ok(Executor::Shared(guest)) => self.runner.settle(guest, scene, call, spent).await,
             Ok(Executor::Process(seat)) => seat.settle(scene, call, spent).await,
             Ok(Executor::Nowhere) => Ran::failed(nowhere()),
             Err(fault) => Ran::failed(fault),
         };
-        component.heard(ran)
+        component.heard(witness.testify(ran))
     }
 
     /// Has a scanner look at one text. Nothing but the text, its kind and the configuration decides what comes of it.
@@ -143,13 +146,14 @@ impl Components {
     ) -> Ran<Vec<scanner::Finding>> {
         let mut scene = self.scene_of(component, "", "");
         scene.now = Duration::ZERO;
+        let witness = Witness::of(&mut scene);
         let ran = match component.callable() {
             Ok(Executor::Shared(guest)) => self.runner.scan(guest, scene, kind, text).await,
             Ok(Executor::Process(seat)) => seat.scan(scene, kind, text).await,
             Ok(Executor::Nowhere) => Ran::failed(nowhere()),
             Err(fault) => Ran::failed(fault),
         };
-        component.heard(ran)
+        component.heard(witness.testify(ran))
     }
 
     /// Asks a predicate whether the route that `call` names takes it.
@@ -159,26 +163,28 @@ impl Components {
         call: &Call,
         body: &Arc<dyn BodyView>,
     ) -> Ran<bool> {
-        let scene = self.scene_of_call(component, call);
+        let mut scene = self.scene_of_call(component, call);
+        let witness = Witness::of(&mut scene);
         let ran = match component.callable() {
             Ok(Executor::Shared(guest)) => self.runner.matches(guest, scene, call, body).await,
             Ok(Executor::Process(seat)) => seat.matches(scene, call, body).await,
             Ok(Executor::Nowhere) => Ran::failed(nowhere()),
             Err(fault) => Ran::failed(fault),
         };
-        component.heard(ran)
+        component.heard(witness.testify(ran))
     }
 
     /// Tells a hook what happened.
     pub async fn on_event(&self, component: &Arc<Component>, what: &hook::Occurrence) -> Ran<hook::Outcome> {
-        let scene = self.scene_of(component, &what.principal.tenant, &what.trace);
+        let mut scene = self.scene_of(component, &what.principal.tenant, &what.trace);
+        let witness = Witness::of(&mut scene);
         let ran = match component.callable() {
             Ok(Executor::Shared(guest)) => self.runner.on_event(guest, scene, what).await,
             Ok(Executor::Process(seat)) => seat.on_event(scene, what).await,
             Ok(Executor::Nowhere) => Ran::failed(nowhere()),
             Err(fault) => Ran::failed(fault),
         };
-        component.heard(ran)
+        component.heard(witness.testify(ran))
     }
 
     /// Puts a provider to work on one client call.
@@ -202,7 +208,8 @@ impl Components {
     fn scene_of(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
         let scene = self.scene(&component.shared_name(), component.digest(), tenant, trace);
         let counters = component.counters.clone().or(scene.counters);
-        Scene { grants: Arc::clone(&component.grants), counters, ..scene }
+        let now = component.stands_at.unwrap_or(scene.now);
+        Scene { grants: Arc::clone(&component.grants), counters, now, began: now, ..scene }
     }
 
     /// The scene of a call whose time is known: its money belongs to the day on which it began.

@@ -140,15 +140,7 @@ impl Components {
             target: "/v1/messages".to_owned(),
         };
         let ran = match self.exchange(component, request).await {
-            Err(fault) => Ran {
-                result: Err(fault),
-                micros: 0,
-                memory: 0,
-                fuel: None,
-                notes: Vec::new(),
-                log: None,
-                errands: Vec::new(),
-            },
+            Err(fault) => Ran::failed(fault),
             Ok(mut exchange) => {
                 let result = drive(&mut exchange, sample).await;
                 Ran {
@@ -156,9 +148,8 @@ impl Components {
                     micros: exchange.micros(),
                     memory: exchange.memory(),
                     fuel: exchange.fuel(),
-                    notes: Vec::new(),
                     log: exchange.take_log(),
-                    errands: Vec::new(),
+                    ..Ran::failed(Fault::Over)
                 }
             }
         };
@@ -170,7 +161,7 @@ impl Components {
 
 impl Rehearsal {
     fn of<T>(sample: &Sample, ran: Ran<T>, say: impl FnOnce(T) -> Value) -> Self {
-        let Ran { result, micros, memory, fuel, notes, log, errands: _ } = ran;
+        let Ran { result, micros, memory, fuel, notes, log, .. } = ran;
         let mut answer = match result {
             Ok(said) => say(said),
             Err(Fault::Configure { message }) => json!({ "configure": "refused", "message": message }),

@@ -384,9 +384,9 @@ const TRACE: &str = "t_00000000000000000000000000000001";
 const NOW_MS: &str = "1767225600000";
 const MODEL: &str = "claude-sonnet-4-5";
 
-/// The client's body of a sample.
+/// A client's body that is read again: of a sample, or of a call that was recorded.
 #[derive(Debug)]
-pub(super) struct Body {
+pub struct Body {
     pub(super) bytes: Vec<u8>,
     pub(super) index: Option<Index>,
 }
@@ -395,9 +395,19 @@ pub(super) struct Body {
 
 impl Body {
     fn new(json: &Value) -> Self {
-        let bytes = if json.is_null() { Vec::new() } else { json.to_string().into_bytes() };
+        Self::of(if json.is_null() { Vec::new() } else { json.to_string().into_bytes() })
+    }
+
+    /// The body of these exact bytes.
+    pub fn of(bytes: Vec<u8>) -> Self {
         let index = Index::parse(&bytes).ok();
         Self { bytes, index }
+    }
+
+    /// Its texts in order, each with where it comes from, as scanners are given them.
+    pub fn texts_to_scan(&self) -> impl Iterator<Item = (TextKind, String)> {
+        let texts = self.index.iter().flat_map(|index| &index.texts);
+        texts.map(|text| (text_kind(text.origin), text.read(&self.bytes).into_owned()))
     }
 }
 
@@ -528,6 +538,18 @@ fn contains(answer: &Value, expected: &Value) -> bool {
                 && answer.iter().zip(expected).all(|(found, wanted)| contains(found, wanted))
         }
         _ => answer == expected,
+    }
+}
+
+/// Where a text comes from, in the words of scanners.
+pub fn text_kind(origin: Origin) -> TextKind {
+    match origin {
+        Origin::System => TextKind::System,
+        Origin::User => TextKind::User,
+        Origin::Assistant => TextKind::Assistant,
+        Origin::ToolInput => TextKind::ToolInput,
+        Origin::ToolOutput => TextKind::ToolOutput,
+        Origin::Document => TextKind::Document,
     }
 }
 

@@ -356,7 +356,8 @@ impl Seat {
                     read(said)
                         .ok_or_else(|| Fault::Worker { what: "an answer to another question".to_owned() })
                 });
-                Ran { result, micros, memory, fuel: None, notes, log, errands }
+                let (fuel, taken, now) = (None, Vec::new(), scene.now);
+                Ran { result, micros, memory, fuel, notes, taken, now, log, errands }
             }
             Err(fault) => Ran::failed(fault),
         }

@@ -19,12 +19,12 @@ use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
 use super::{
     AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
-    Gateway, Isolation, Mode, Model, Patience, Pattern, Predicate, Route, SECRETS_FILE, SHIPPED_COMPONENTS,
-    SHIPPED_PREDICATES, SHIPPED_PROVIDERS, Scheme, Secrets, Server, Sink,
+    EvidenceSettings, Gateway, Isolation, Mode, Model, Patience, Pattern, Predicate, Recording, Route,
+    SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PREDICATES, SHIPPED_PROVIDERS, Scheme, Secrets, Server, Sink,
 };
 
 /// Keys at the top of the file.
-pub(super) const TOP: [&str; 12] = [
+pub(super) const TOP: [&str; 13] = [
     "server",
     "deny",
     "database",
@@ -35,6 +35,7 @@ pub(super) const TOP: [&str; 12] = [
     "egress",
     "components",
     "audit",
+    "evidence",
     "auth",
     "prices",
 ];
@@ -73,6 +74,8 @@ pub(super) const PUBLISHER: [&str; 6] = ["key", "namespace", "kinds", "tenant", 
 /// Keys of `audit`.
 pub(super) const AUDIT: [&str; 6] =
     ["durability", "spool_dir", "max_bytes", "max_age_minutes", "siem", "replica"];
+/// Keys of `evidence`.
+pub(super) const EVIDENCE: [&str; 3] = ["record", "max_body_bytes", "keep_days"];
 /// Keys of `auth`.
 pub(super) const AUTH: [&str; 3] = ["issuer", "audience", "ttl_seconds"];
 /// Keys of `prices`.
@@ -85,6 +88,8 @@ const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 const DEFAULT_HEAD_TIMEOUT_MS: u64 = 30_000;
 const MINUTE: u64 = 60;
 const DEFAULT_SESSION_IDLE: u64 = 30 * MINUTE;
+/// Ten years.
+const LONGEST_KEPT: u64 = 3_650;
 const DAY: u64 = 24 * 60 * MINUTE;
 /// Longest that a route may wait for its upstream.
 const LONGEST_WAIT_MS: u64 = 60 * 60 * 1_000;
@@ -118,6 +123,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
     });
     let egress = egress(&top, &secrets);
     let audit = audit(&top, home);
+    let evidence = evidence(&top);
     let auth = auth(&top, &server);
     let deny = top.get("deny").map(|node| node.section(&["status"]));
     let deny_status = deny.and_then(|deny| deny.get("status")?.choice(&DENY)).unwrap_or_default();
@@ -138,6 +144,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
         egress,
         components,
         audit,
+        evidence,
         auth,
         prices,
         deny_status,
@@ -155,6 +162,7 @@ const DENY: [(&str, DenyStatus); 4] = [
 ];
 const ISOLATIONS: [(&str, Isolation); 3] =
     [("tenants", Isolation::Tenants), ("process", Isolation::Process), ("shared", Isolation::Shared)];
+const RECORDINGS: [(&str, Recording); 2] = [("off", Recording::Off), ("calls", Recording::Calls)];
 const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("off", Mode::Off)];
 const ON_FAULT: [(&str, OnFault); 2] = [("block", OnFault::Block), ("continue", OnFault::Continue)];
 const KINDS: [(&str, Kind); 5] = [
@@ -539,6 +547,23 @@ fn sink(item: &Node<'_>, home: &Path) -> Option<Sink> {
     let section = item.section(&["file"]);
     let node = section.required("file")?;
     Some(Sink::File(home.join(node.text()?)))
+}
+
+fn evidence(top: &Section<'_>) -> EvidenceSettings {
+    let mut settings = EvidenceSettings::default();
+    let Some(section) = top.get("evidence").map(|node| node.section(&EVIDENCE)) else { return settings };
+    if let Some(record) = section.get("record").and_then(|node| node.choice(&RECORDINGS)) {
+        settings.record = record;
+    }
+    let bytes = section.get("max_body_bytes").and_then(|node| node.number(1024..=DEFAULT_BODY_LIMIT as u64));
+    if let Some(bytes) = bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
+        settings.max_body_bytes = bytes;
+    }
+    let days = section.get("keep_days").and_then(|node| node.number(1..=LONGEST_KEPT));
+    if let Some(days) = days.and_then(|days| u16::try_from(days).ok()) {
+        settings.keep_days = days;
+    }
+    settings
 }
 
 fn auth(top: &Section<'_>, server: &Server) -> AuthSettings {

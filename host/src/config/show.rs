@@ -63,6 +63,11 @@ pub(super) fn effective(config: &Config) -> Value {
             "siem": siem,
             "replica": config.audit.replica,
         },
+        "evidence": {
+            "record": config.evidence.record.as_str(),
+            "max_body_bytes": config.evidence.max_body_bytes,
+            "keep_days": config.evidence.keep_days,
+        },
         "auth": {
             "issuer": config.auth.issuer,
             "audience": config.auth.audience,

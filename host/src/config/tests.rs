@@ -8,8 +8,8 @@ use std::time::Duration;
 use sallyport_protocol::hooks::OnFault;
 
 use super::{
-    Attachment, Config, DenyStatus, Durability, EgressAuth, ExposeSecret as _, Mode, Secrets, Sink, egress,
-    read, template,
+    Attachment, Config, DenyStatus, Durability, EgressAuth, EvidenceSettings, ExposeSecret as _, Mode,
+    Recording, Secrets, Sink, egress, read, template,
 };
 
 const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
@@ -50,6 +50,27 @@ fn a_route_is_enough() {
     assert_eq!(config.auth.audience, "cowork");
     assert_eq!(config.deny_status, DenyStatus::S451);
     assert!(config.gateway.enabled && config.warnings.is_empty());
+}
+
+#[test]
+fn evidence_is_off_unless_it_is_asked_for_and_its_bounds_are_checked() {
+    let config = parse(MINIMAL);
+    assert_eq!(config.evidence, EvidenceSettings::default());
+    assert_eq!(config.evidence.record, Recording::Off);
+    let config =
+        parse(&format!("{MINIMAL}evidence: {{ record: calls, max_body_bytes: 2048, keep_days: 7 }}\n"));
+    let wanted = EvidenceSettings { record: Recording::Calls, max_body_bytes: 2048, keep_days: 7 };
+    assert_eq!(config.evidence, wanted);
+    assert_eq!(config.effective()["evidence"]["record"], "calls");
+    for (key, value) in [
+        ("record", "true"),
+        ("max_body_bytes", "10"),
+        ("keep_days", "0"),
+        ("keep_days", "3651"),
+        ("keep", "1"),
+    ] {
+        complains(&format!("{MINIMAL}evidence: {{ {key}: {value} }}\n"), &format!("evidence.{key}"));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sallyport_protocol::messages::index::{Index, Origin, Text};
+use sallyport_protocol::messages::index::{Index, Text};
 use sallyport_protocol::messages::splice::Splices;
 use serde_json::{Value, json};
 
@@ -14,9 +14,11 @@ use super::memo::{Key, TextHash};
 use super::row::notes_of;
 use super::{Call, Pipeline, Refusal};
 use crate::component::contract::policy::Verdict;
-use crate::component::contract::scanner::{Action, Finding, TextKind};
+use crate::component::contract::scanner::{Action, Finding};
 use crate::component::contract::{BodyView, Refusal as Denial, RefusalKind};
+use crate::component::sample::text_kind;
 use crate::component::{Entry, Fault, Mode, Ran};
+use crate::evidence::{Asked, Heard, Step, Texts};
 
 /// What one scanner came to.
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct Scan {
     /// The rule of the first finding that refuses the call.
     refused: Option<String>,
     fault: Option<Fault>,
+    /// What it said about each text, where it is recorded.
+    texts: Option<Texts>,
 }
 
 impl Pipeline {
@@ -65,8 +69,9 @@ impl Pipeline {
 
     async fn ask(&self, entry: &Entry, call: &mut Call) -> Result<(), Refusal> {
         let body: Arc<dyn BodyView> = Arc::clone(&call.request.body) as _;
-        let Ran { result, micros, notes, log, .. } =
-            self.components.check(&entry.component, &call.request.facts, &body).await;
+        let ran = self.components.check(&entry.component, &call.request.facts, &body).await;
+        let heard = call.record.gathers().then(|| Heard::of(&ran));
+        let Ran { result, micros, notes, log, .. } = ran;
         let component = &entry.component;
         let mut more: Vec<(&'static str, Value)> = Vec::new();
         if !notes.is_empty() {
@@ -98,10 +103,12 @@ impl Pipeline {
             more.push(("code", refusal.code.clone().into()));
         }
         call.record.component(component, entry.mode, verdict, micros, more);
-        match refusal {
-            Some(refusal) if entry.mode == Mode::Enforce => Err(refusal),
-            _ => Ok(()),
+        let refusal = refusal.filter(|_| entry.mode == Mode::Enforce);
+        if let Some(heard) = heard {
+            let step = Step::new(component, entry.mode, Asked::Call(heard), refusal.is_some());
+            call.record.hear(step, Some(&call.request.body.bytes));
         }
+        refusal.map_or(Ok(()), Err)
     }
 
     /// What `entry` wants changed, if it lets the call pass.
@@ -111,7 +118,9 @@ impl Pipeline {
         call: &mut Call,
         texts: &[(Text, TextHash)],
     ) -> Result<Splices, Refusal> {
-        let mut scan = Scan { fault: entry.component.barred().cloned(), ..Scan::default() };
+        let recorded = call.record.gathers().then(Texts::default);
+        let fault = entry.component.barred().cloned();
+        let mut scan = Scan { fault, texts: recorded, ..Scan::default() };
         let texts = if scan.fault.is_none() { texts } else { &[] };
         for (text, hash) in texts {
             self.scan_text(entry, call, *text, *hash, &mut scan).await;
@@ -119,7 +128,7 @@ impl Pipeline {
                 break;
             }
         }
-        let Scan { micros, asked, remembered, rules, redacted, splices, refused, fault } = scan;
+        let Scan { micros, asked, remembered, rules, redacted, splices, refused, fault, texts } = scan;
         let verdict = match (&fault, &refused) {
             (Some(_), _) => "fault",
             (None, Some(_)) => "deny",
@@ -138,6 +147,11 @@ impl Pipeline {
             more.push(("fault", fault.code().into()));
         }
         call.record.component(&entry.component, entry.mode, verdict, micros, more);
+        if let Some(texts) = texts {
+            let stopped = entry.mode == Mode::Enforce && (fault.is_some() || refused.is_some());
+            let step = Step::new(&entry.component, entry.mode, Asked::Texts(texts), stopped);
+            call.record.hear(step, Some(&call.request.body.bytes));
+        }
         if entry.mode != Mode::Enforce {
             return Ok(Splices::new());
         }
@@ -162,12 +176,18 @@ impl Pipeline {
         let key = Key::of(&call.request.facts.principal.tenant, &entry.component, kind, hash);
         let findings = if let Some(findings) = self.memo.get(key) {
             scan.remembered += 1;
+            if let Some(texts) = &mut scan.texts {
+                texts.heard(Heard::remembered(&findings));
+            }
             findings
         } else {
             let read = text.read(&call.request.body.bytes);
             let ran = self.components.scan(&entry.component, kind, &read).await;
             scan.asked += 1;
             scan.micros = scan.micros.saturating_add(ran.micros);
+            if let Some(texts) = &mut scan.texts {
+                texts.heard(Heard::of(&ran));
+            }
             match ran.result {
                 Ok(findings) => {
                     let findings: Arc<[Finding]> = findings.into();
@@ -262,16 +282,5 @@ fn undecided(component: &str, fault: Fault) -> Refusal {
     match fault {
         Fault::Exhausted => Refusal::Overloaded,
         fault => Refusal::Undecided { component: component.to_owned(), fault },
-    }
-}
-
-fn text_kind(origin: Origin) -> TextKind {
-    match origin {
-        Origin::System => TextKind::System,
-        Origin::User => TextKind::User,
-        Origin::Assistant => TextKind::Assistant,
-        Origin::ToolInput => TextKind::ToolInput,
-        Origin::ToolOutput => TextKind::ToolOutput,
-        Origin::Document => TextKind::Document,
     }
 }

@@ -22,6 +22,7 @@ use crate::audit::Outcome as Ended;
 use crate::component::contract::hook::{Event, Occurrence, Outcome};
 use crate::component::contract::{Attribute, Principal as PrincipalFacts, Refusal as Denial, RefusalKind};
 use crate::component::{Bundle, Entry, Fault, Mode, Ran};
+use crate::evidence::{Asked, Heard, Step};
 
 pub use self::report::{Reported, Reporter};
 pub(super) use self::session::Sessions;
@@ -44,6 +45,8 @@ pub(super) struct Occasion {
     pub(super) what: Occurrence,
     /// What rows say besides.
     pub(super) notes: Vec<(&'static str, Value)>,
+    /// Whether it is part of a call whose decisions are recorded.
+    recorded: bool,
 }
 
 /// What the hooks said together.
@@ -198,7 +201,7 @@ impl Occasion {
             raw: None,
             attributes: facts.attributes.clone(),
         };
-        Self { event, subject, tool: None, what, notes: Vec::new() }
+        Self { event, subject, tool: None, what, notes: Vec::new(), recorded: call.record.gathers() }
     }
 
     /// The same about a tool call.
@@ -217,7 +220,7 @@ impl Occasion {
             raw: None,
             attributes: Vec::new(),
         };
-        Self { event, subject: None, tool: None, what, notes: Vec::new() }
+        Self { event, subject: None, tool: None, what, notes: Vec::new(), recorded: false }
     }
 
     pub(super) fn attribute(&mut self, name: &str, value: String) {
@@ -239,6 +242,7 @@ impl Occasion {
 
     /// What an answer means here, and its row.
     fn heard(&self, entry: &Entry, ran: Ran<Outcome>, depth: u32) -> (Said, HookRow) {
+        let step = self.step(entry, &ran);
         let Ran { result, micros, notes, log, errands, .. } = ran;
         let mut more: Vec<(&'static str, Value)> = Vec::new();
         let stops = stops(self.event, self.what.in_band);
@@ -300,7 +304,13 @@ impl Occasion {
         for (name, value) in more {
             insert(&mut payload, name, value);
         }
-        (if heeded { said } else { Said::Nothing }, HookRow { outcome, payload })
+        (if heeded { said } else { Said::Nothing }, HookRow { outcome, payload, step })
+    }
+
+    /// What is recorded of a question.
+    fn step(&self, entry: &Entry, ran: &Ran<Outcome>) -> Option<Box<Step>> {
+        let asked = self.recorded.then(|| Asked::event(&self.what, Heard::of(ran)))??;
+        Some(Box::new(Step::new(&entry.component, entry.mode, asked, false)))
     }
 
     /// What every row about this event says.
@@ -426,5 +436,5 @@ fn as_output(json: &str) -> String {
 fn reported(occasion: &Occasion, outcome: Ended) -> HookRow {
     let mut payload = json!({ "verdict": "reported" });
     occasion.describe(&mut payload);
-    HookRow { outcome, payload }
+    HookRow { outcome, payload, step: None }
 }

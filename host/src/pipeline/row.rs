@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use sallyport_protocol::headers;
 use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::messages::event::Usage;
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::component::contract::Attribute;
 use crate::component::{Bundle, Component, Errand, Mode, Said};
 use crate::config::{PriceList, Route};
+use crate::evidence::{Gathering, Step};
 
 /// What is known of a call so far.
 pub(super) struct Record {
@@ -32,6 +34,8 @@ pub(super) struct Record {
     usage: Usage,
     cost_micro: Option<i64>,
     first_byte: Option<Duration>,
+    /// What components were asked, where it is recorded.
+    gathering: Option<Gathering>,
 }
 
 /// A hook was asked.
@@ -39,6 +43,8 @@ pub(super) struct Record {
 pub(super) struct HookRow {
     pub(super) outcome: Outcome,
     pub(super) payload: Value,
+    /// What it was asked, where it is recorded.
+    pub(super) step: Option<Box<Step>>,
 }
 
 /// How a call ended.
@@ -95,6 +101,7 @@ impl Record {
             usage: Usage::default(),
             cost_micro: None,
             first_byte: None,
+            gathering: None,
         }
     }
 
@@ -114,6 +121,28 @@ impl Record {
     pub(super) fn forwards(&mut self, body: &[u8]) {
         self.note("forwarded_bytes", body.len());
         self.note("forwarded_blake3", blake3::hash(body).to_hex().as_str());
+    }
+
+    /// What components are asked is recorded from here on, up to so many bytes.
+    pub(super) fn gather(&mut self, most: usize) {
+        self.gathering = Some(Gathering::new(most));
+    }
+
+    /// Whether what components are asked is recorded.
+    pub(super) fn gathers(&self) -> bool {
+        self.gathering.is_some()
+    }
+
+    /// A component was asked; about `body`, if it was about one.
+    pub(super) fn hear(&mut self, step: Step, body: Option<&Bytes>) {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.hear(step, body);
+        }
+    }
+
+    /// Everything that was gathered, and the version of the bundle that it was gathered under.
+    pub(super) fn gathered(&mut self) -> Option<(Gathering, String)> {
+        Some((self.gathering.take()?, self.who.policy_ver.clone()))
     }
 
     /// What is durable before anything goes upstream.
@@ -163,7 +192,12 @@ impl Record {
     }
 
     /// Hooks were told of something.
-    pub(super) fn hooks(&mut self, rows: Vec<HookRow>) {
+    pub(super) fn hooks(&mut self, mut rows: Vec<HookRow>) {
+        for row in &mut rows {
+            if let Some(step) = row.step.take() {
+                self.hear(*step, None);
+            }
+        }
         self.hooks.extend(rows);
     }
 
@@ -228,7 +262,7 @@ impl Record {
         call.cost_micro = self.cost_micro;
         call.latency_ms = latency_ms;
         let mut rows = vec![call];
-        for HookRow { outcome, payload } in std::mem::take(&mut self.hooks) {
+        for HookRow { outcome, payload, .. } in std::mem::take(&mut self.hooks) {
             rows.push(self.row(Kind::Hook, outcome, payload));
         }
         for tool in &self.tools {

@@ -21,6 +21,7 @@ use crate::audit::{OpenRow, Outcome, Unavailable};
 use crate::component::contract::policy::Settlement;
 use crate::component::contract::{Call as CallFacts, CallOutcome};
 use crate::component::{Bundle, Entry, Mode};
+use crate::evidence::Draft;
 use crate::upstream::AnswerBody;
 
 /// Longest reply that is collected.
@@ -250,10 +251,26 @@ impl Pipeline {
                 Outcome::Error => CallOutcome::Error,
             },
         };
+        self.keep_evidence(&mut call, ending);
         let Call { record, bundle, request, .. } = call;
         let closed = open.close(record.close(ending, self.clock.as_ref())).await;
         self.settle(&bundle, &request.facts, &spent).await;
         closed
+    }
+
+    /// Hands over what was gathered; the row says what became of it.
+    fn keep_evidence(&self, call: &mut Call, ending: &Ending) {
+        let Some((gathering, policy_version)) = call.record.gathered() else { return };
+        let fate = self.evidence.keep(Draft {
+            gathering,
+            call: call.request.facts.clone(),
+            body: call.request.body.bytes.clone(),
+            request_id: call.request.http_id.clone(),
+            policy_version,
+            outcome: ending.outcome.as_str(),
+            code: ending.code.clone(),
+        });
+        call.record.note("evidence", fate.as_str());
     }
 
     /// Tells the policies that reserved something what came of it. A fault here changes nothing for the client.

@@ -38,6 +38,7 @@ async fn told(command: Command, db: &Db, json: bool) -> anyhow::Result<String> {
     match command {
         Command::Lineage(asked) => lineage(&asked, db, json, &mut out).await?,
         Command::Tail(asked) => tail(&asked, db, json, &mut out).await?,
+        Command::Replay(_) => bail!("has stories of its own"),
     }
     Ok(String::from_utf8(out).unwrap())
 }

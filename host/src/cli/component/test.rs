@@ -8,25 +8,20 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use sallyport_protocol::package::{
-    Digest, HookEvent, Kind, Manifest, Name, Package, Publisher, Statement, Verified, World,
-};
-use sallyport_protocol::signature::SigningKey;
+use sallyport_protocol::package::{HookEvent, Kind, Manifest, Name, Statement, Verified, World};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::Desk;
 use super::project::{self, Artifact, Project};
 use crate::cli::Ending;
 use crate::cli::audit::{clean, table};
-use crate::clock::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
+use crate::cli::workbench::{self_signed, workbench};
+use crate::clock::{Clock as _, SystemClock};
 use crate::component::contract::nowhere;
 use crate::component::sample::{Sample, Samples};
 use crate::component::{
-    AdmitError, CompileError, Component, Components, Fuel, Rehearsal, Settings, Tier, WORLD_VERSION, inspect,
-    kind_of,
+    AdmitError, CompileError, Component, Components, Rehearsal, Tier, WORLD_VERSION, inspect, kind_of,
 };
-use crate::pipeline::LocalCounters;
 
 /// What `component test` is asked.
 #[derive(Debug, Args)]
@@ -39,8 +34,6 @@ pub struct Test {
     pub events: Option<PathBuf>,
 }
 
-/// Live guests: one at a time, and room for its parts.
-const POOL: u32 = 16;
 /// Who a component that nobody signed yet belongs to.
 const NOBODY: &str = "unsigned/component";
 
@@ -59,7 +52,7 @@ pub(super) async fn run(asked: &Test, desk: &mut Desk<'_>) -> anyhow::Result<End
         bail!("there is no sample: put a JSON file into tests/, or name a folder with --events");
     }
     let directory = tempfile::tempdir().context("cannot make a folder for compiled code")?;
-    let components = host(&directory.path().join("code"))?;
+    let components = workbench(&directory.path().join("code"))?;
     let mut ready: HashMap<String, Result<Arc<Component>, Value>> = HashMap::new();
     let mut cases = Vec::new();
     for (name, sample) in samples {
@@ -107,6 +100,12 @@ fn subject(asked: &Test) -> anyhow::Result<Subject> {
     Ok(Subject { verified: self_signed(statement, &component)?, samples })
 }
 
+/// A project, a built component or a package, ready to run here.
+pub(in crate::cli) fn runnable(path: &std::path::Path) -> anyhow::Result<Verified> {
+    let asked = Test { path: path.to_owned(), events: None };
+    Ok(subject(&asked)?.verified)
+}
+
 /// What is said about a component that has no package: the manifest beside it, or what its exports tell.
 fn unsigned(path: &std::path::Path, component: &[u8]) -> anyhow::Result<Statement> {
     let beside = path.with_extension("toml");
@@ -130,47 +129,6 @@ fn unsigned(path: &std::path::Path, component: &[u8]) -> anyhow::Result<Statemen
         released: SystemClock::default().now().date(),
     };
     Ok(manifest.statement(component))
-}
-
-/// The component host runs what is signed and nothing else. Who signed it is not what is asked here, so it is signed by a
-/// key that lives for this one command, for a time that includes now.
-fn self_signed(mut statement: Statement, component: &[u8]) -> anyhow::Result<Verified> {
-    let now = SystemClock::default().now();
-    statement.not_before = now - time::Duration::DAY;
-    statement.expires = now + time::Duration::DAY;
-    statement.digest = Digest::of(component);
-    let mut seed = Zeroizing::new([0; 32]);
-    SystemEntropy.fill(seed.as_mut());
-    let key = SigningKey::from_bytes(&seed);
-    let publisher = Publisher {
-        key: key.verifying_key(),
-        namespace: statement.name.namespace().to_owned(),
-        kinds: vec![statement.kind],
-        tenant: None,
-        development: false,
-        revoked: false,
-    };
-    let host = statement.min_host.clone();
-    let package = Package::parse(Package::build(statement, &key, component)?)?;
-    Ok(package.verify(&[publisher], now, &host, None, None)?)
-}
-
-/// The component host, counting.
-fn host(code: &std::path::Path) -> anyhow::Result<Arc<Components>> {
-    let mut cache_key = [0; 32];
-    SystemEntropy.fill(&mut cache_key);
-    let settings = Settings {
-        pool: POOL,
-        cache_dir: code.to_owned(),
-        cache_key,
-        compiler: std::env::current_exe().context("cannot find this binary")?,
-        development: true,
-        fuel: Fuel::Counted,
-    };
-    let clock = Arc::new(SystemClock::default());
-    let counters = Arc::new(LocalCounters::new(clock.clone()));
-    Components::start(settings, counters, Arc::new(SystemEntropy), clock)
-        .context("cannot start the component host")
 }
 
 /// The component with one configuration; a configuration that it refuses is an answer like others.

@@ -321,7 +321,7 @@ fn scene_of(component: Arc<str>, facts: Facts, counters: Option<Arc<dyn Counters
 }
 
 fn answer<T>(grants: &Grants, ran: Ran<T>, said: impl FnOnce(T) -> Said) -> Answer {
-    let Ran { result, micros, memory, fuel: _, notes, log, errands } = ran;
+    let Ran { result, micros, memory, notes, log, errands, .. } = ran;
     let errands = errands.into_iter().map(|errand| {
         if grants.contains_key(&errand.grant) { Went::Out } else { Went::Nowhere(errand.grant) }
     });

@@ -108,14 +108,14 @@ impl Pipeline {
             "reason": error.code(),
             "request_id": request_id,
         });
-        let row = HookRow { outcome: Ended::Error, payload };
+        let row = HookRow { outcome: Ended::Error, payload, step: None };
         self.write_hooks(&row::who(principal, &trace, &version), vec![row]).await
     }
 
     /// Rows of hooks outside a call, all durable.
     pub(super) async fn write_hooks(&self, who: &Who, rows: Vec<HookRow>) -> Result<(), Unavailable> {
         let now = self.clock.now();
-        let written = rows.into_iter().map(|HookRow { outcome, payload }| {
+        let written = rows.into_iter().map(|HookRow { outcome, payload, .. }| {
             self.audit.record(Row::plain(now, Kind::Hook, who.clone(), outcome, payload))
         });
         join_all(written).await.into_iter().collect()
@@ -185,5 +185,5 @@ fn occasion(report: &Report, principal: &Principal, trace: &TraceId, raw: String
     };
     let tool = report.what.tool().map(|call| (call.id.clone(), call.name.clone()));
     let subject = report.what.subject().map(str::to_owned);
-    Occasion { event: report.event, subject, tool, what, notes: Vec::new() }
+    Occasion { event: report.event, subject, tool, what, notes: Vec::new(), recorded: false }
 }

@@ -1,0 +1,87 @@
+//! What a guest was told besides its arguments, written down on the gateway's side as it happens, wherever the guest runs: the
+//! time, and what counters answered. With it a decision can be replayed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::call::Ran;
+use super::contract::{Budget, Counters, Taken};
+use super::state::Scene;
+
+/// Who remembers what one guest was told.
+pub(super) struct Witness {
+    now: Duration,
+    ledger: Option<Arc<Ledger>>,
+}
+
+/// Counters that remember what they answered.
+struct Ledger {
+    counters: Arc<dyn Counters>,
+    taken: Mutex<Vec<Taken>>,
+}
+
+// === impl Witness ===
+
+impl Witness {
+    /// Looks on at what happens in `scene`.
+    pub(super) fn of(scene: &mut Scene) -> Self {
+        let ledger =
+            scene.counters.take().map(|counters| Arc::new(Ledger { counters, taken: Mutex::default() }));
+        scene.counters = ledger.clone().map(|ledger| ledger as Arc<dyn Counters>);
+        Self { now: scene.now, ledger }
+    }
+
+    /// Adds what the guest was told to what came of it.
+    pub(super) fn testify<T>(&self, ran: Ran<T>) -> Ran<T> {
+        let taken =
+            self.ledger.as_ref().map(|ledger| std::mem::take(&mut *ledger.taken())).unwrap_or_default();
+        Ran { now: self.now, taken, ..ran }
+    }
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    fn taken(&self) -> std::sync::MutexGuard<'_, Vec<Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// There are no more entries than a guest has host calls.
+impl Counters for Ledger {
+    fn take(
+        &self,
+        tenant: &str,
+        component: &str,
+        key: &str,
+        cost: u32,
+        limit: u32,
+        window: Duration,
+    ) -> Result<u32, Duration> {
+        let answer = self.counters.take(tenant, component, key, cost, limit, window);
+        let (key, window_ms) = (key.to_owned(), millis(window));
+        self.taken().push(Taken::Take { key, cost, limit, window_ms, answer: answer.map_err(millis) });
+        answer
+    }
+
+    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {
+        let answer = self.counters.reserve(budget, micro, cap);
+        let Budget { key, window, .. } = *budget;
+        let (key, kept) = (key.to_owned(), answer.map_err(millis));
+        self.taken().push(Taken::Reserve { key, micro, cap, window, answer: kept });
+        answer
+    }
+
+    fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64) {
+        self.counters.release(budget, reserved, spent);
+        let Budget { key, window, .. } = *budget;
+        self.taken().push(Taken::Release { key: key.to_owned(), reserved, spent, window });
+    }
+}
+
+// === private helpers ===
+
+/// As guests are told it.
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
