@@ -4,7 +4,11 @@
 mod check;
 mod demo;
 mod guests;
-#[expect(unreachable_pub, reason = "the tests, to which the file belongs, export it")]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "the tests, to which the file belongs, export and use all of it"
+)]
 #[path = "../../tests/src/postgres.rs"]
 mod postgres;
 mod process;
