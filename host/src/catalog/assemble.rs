@@ -211,7 +211,9 @@ impl Assembly<'_> {
         let mut providers: BTreeMap<String, Standing> = BTreeMap::new();
         let mut placed: BTreeMap<&str, &Placed> = BTreeMap::new();
         for place in self.stock.places.iter().filter(|place| place.tenant.is_none()) {
-            placed.insert(&place.name, place);
+            if !self.stock.is_predicate(place) {
+                placed.insert(&place.name, place);
+            }
         }
         let mut configs: HashMap<&str, &Value> = HashMap::new();
         for (number, wanted) in self.config.bundle.iter().enumerate() {
@@ -261,6 +263,7 @@ impl Assembly<'_> {
     }
 
     /// One provider for each tag that the routes name: the catalog's before the shelf's, and of each the gateway's own first.
+    /// A full name is that component and no other; where it is not in force, its routes have no provider.
     async fn providers(
         &mut self,
         mut placed: BTreeMap<String, Standing>,
@@ -274,7 +277,7 @@ impl Assembly<'_> {
             let context = || format!("the provider {tag}");
             let on_shelf = self.shelf.provider(tag).ok();
             let own = on_shelf.map(|(name, _)| name.to_owned());
-            let named = |name: &&String| name.split_once('/').is_some_and(|(_, last)| last == tag);
+            let named = |name: &&String| super::shelf::serves(name, tag);
             // A vendor's provider does not take the place of one that comes with the gateway.
             let name = match own.filter(|name| name.starts_with(&format!("{}/", super::shelf::NAMESPACE))) {
                 Some(own) => Some(own),
@@ -288,7 +291,13 @@ impl Assembly<'_> {
                     continue;
                 }
             }
-            let (name, package) = self.shelf.provider(tag).with_context(context)?;
+            let (name, package) = match self.shelf.provider(tag) {
+                Err(_) if tag.contains('/') => {
+                    tracing::error!(component.name = tag, "a route names a provider that is not in force");
+                    continue;
+                }
+                found => found.with_context(context)?,
+            };
             let config = configs.get(name).copied().unwrap_or(&nothing);
             let component = self.admit(package, config).await.with_context(context)?;
             providers.insert(tag.to_owned(), component);
@@ -296,7 +305,8 @@ impl Assembly<'_> {
         Ok((providers, trials))
     }
 
-    /// One predicate for each that the routes name, with the configuration that they give it.
+    /// One predicate for each that the routes name, with the configuration that they give it: the catalog's release, where the
+    /// catalog has it. Where it is not in force, its routes have no predicate, and take no call.
     async fn predicates(&mut self) -> anyhow::Result<Providers> {
         let mut predicates = Providers::new();
         let config = self.config;
@@ -305,15 +315,35 @@ impl Assembly<'_> {
             if predicates.contains_key(&key) {
                 continue;
             }
-            let context = || format!("the predicate {}", wanted.component);
-            let (name, package) = self.shelf.find(&wanted.component).with_context(context)?;
-            if package.statement().kind != Kind::Predicate {
-                bail!("{name} is no predicate");
+            let component = match self.stock.predicate(&wanted.component) {
+                Some(placed) => match &placed.place.active {
+                    Some(active) => self.settled(placed, &active.configured(&wanted.config)).await,
+                    None => None,
+                },
+                None => self.listed_predicate(wanted).await?,
+            };
+            match component {
+                Some(component) => drop(predicates.insert(key, component)),
+                None => tracing::error!(
+                    component.name = wanted.component,
+                    "a route names a predicate that is not in force"
+                ),
             }
-            let component = self.admit(package, &wanted.config).await.with_context(context)?;
-            predicates.insert(key, component);
         }
         Ok(predicates)
+    }
+
+    /// The predicate of a package that is at hand.
+    async fn listed_predicate(
+        &mut self,
+        wanted: &config::Predicate,
+    ) -> anyhow::Result<Option<Arc<Component>>> {
+        let context = || format!("the predicate {}", wanted.component);
+        let Ok((name, package)) = self.shelf.find(&wanted.component) else { return Ok(None) };
+        if package.statement().kind != Kind::Predicate {
+            bail!("{name} is no predicate");
+        }
+        self.admit(package, &wanted.config).await.with_context(context).map(Some)
     }
 
     /// What tenants have besides: behind the platform's, so that nothing of it is loosened.

@@ -159,6 +159,11 @@ impl Default for Slo {
 // === impl Placement ===
 
 impl Placement {
+    /// The same release, configured otherwise.
+    pub(super) fn configured(&self, config: &Value) -> Self {
+        Self { config: config.clone(), ..self.clone() }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.version == other.version && self.config == other.config && self.mode == other.mode
     }

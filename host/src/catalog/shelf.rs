@@ -61,13 +61,19 @@ impl Shelf {
     /// The component that serves routes with this provider tag: the gateway's own before all others.
     pub(super) fn provider(&self, tag: &str) -> anyhow::Result<(&str, &Package)> {
         let own = format!("{NAMESPACE}/{tag}");
-        let named = |name: &str| name.split_once('/').is_some_and(|(_, last)| last == tag);
         let found = self.packages.get_key_value(&own);
-        let found = found.or_else(|| self.packages.iter().find(|(name, _)| named(name)));
+        let found = found.or_else(|| self.packages.iter().find(|(name, _)| serves(name, tag)));
         let (name, package) = found.context("there is no such component")?;
         if package.statement().kind != Kind::Provider {
             bail!("{name} is no provider");
         }
         Ok((name, package))
     }
+}
+
+// === private helpers ===
+
+/// Whether a component of this name is meant by a route's `provider`: by its full name, or by what follows the namespace.
+pub(super) fn serves(name: &str, tag: &str) -> bool {
+    name == tag || name.split_once('/').is_some_and(|(_, last)| last == tag)
 }

@@ -1,5 +1,7 @@
 //! The steps of a component's life: shadow, canary, activate, roll back, withdraw, retire.
 
+use std::sync::Arc;
+
 use sallyport_protocol::package::{Kind as SignedKind, Package, Release, Rollback, Statement};
 use sallyport_protocol::signature::KeyId;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use super::place::{MIDDLE, Place, Placement, Slo, Step, StepError, Told};
 use super::stock::{Placed, Stock};
 use super::{Actor, Catalog, CatalogError};
 use crate::audit::{Event, Kind, Outcome};
-use crate::component::Mode;
+use crate::component::{Component, Fault, Mode};
 use crate::config::Config;
 use crate::db::catalog::{Json, PlaceRow, scope};
 
@@ -159,6 +161,9 @@ impl Catalog {
             let what = format!("{name} is a {}, and only hooks are told of events", statement.kind);
             return Err(CatalogError::Invalid(what));
         }
+        if statement.kind == SignedKind::Predicate {
+            check_predicate(verb, &wanted)?;
+        }
         let before = match &place.active {
             Some(active) => self.statement(actor, name, &active.version).await?,
             None => None,
@@ -168,7 +173,11 @@ impl Catalog {
             placement.rollback =
                 Some(self.sign_rollback(actor, from, statement, wanted.reason.as_deref())?);
         }
-        let component = self.admit_placed(config, stock, &placement, &package, tenant).await?;
+        let component = if statement.kind == SignedKind::Predicate {
+            self.admit_predicate(config, stock, &placement, &package).await?
+        } else {
+            self.admit_placed(config, stock, &placement, &package, tenant).await?
+        };
         if verb == Verb::Activate {
             self.raise_floor(tenant, &component).await?;
         }
@@ -197,6 +206,33 @@ impl Catalog {
             Verb::Activate | Verb::Withdraw | Verb::Retire => Step::Activate(placement),
         };
         Ok((step, detail))
+    }
+
+    /// Admits a predicate as each route configures it that names it. Where none does yet, it may want a configuration.
+    async fn admit_predicate(
+        &self,
+        config: &Config,
+        stock: &Stock,
+        placement: &Placement,
+        package: &Package,
+    ) -> Result<Arc<Component>, CatalogError> {
+        let statement = package.statement();
+        let named = config.gateway.routes.iter().filter_map(|route| route.predicate.as_ref());
+        let mut admitted = None;
+        for wanted in named.filter(|wanted| wanted.component == statement.name.as_str()) {
+            let placement = placement.configured(&wanted.config);
+            admitted = Some(self.admit_placed(config, stock, &placement, package, None).await?);
+        }
+        match admitted {
+            Some(component) => Ok(component),
+            None => match self.admit_placed(config, stock, placement, package, None).await {
+                Err(CatalogError::Admit(error)) if error.is_about_configuration() => {
+                    let reason = "no route configures it yet".to_owned();
+                    Ok(Component::absent(statement, None, Fault::Absent { reason }))
+                }
+                admitted => admitted,
+            },
+        }
     }
 
     fn placement(
@@ -293,4 +329,17 @@ impl Catalog {
         self.audit.record(lost).await.map_err(CatalogError::Audit)?;
         Err(CatalogError::Changed)
     }
+}
+
+// === private helpers ===
+
+/// A predicate decides which upstream a call goes to: it is in force for everybody or not at all, and its routes configure it.
+fn check_predicate(verb: Verb, wanted: &Wanted) -> Result<(), CatalogError> {
+    let what = match verb {
+        Verb::Shadow | Verb::Canary => "a predicate is not tried: activate it, and roll back",
+        _ if wanted.config.is_some() => "the routes that name a predicate configure it",
+        _ if wanted.mode.is_some() || wanted.order.is_some() => "a predicate has no mode and no order",
+        _ => return Ok(()),
+    };
+    Err(CatalogError::Invalid(what.to_owned()))
 }

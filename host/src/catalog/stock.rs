@@ -1,5 +1,7 @@
 //! What the database says, read at one moment: places, publishers, grants, revocations.
 
+use std::collections::BTreeSet;
+
 use sallyport_protocol::hooks::Attachment;
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Package, Publisher, Statement};
@@ -20,6 +22,8 @@ pub(super) struct Stock {
     revocations: Revocations,
     /// How many tenants there are.
     tenants: u64,
+    /// The names of the platform's predicates.
+    predicates: BTreeSet<String>,
     pub(super) places: Vec<Placed>,
 }
 
@@ -56,6 +60,7 @@ impl Stock {
             grants: db.grants().await?,
             revocations: Revocations::read(db).await?,
             tenants: db.tenant_count().await?,
+            predicates: db.component_names(Kind::Predicate.as_str()).await?.into_iter().collect(),
             places: places.into_iter().map(Placed::read).collect::<Result<_, _>>()?,
         })
     }
@@ -112,6 +117,16 @@ impl Stock {
     /// Why this release may not run.
     pub(super) fn revocation(&self, subject: Subject<'_>) -> Option<&RevokedComponent> {
         self.revocations.of(subject)
+    }
+
+    /// The place of one of the platform's predicates, if the catalog has it.
+    pub(super) fn predicate(&self, name: &str) -> Option<&Placed> {
+        self.places.iter().find(|it| it.name == name && self.is_predicate(it))
+    }
+
+    /// Whether it is a predicate's place: routes ask it, and no call does.
+    pub(super) fn is_predicate(&self, placed: &Placed) -> bool {
+        placed.tenant.is_none() && self.predicates.contains(&placed.name)
     }
 
     /// Everything that was revoked.

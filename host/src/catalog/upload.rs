@@ -17,12 +17,8 @@ impl Catalog {
         let tenant = actor.tenant.as_ref();
         let package = Package::parse(bytes.clone())?;
         let statement = package.statement();
-        if tenant.is_some() && statement.kind == Kind::Provider {
-            return Err(CatalogError::Forbidden("a provider belongs to the platform"));
-        }
-        if statement.kind == Kind::Predicate {
-            let what = "routes name their predicates in the configuration: list the package there";
-            return Err(CatalogError::Invalid(what.to_owned()));
+        if tenant.is_some() && matches!(statement.kind, Kind::Provider | Kind::Predicate) {
+            return Err(CatalogError::Forbidden("what routes name belongs to the platform"));
         }
         if tenant.is_some() && statement.name.namespace() == NAMESPACE {
             return Err(CatalogError::Forbidden("that namespace belongs to the gateway"));
@@ -90,7 +86,7 @@ impl Catalog {
         self.show(tenant, name).await
     }
 
-    /// A serial is one release, also among those that were never in force.
+    /// A name is of one kind, and a serial is one release, also among those that were never in force.
     async fn check_siblings(
         &self,
         actor: &Actor,
@@ -98,11 +94,15 @@ impl Catalog {
         development: bool,
     ) -> Result<(), CatalogError> {
         let statement = package.statement();
-        let siblings = self.db.component_versions(actor.tenant.as_ref()).await?;
+        let versions = self.db.component_versions(actor.tenant.as_ref()).await?;
+        let siblings: Vec<_> =
+            versions.iter().filter(|version| version.name == statement.name.as_str()).collect();
+        if let Some(other) = siblings.iter().find(|it| it.kind != statement.kind.as_str()) {
+            let what = format!("{} is a {}, and a name keeps its kind", statement.name, other.kind);
+            return Err(CatalogError::Invalid(what));
+        }
         let clashes = siblings.iter().any(|it| {
-            it.name == statement.name.as_str()
-                && u64::try_from(it.serial).ok() == Some(statement.serial)
-                && it.digest != statement.digest.hex()
+            u64::try_from(it.serial).ok() == Some(statement.serial) && it.digest != statement.digest.hex()
         });
         if clashes && !development {
             let what = format!("the serial {} of {}", statement.serial, statement.name);

@@ -9,7 +9,7 @@ use sallyport_protocol::canonical;
 use sallyport_protocol::cost::{self, Price, PriceList};
 use sallyport_protocol::hooks::{Attachment, Matcher, OnFault};
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{Kind, Package, Publisher};
+use sallyport_protocol::package::{Kind, Name, Package, Publisher};
 use sallyport_protocol::signature;
 use sha2::{Digest as _, Sha256};
 
@@ -99,6 +99,13 @@ struct Known {
     providers: BTreeSet<String>,
     components: BTreeSet<String>,
     predicates: BTreeSet<String>,
+}
+
+impl Known {
+    /// Whether a package here has this name, of whatever kind.
+    fn has(&self, name: &str) -> bool {
+        [&self.providers, &self.components, &self.predicates].into_iter().any(|names| names.contains(name))
+    }
 }
 
 /// Reads and checks everything. `secrets`: instead of the secrets file.
@@ -290,10 +297,7 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
     let pattern = section.required("model_pattern").and_then(|node| node.parsed(Pattern::parse));
     let provider = section.required("provider").and_then(|node| {
         let tag = node.text()?;
-        if !known.providers.contains(tag) {
-            let tags: Vec<_> = known.providers.iter().map(String::as_str).collect();
-            node.error(format!("there is no provider {tag}; there are {}", tags.join(", ")));
-        }
+        look_for(&node, "provider", tag, &known.providers, known);
         Some(tag.to_owned())
     });
     let endpoint = section.get("endpoint").and_then(|node| {
@@ -313,10 +317,7 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
     });
     let predicate = section.get("predicate").and_then(|node| {
         let component = node.text()?.to_owned();
-        if !known.predicates.contains(&component) {
-            let names: Vec<_> = known.predicates.iter().map(String::as_str).collect();
-            node.error(format!("there is no predicate {component}; there are {}", names.join(", ")));
-        }
+        look_for(&node, "predicate", &component, &known.predicates, known);
         let config = section.get("predicate_config");
         let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
         Some(Predicate { component, config })
@@ -388,6 +389,20 @@ fn priced(section: &Section<'_>, item: &Node<'_>, route: &Route, prices: &PriceL
     let Some(node) = section.get("model_pattern") else { return };
     if route.models.is_empty() && !prices.models.iter().any(some) {
         node.error(format!("no {} model that it matches has a price: {fix}", route.provider));
+    }
+}
+
+/// Looks for what a route names. A full name that no package here has may be the catalog's, which is not read here.
+fn look_for(node: &Node<'_>, kind: &str, wanted: &str, among: &BTreeSet<String>, known: &Known) {
+    if among.contains(wanted) {
+        return;
+    }
+    let full = Name::parse(wanted).is_ok_and(|name| name.namespace() != "sallyport");
+    if full && !known.has(wanted) {
+        node.warn("is in no package here: no call takes this route unless the catalog has it in force");
+    } else {
+        let names: Vec<_> = among.iter().map(String::as_str).collect();
+        node.error(format!("there is no {kind} {wanted}; there are {}", names.join(", ")));
     }
 }
 
@@ -465,7 +480,7 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
                     ));
                 }
                 Kind::Provider => {
-                    known.providers.insert(tag);
+                    known.providers.extend([tag, name.clone()]);
                     known.components.insert(name);
                 }
                 Kind::Predicate => {

@@ -12,6 +12,7 @@ use super::{
     Recording, Secrets, Sink, egress, read, template,
 };
 
+const PRICE: &str = "{ provider: '*', model: m, input: 1, output: 1, cache_read: 1, cache_write: 1 }";
 const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
 
 fn secrets() -> Secrets {
@@ -256,10 +257,31 @@ fn a_route_may_ask_a_predicate_and_hides_nothing_behind_it() {
     );
     let route =
         |more: &str| format!("gateway:\n  routes:\n    - {{ model_pattern: '*', provider: echo, {more} }}\n");
-    complains(&route("predicate: acme/nobody"), "gateway.routes[0].predicate");
+    complains(&route("predicate: nobody"), "gateway.routes[0].predicate");
+    complains(&route("predicate: sallyport/nobody"), "gateway.routes[0].predicate");
     complains(&route("predicate: sallyport/scope"), "gateway.routes[0].predicate");
     complains(&route("predicate_config: {}"), "gateway.routes[0].predicate_config");
     complains(&format!("bundle: [{{ component: sallyport/region }}]\n{MINIMAL}"), "bundle[0].component");
+}
+
+#[test]
+fn what_no_package_here_has_may_be_the_catalogs_if_it_is_named_in_full() {
+    let route = |what: &str| {
+        format!(
+            "gateway:\n  routes:\n    - {{ model_pattern: '*', {what} }}\nprices: {{ models: [{PRICE}] }}\n"
+        )
+    };
+    for (what, path) in [
+        ("provider: acme/llm", "gateway.routes[0].provider"),
+        ("provider: echo, predicate: acme/region", "gateway.routes[0].predicate"),
+    ] {
+        let config = parse(&route(what));
+        let warned: Vec<_> = config.warnings.iter().map(|warning| warning.path.as_str()).collect();
+        assert_eq!(warned, [path], "{what}");
+    }
+    for what in ["llm", "sallyport/llm", "Acme/llm", "acme/", "sallyport/scope"] {
+        complains(&route(&format!("provider: {what}")), "gateway.routes[0].provider");
+    }
 }
 
 const WAY: &str = "name: moderation, url: 'https://mod.example', methods: [POST], components: [acme/ask]";

@@ -90,6 +90,13 @@ impl Db {
             .bind(scope(tenant)).fetch_all(pool).await?))
     }
 
+    /// The names of the platform's components of a kind.
+    pub async fn component_names(&self, kind: &str) -> Result<Vec<String>, DbError> {
+        Ok(on!(self, pool => sqlx::query_scalar(
+            "SELECT DISTINCT name FROM component_versions WHERE tenant_id = $1 AND kind = $2")
+            .bind(scope(None)).bind(kind).fetch_all(pool).await?))
+    }
+
     /// One version; `None` if the tenant, or the platform, has none such.
     pub async fn component_version(
         &self,

@@ -48,7 +48,15 @@ impl Pipeline {
         for route in candidates {
             request.consider(route);
             let Some(predicate) = &route.predicate else { return (asked, Ok(route.clone())) };
-            let Some(component) = bundle.predicates.get(&predicate.key()) else { continue };
+            let Some(component) = bundle.predicates.get(&predicate.key()) else {
+                tracing::error!(
+                    component.name = predicate.component,
+                    trace.id = request.trace.as_str(),
+                    "the predicate of the route {} is not in force: the route is passed over",
+                    route.pattern
+                );
+                continue;
+            };
             let body: Arc<dyn BodyView> = Arc::clone(&request.body) as _;
             let ran = self.components.matches(component, &request.facts, &body).await;
             let (verdict, fault) = match &ran.result {
