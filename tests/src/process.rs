@@ -42,6 +42,15 @@ pub fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Resident memory in bytes that the process wrote and shares with no other. Pages of its binary, which it may be the only
+/// one to have mapped just now, are not among them.
+pub fn private(pid: u32) -> anyhow::Result<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let private = rollup.lines().filter(|line| line.starts_with("Private_Dirty:"));
+    let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    Ok(kib.sum::<u64>() * 1024)
+}
+
 /// How many file descriptors the process holds that are sockets.
 pub fn sockets(pid: u32) -> anyhow::Result<usize> {
     let mut count = 0;

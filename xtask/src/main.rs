@@ -49,6 +49,7 @@ enum Task {
 
 /// How to measure.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 struct Bench {
     /// Answer in JSON
     #[arg(long)]
@@ -59,6 +60,15 @@ struct Bench {
     /// Only what honest calls cost beside a provider that spins
     #[arg(long)]
     neighbours: bool,
+    /// Only how long a new release of a component takes until it decides
+    #[arg(long)]
+    swaps: bool,
+    /// Only what a call of a component and a live instance cost, in each tier
+    #[arg(long)]
+    guests: bool,
+    /// Components in every language of the kit too: their tools are fetched from package registries
+    #[arg(long)]
+    languages: bool,
 }
 
 fn main() -> ExitCode {
@@ -93,8 +103,16 @@ impl Bench {
         ))?;
         let mut measure = std::process::Command::new(root.join("target/release/bench"));
         measure.env("SALLYPORT_BIN", root.join("target/release/sallyport")).current_dir(root);
-        measure.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
-        measure.args(self.neighbours.then_some("--neighbours"));
+        for (asked, option) in [
+            (self.json, "--json"),
+            (self.quick, "--quick"),
+            (self.neighbours, "--neighbours"),
+            (self.swaps, "--swaps"),
+            (self.guests, "--guests"),
+            (self.languages, "--languages"),
+        ] {
+            measure.args(asked.then_some(option));
+        }
         process::run(&mut measure)
     }
 }

@@ -1,12 +1,15 @@
 //! The benchmark: the gateway against a bare proxy, one run, one machine, one upstream. Upstream, proxy and load generator are
 //! processes of their own (this binary again), so that the CPU time of the gateway is its own.
 //!
-//! `cargo run --release -p sallyport-tests --bin bench [-- --json] [-- --quick] [-- --neighbours]`
+//! `cargo run --release -p sallyport-tests --bin bench -- [--json] [--quick] [--neighbours | --swaps | --guests] [--languages]`
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value is indexed: what is missing is null")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of a benchmark fit a float")]
 
+mod guests;
 mod neighbours;
+mod swap;
+mod table;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -53,22 +56,51 @@ fn main() -> anyhow::Result<()> {
             ["part", "load"] => part_load().await,
             ["part", "spin"] => part_spin(),
             options => {
-                let json = options.contains(&"--json");
-                let quick = options.contains(&"--quick");
-                let beside = options.contains(&"--neighbours");
-                let report = if beside { neighbours::measure(quick).await? } else { measure(quick).await? };
+                let has = |option: &str| options.contains(&option);
+                let beside = has("--neighbours");
+                let report =
+                    if beside { neighbours::measure(has("--quick")).await? } else { measured(&has).await? };
                 let mut out = std::io::stdout().lock();
-                if json {
+                if has("--json") {
                     writeln!(out, "{report:#}")?;
                     Ok(())
                 } else if beside {
                     neighbours::table(&mut out, &report)
                 } else {
-                    table(&mut out, &report)
+                    show(&mut out, &report)
                 }
             }
         }
     })
+}
+
+/// What was asked for: one part alone, or all of them.
+async fn measured(has: &impl Fn(&str) -> bool) -> anyhow::Result<Value> {
+    let (quick, all) = (has("--quick"), !has("--swaps") && !has("--guests"));
+    let mut report = if all { measure(quick).await? } else { json!({"quick": quick}) };
+    report["profile"] = json!(if cfg!(debug_assertions) { "dev" } else { "release" });
+    if all || has("--swaps") {
+        report["swaps"] = swap::measure(quick).await?;
+    }
+    if all || has("--guests") {
+        report["guests"] = guests::measure(quick, has("--languages")).await?;
+    }
+    Ok(report)
+}
+
+/// For a person: what the report holds.
+fn show(out: &mut impl std::io::Write, report: &Value) -> anyhow::Result<()> {
+    writeln!(out, "profile: {}; one run", report["profile"].as_str().unwrap_or("?"))?;
+    if report["proxy"].is_object() {
+        table::table(out, report)?;
+    }
+    if report["swaps"].is_object() {
+        swap::table(out, &report["swaps"])?;
+    }
+    if report["guests"].is_object() {
+        guests::table(out, &report["guests"])?;
+    }
+    Ok(())
 }
 
 // === the parts ===
@@ -266,8 +298,7 @@ async fn measure(quick: bool) -> anyhow::Result<Value> {
     let bare_target = Target { address: address.parse()?, token: String::new(), pid: bare.child.id() };
     let (mut load, _) = Part::start(&["load"]).await?;
 
-    let mut report =
-        json!({"quick": quick, "profile": if cfg!(debug_assertions) { "dev" } else { "release" }});
+    let mut report = json!({"quick": quick});
     report["direct"] = unary(&mut load, &direct, scale).await?;
     report["proxy"] = all(&mut load, &bare_target, scale).await?;
     for (name, policies) in [("off", false), ("on", true)] {
@@ -355,51 +386,12 @@ fn components(app: &TestApp) -> Value {
         .into()
 }
 
-// === showing ===
-
-fn table(out: &mut impl std::io::Write, report: &Value) -> anyhow::Result<()> {
-    writeln!(
-        out,
-        "profile: {}; one run; CPU is of the proxy's or the gateway's own process",
-        report["profile"].as_str().unwrap_or("?")
-    )?;
-    writeln!(out, "{:<44}{:>14}{:>14}{:>14}", "", "bare proxy", "policies off", "policies on")?;
-    let nanos =
-        |who: &str, pointer: &str| report[who].pointer(pointer).and_then(Value::as_u64).map(|n| n as f64);
-    let columns = ["proxy", "policies_off", "policies_on"];
-    let added =
-        |pointer: &str| columns.map(|who| Some((nanos(who, pointer)? - nanos("direct", pointer)?) / 1e3));
-    let of = |pointer: &str, unit: f64| columns.map(|who| nanos(who, pointer).map(|n| n / unit));
-    let rate = columns.map(|who| report[who].pointer("/many/rate").and_then(Value::as_f64));
-    let mib = f64::from(1 << 20);
-    for (name, values, digits) in [
-        ("added latency, 1 connection, p50 (us)", added("/one/p50"), 0),
-        ("added latency, 1 connection, p99 (us)", added("/one/p99"), 0),
-        ("requests a second, 64 connections", rate, 0),
-        ("p99, 64 connections (ms)", of("/many/p99", 1e6), 2),
-        ("CPU a request, 1 connection (ms)", of("/one/cpu", 1e6), 3),
-        ("CPU a request, 64 connections (ms)", of("/many/cpu", 1e6), 3),
-        ("CPU a stream of 200 pieces (ms)", of("/stream/cpu", 1e6), 3),
-        ("CPU a translated request (ms)", of("/translated/cpu", 1e6), 3),
-        ("CPU a translated stream of 200 pieces (ms)", of("/stream_translated/cpu", 1e6), 3),
-        ("CPU of 1 MiB, first turn (ms)", of("/megabyte_turn_1/cpu", 1e6), 3),
-        ("CPU of 1 MiB, second turn (ms)", of("/megabyte_turn_2/cpu", 1e6), 3),
-        ("RSS idle (MiB)", of("/rss_idle", mib), 1),
-        ("RSS after load (MiB)", of("/rss_after_load", mib), 1),
-        ("RSS with open streams (MiB)", of("/rss_streams", mib), 1),
-        ("a stream that is open (KiB)", of("/bytes_per_stream", 1024.0), 1),
-    ] {
-        write!(out, "{name:<44}")?;
-        for value in values {
-            match value {
-                Some(value) => write!(out, "{value:>14.digits$}")?,
-                None => write!(out, "{:>14}", "-")?,
-            }
-        }
-        writeln!(out)?;
-    }
-    for (name, micros) in report["policies_on"]["components"].as_object().into_iter().flatten() {
-        writeln!(out, "{:<44}{:>42}", format!("{name}, a fresh call (us)"), micros)?;
-    }
-    Ok(())
+/// Median and tail of what was timed, in nanoseconds.
+fn spread(mut times: Vec<Duration>) -> Value {
+    times.sort_unstable();
+    let at = |per_mille: usize| {
+        let place = times.len().saturating_sub(1) * per_mille / 1000;
+        u64::try_from(times.get(place).copied().unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+    };
+    json!({"p50": at(500), "p90": at(900), "p99": at(990), "max": at(1000)})
 }
