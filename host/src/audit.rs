@@ -257,8 +257,11 @@ impl Audit {
             let (dir, shared) = (dir.clone(), Arc::clone(&shared));
             let sizes = Sizes::new(settings.max_bytes);
             move || {
-                let writer = Writer::begin(&dir, sizes, chain, disk, recovered, shared, received)?;
-                thread::Builder::new().name("audit-writer".to_owned()).spawn(move || writer.run())
+                let writer = Writer::begin(&dir, sizes, chain, disk, recovered, Arc::clone(&shared))?;
+                let writer = Arc::new(Mutex::new(writer));
+                shared.lend(&writer);
+                let serve = move || spool::run(&writer, &received);
+                thread::Builder::new().name("audit-writer".to_owned()).spawn(serve)
             }
         })
         .await

@@ -85,9 +85,7 @@ impl OpenRow {
             return Ok(());
         }
         self.intent = None;
-        let (reply, answer) = oneshot::channel();
-        self.shared.send(Command::Close { call: self.call, rows: Rows::new(&mut rows), reply: Some(reply) });
-        let sequence = answer.await.unwrap_or(Err(Unavailable::Stopped))?;
+        let sequence = self.shared.close(self.call, Rows::new(&mut rows)).await?;
         settled(&self.shared, sequence).await
     }
 }

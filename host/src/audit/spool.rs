@@ -1,5 +1,6 @@
 //! The spool: the commit point of the audit trail. One thread appends records to segments; whoever waits for an intent is
-//! answered after one `fdatasync` for all that came meanwhile.
+//! answered after one `fdatasync` for all that came meanwhile. An outcome has to be in the file, not on the disk: whoever
+//! brings one writes it there and then, unless somebody else is writing. Then it goes to the thread, as all else does.
 //!
 //! *Invariant:* after a failed write or `fdatasync` nothing is written to that file again: the kernel may have dropped the
 //! pages and would report success. The records that were not durable yet are kept and go to a fresh segment, whose header
@@ -16,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -83,13 +84,12 @@ struct Active {
     synced: u64,
 }
 
-/// The writer's thread.
+/// Whoever holds it may write.
 pub(super) struct Writer {
     dir: PathBuf,
     chain: Chain,
     sizes: Sizes,
     shared: Arc<Shared>,
-    commands: Receiver<Command>,
     spares: Spares,
     sealed: VecDeque<Sealed>,
     active: Active,
@@ -107,6 +107,8 @@ pub(super) struct Writer {
     down: bool,
     /// The last call was refused for want of room.
     full: bool,
+    /// Its thread was told to stop: nothing is written any more.
+    ended: bool,
 }
 
 type OpenReply = (Box<Intent>, u64, oneshot::Sender<Result<OpenRow, Unavailable>>);
@@ -157,7 +159,6 @@ impl Writer {
         disk: Arc<dyn Disk>,
         recovered: Recovered,
         shared: Arc<Shared>,
-        commands: Receiver<Command>,
     ) -> io::Result<Self> {
         let now = shared.clock.monotonic();
         for entry in fs::read_dir(dir)? {
@@ -178,7 +179,6 @@ impl Writer {
             chain,
             sizes,
             shared,
-            commands,
             spares,
             sealed: recovered.sealed.into(),
             active,
@@ -191,6 +191,7 @@ impl Writer {
             refused: Vec::new(),
             down: false,
             full: false,
+            ended: false,
         };
         for (call, body) in recovered.orphans {
             writer.reserved += RESERVE;
@@ -207,49 +208,34 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Serves commands until told to stop.
-    pub(super) fn run(mut self) {
-        let mut group = Vec::new();
-        loop {
-            let first = if self.down || self.full {
-                match self.commands.recv_timeout(RETRY) {
-                    Ok(command) => command,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.retry();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
-            } else {
-                match self.commands.recv() {
-                    Ok(command) => command,
-                    Err(_) => return,
-                }
-            };
-            group.push(first);
-            while group.len() < GROUP
-                && let Ok(command) = self.commands.try_recv()
-            {
-                group.push(command);
-            }
-            if let Some(stopped) = self.serve(&mut group) {
-                self.finish(&mut group);
-                if stopped.send(()).is_err() {
-                    tracing::debug!("nobody waits for the audit writer to end");
-                }
-                return;
-            }
+    /// Records an outcome if that takes no more than a write: no next segment, no `fdatasync`, nothing to wait for. Otherwise
+    /// the rows come back.
+    pub(super) fn close_at_once(&mut self, call: u64, rows: Rows) -> Result<Result<u64, Unavailable>, Rows> {
+        let size = rows.size();
+        let room = size <= RESERVE.min(self.sizes.record) && size <= self.left();
+        if self.down || self.ended || !room || self.tail.len() > UNSYNCED {
+            return Err(rows);
         }
+        let closed = self.stage_close(call, rows);
+        self.flush();
+        self.publish();
+        if self.down {
+            // The thread sleeps until it is asked for something: it has to try a fresh segment from now on.
+            self.shared.send(Command::Sync);
+            return Ok(closed.and_then(|_| Err(self.shared.down())));
+        }
+        Ok(closed)
     }
 
     /// What was asked before the end is still done, and what that led to.
-    fn finish(&mut self, group: &mut Vec<Command>) {
-        while let Ok(command) = self.commands.try_recv() {
+    fn finish(&mut self, commands: &Receiver<Command>, group: &mut Vec<Command>) {
+        while let Ok(command) = commands.try_recv() {
             group.push(command);
             self.serve(group);
         }
         self.sync();
         self.publish();
+        self.ended = true;
     }
 
     /// One group: stage all, write once, answer the outcomes, flush once, answer the intents.
@@ -601,6 +587,46 @@ impl Writer {
         self.sync();
         self.publish();
         !self.down
+    }
+}
+
+/// The writer's thread: serves commands until told to stop. It also ends if somebody panicked while writing: what the writer
+/// holds may be half a record then, and without a writer every call is refused.
+pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<Command>) {
+    let mut group = Vec::new();
+    loop {
+        let Ok(tries) = writer.lock().map(|writer| writer.down || writer.full) else { return };
+        let first = if tries {
+            match commands.recv_timeout(RETRY) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => {
+                    let Ok(mut writer) = writer.lock() else { return };
+                    writer.retry();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        } else {
+            match commands.recv() {
+                Ok(command) => command,
+                Err(_) => return,
+            }
+        };
+        group.push(first);
+        while group.len() < GROUP
+            && let Ok(command) = commands.try_recv()
+        {
+            group.push(command);
+        }
+        let Ok(mut writer) = writer.lock() else { return };
+        if let Some(stopped) = writer.serve(&mut group) {
+            writer.finish(commands, &mut group);
+            drop(writer);
+            if stopped.send(()).is_err() {
+                tracing::debug!("nobody waits for the audit writer to end");
+            }
+            return;
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::Command;
+use super::{Command, Rows, Writer};
 use crate::audit::{Durability, Health, Unavailable};
 use crate::clock::Clock;
 
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) durability: Durability,
     max_age: Duration,
     commands: Sender<Command>,
+    /// The writer, for as long as its thread runs.
+    at_work: OnceLock<Weak<Mutex<Writer>>>,
     progress: watch::Sender<Progress>,
     /// The next sequence that each consumer needs; the database is the first.
     consumers: Vec<AtomicU64>,
@@ -63,6 +65,7 @@ impl Shared {
             durability,
             max_age,
             commands,
+            at_work: OnceLock::new(),
             progress: watch::Sender::new(Progress { written: next, synced: next }),
             consumers: consumers.iter().copied().map(AtomicU64::new).collect(),
             committed: watch::Sender::new(consumers.first().copied().unwrap_or(next)),
@@ -74,6 +77,33 @@ impl Shared {
     /// Asks the writer; false if it is gone.
     pub(crate) fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
+    }
+
+    /// The writer has begun its work: it may be borrowed from now on.
+    pub(crate) fn lend(&self, writer: &Arc<Mutex<Writer>>) {
+        // There is one writer in the life of a spool.
+        drop(self.at_work.set(Arc::downgrade(writer)));
+    }
+
+    /// Records the outcome of a call; its sequence once it is in the file. Once this was polled, it is recorded even if nobody
+    /// waits.
+    pub(crate) async fn close(&self, call: u64, rows: Rows) -> Result<u64, Unavailable> {
+        let rows = match self.close_at_once(call, rows) {
+            Ok(closed) => return closed,
+            Err(rows) => rows,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Close { call, rows, reply: Some(reply) });
+        answer.await.unwrap_or(Err(Unavailable::Stopped))
+    }
+
+    /// The same without another thread, where nobody else is writing.
+    fn close_at_once(&self, call: u64, rows: Rows) -> Result<Result<u64, Unavailable>, Rows> {
+        let Some(writer) = self.at_work.get().and_then(Weak::upgrade) else { return Err(rows) };
+        match writer.try_lock() {
+            Ok(mut writer) => writer.close_at_once(call, rows),
+            Err(_) => Err(rows),
+        }
     }
 
     /// Whether a call may begin.
