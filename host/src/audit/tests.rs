@@ -147,6 +147,7 @@ async fn call(audit: &Audit, trace: &str) -> Result<(), Unavailable> {
 #[derive(Default)]
 struct Faulty {
     sync_fails: AtomicBool,
+    write_fails: AtomicBool,
     create_fails: AtomicBool,
     touched_after_failure: Arc<AtomicUsize>,
 }
@@ -180,6 +181,10 @@ impl FaultyFile {
 impl SegmentFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.touch();
+        if self.disk.write_fails.load(Ordering::SeqCst) {
+            self.failed.store(true, Ordering::SeqCst);
+            return Err(io::Error::other("injected"));
+        }
         self.file.write_at(bytes, offset)
     }
 
@@ -530,6 +535,29 @@ async fn after_a_failed_fdatasync_the_file_is_left_alone_and_nothing_is_lost() {
     assert_eq!(again.health(), Health::Ok, "the chain goes on across the two segments");
     assert!(again.flush().await);
     assert_eq!(killed.told().await, expected);
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_written_lets_no_answer_out_and_the_spool_comes_back_by_itself() {
+    let trail = Trail::new().await;
+    let faulty = Arc::new(Faulty::default());
+    let audit = trail.start_on(Arc::new(FaultyDisk(Arc::clone(&faulty)))).await;
+    let (one, other) = (audit.open(intent("t_1")).await.unwrap(), audit.open(intent("t_2")).await.unwrap());
+    faulty.write_fails.store(true, Ordering::SeqCst);
+    assert!(matches!(one.close(outcome("t_1")).await, Err(Unavailable::Down(_))));
+    assert!(matches!(audit.open(intent("t_3")).await, Err(Unavailable::Down(_))));
+
+    // Nobody calls meanwhile: the writer tries a fresh segment all the same.
+    let mut health = audit.changes();
+    faulty.write_fails.store(false, Ordering::SeqCst);
+    health.wait_for(|health| !matches!(health, Health::Down(_))).await.unwrap();
+    other.close(outcome("t_2")).await.unwrap();
+    assert!(audit.flush().await);
+    let told = trail.told().await;
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert!(told[0].ends_with("inference allowed t_1") && told[3].ends_with("inference allowed t_2"), "{told:?}");
+    assert_eq!(faulty.touched_after_failure.load(Ordering::SeqCst), 0, "the file that failed is left alone");
+    audit.close().await;
 }
 
 #[tokio::test]
