@@ -534,6 +534,7 @@ impl Writer {
     }
 
     fn publish(&self) {
+        self.shared.set_oldest_end(self.sealed.front().map(|sealed| sealed.end));
         self.shared
             .publish(Progress { written: self.marks.first_sequence, synced: self.synced.first_sequence });
     }
@@ -556,6 +557,7 @@ impl Writer {
             self.sealed.pop_front();
             removed = true;
         }
+        self.publish();
         if removed && let Err(error) = sync_dir(&self.dir) {
             tracing::warn!(error = %error, "the removal of audit segments may not be durable");
         }

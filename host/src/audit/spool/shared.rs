@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     progress: watch::Sender<Progress>,
     /// The next sequence that each consumer needs; the database is the first.
     consumers: Vec<AtomicU64>,
+    /// Where the oldest full segment ends: nothing can be let go of before all consumers are there.
+    oldest_end: AtomicU64,
     /// The next sequence that the database lacks.
     committed: watch::Sender<u64>,
     state: Mutex<State>,
@@ -68,6 +70,7 @@ impl Shared {
             at_work: OnceLock::new(),
             progress: watch::Sender::new(Progress { written: next, synced: next }),
             consumers: consumers.iter().copied().map(AtomicU64::new).collect(),
+            oldest_end: AtomicU64::new(u64::MAX),
             committed: watch::Sender::new(consumers.first().copied().unwrap_or(next)),
             changed: watch::Sender::new(state.health()),
             state: Mutex::new(state),
@@ -187,7 +190,15 @@ impl Shared {
         if consumer == 0 {
             self.committed.send_replace(next);
         }
-        self.send(Command::Release);
+        // The writer's thread is woken only for what it can do.
+        if self.slowest() >= self.oldest_end.load(Ordering::Acquire) {
+            self.send(Command::Release);
+        }
+    }
+
+    /// Where the oldest full segment ends, if there is one.
+    pub(crate) fn set_oldest_end(&self, end: Option<u64>) {
+        self.oldest_end.store(end.unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// The next sequence that some consumer needs.
