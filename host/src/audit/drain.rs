@@ -141,7 +141,7 @@ impl Consumer {
                 return Err(error);
             }
             next = batch.next;
-            remember(&mut inner.cursor, next).await?;
+            remember(&mut inner.cursor, next)?;
             self.shared.consumed(self.index, next);
         }
         Ok(next)
@@ -195,18 +195,10 @@ async fn read(place: &mut Option<Cursor>, end: u64) -> Result<Batch, DrainError>
     batch.map_err(DrainError::Spool)
 }
 
-async fn remember(place: &mut Option<Cursor>, next: u64) -> Result<(), DrainError> {
-    let Some(mut cursor) = place.take() else {
-        return Err(DrainError::Spool(io::Error::other("the cursor is lost")));
-    };
-    let (cursor, result) = tokio::task::spawn_blocking(move || {
-        let result = cursor.delivered(next);
-        (cursor, result)
-    })
-    .await
-    .map_err(DrainError::Task)?;
-    *place = Some(cursor);
-    result.map_err(DrainError::Spool)
+/// Remembers the place here and now: going to another thread and back would take longer than the write.
+fn remember(place: &mut Option<Cursor>, next: u64) -> Result<(), DrainError> {
+    let cursor = place.as_mut().ok_or_else(|| DrainError::Spool(io::Error::other("the cursor is lost")))?;
+    cursor.delivered(next).map_err(DrainError::Spool)
 }
 
 fn rows(batch: &Batch) -> Result<Vec<NewRow>, DrainError> {

@@ -555,7 +555,10 @@ async fn an_outcome_that_cannot_be_written_lets_no_answer_out_and_the_spool_come
     assert!(audit.flush().await);
     let told = trail.told().await;
     assert_eq!(told.len(), 6, "{told:?}");
-    assert!(told[0].ends_with("inference allowed t_1") && told[3].ends_with("inference allowed t_2"), "{told:?}");
+    assert!(
+        told[0].ends_with("inference allowed t_1") && told[3].ends_with("inference allowed t_2"),
+        "{told:?}"
+    );
     assert_eq!(faulty.touched_after_failure.load(Ordering::SeqCst), 0, "the file that failed is left alone");
     audit.close().await;
 }

@@ -1,12 +1,12 @@
 //! A consumer's place in the spool: reads durable records in order, from segment to segment, and remembers how far it is.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::frame::{Chain, Found};
-use super::segment::{Header, RECORDS, numbers, path, replace};
+use super::segment::{Header, RECORDS, numbers, path};
 
 /// The rows of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +28,9 @@ pub(crate) struct Batch {
 /// See the module.
 pub(crate) struct Cursor {
     dir: PathBuf,
-    /// The file that remembers `next`.
+    /// The file that remembers `next`, open once there is something to remember.
     place: PathBuf,
+    remembers: Option<File>,
     chain: Chain,
     next: u64,
     at: Option<(u64, File, u64)>,
@@ -45,17 +46,24 @@ const ROWS: u32 = 200;
 
 impl Cursor {
     pub(crate) fn new(dir: &Path, place: PathBuf, chain: Chain, next: u64) -> Self {
-        Self { dir: dir.to_owned(), place, chain, next, at: None }
+        Self { dir: dir.to_owned(), place, remembers: None, chain, next, at: None }
     }
 
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Everything before `next` was delivered: remembers it.
+    /// Everything before `next` was delivered: remembers it, by digits of a fixed number in their place, which is a write into
+    /// one page and no more. A place that a loss of power makes older only has something delivered again.
     pub(crate) fn delivered(&mut self, next: u64) -> io::Result<()> {
         self.next = next;
-        replace(&self.place, next.to_string().as_bytes())
+        let file = if let Some(file) = self.remembers.take() {
+            file
+        } else {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600).open(&self.place)?
+        };
+        self.remembers.insert(file).write_all_at(format!("{next:020}").as_bytes(), 0)
     }
 
     /// The next records before the sequence `end`, which are known to be durable. Reading again before [`Self::delivered`]
