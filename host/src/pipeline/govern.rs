@@ -10,7 +10,7 @@ use sallyport_protocol::messages::splice::Splices;
 use serde_json::{Value, json};
 
 use super::facts::Body;
-use super::memo::{Key, TextHash};
+use super::memo::{Key, TextHash, Whose};
 use super::row::notes_of;
 use super::{Call, Pipeline, Refusal};
 use crate::component::contract::policy::Verdict;
@@ -23,6 +23,7 @@ use crate::evidence::{Asked, Heard, Step, Texts};
 /// What one scanner came to.
 #[derive(Default)]
 struct Scan {
+    whose: Whose,
     micros: u32,
     asked: u32,
     remembered: u32,
@@ -120,7 +121,8 @@ impl Pipeline {
     ) -> Result<Splices, Refusal> {
         let recorded = call.record.gathers().then(Texts::default);
         let fault = entry.component.barred().cloned();
-        let mut scan = Scan { fault, texts: recorded, ..Scan::default() };
+        let whose = Whose::of(&call.request.facts.principal.tenant, &entry.component);
+        let mut scan = Scan { whose, fault, texts: recorded, ..Scan::default() };
         let texts = if scan.fault.is_none() { texts } else { &[] };
         for (text, hash) in texts {
             self.scan_text(entry, call, *text, *hash, &mut scan).await;
@@ -128,7 +130,7 @@ impl Pipeline {
                 break;
             }
         }
-        let Scan { micros, asked, remembered, rules, redacted, splices, refused, fault, texts } = scan;
+        let Scan { micros, asked, remembered, rules, redacted, splices, refused, fault, texts, .. } = scan;
         let verdict = match (&fault, &refused) {
             (Some(_), _) => "fault",
             (None, Some(_)) => "deny",
@@ -173,7 +175,7 @@ impl Pipeline {
 
     async fn scan_text(&self, entry: &Entry, call: &Call, text: Text, hash: TextHash, scan: &mut Scan) {
         let kind = text_kind(text.origin);
-        let key = Key::of(&call.request.facts.principal.tenant, &entry.component, kind, hash);
+        let key = Key::of(scan.whose, kind, hash);
         let findings = if let Some(findings) = self.memo.get(key) {
             scan.remembered += 1;
             if let Some(texts) = &mut scan.texts {

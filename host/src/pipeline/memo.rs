@@ -20,6 +20,10 @@ pub(super) struct Memo {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TextHash([u8; 32]);
 
+/// A scanner as it is configured, for a tenant: the part of a key that all texts of a request have in common.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Whose([u8; 32]);
+
 /// A text before a scanner, for a tenant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key([u8; 32]);
@@ -49,17 +53,54 @@ impl TextHash {
     }
 }
 
-// === impl Key ===
+// === impl Whose ===
 
-impl Key {
-    pub(super) fn of(tenant: &str, scanner: &Component, kind: TextKind, text: TextHash) -> Self {
+impl Whose {
+    pub(super) fn of(tenant: &str, scanner: &Component) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in [tenant, scanner.digest(), scanner.config_digest()] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        hasher.update(&[kind as u8]);
-        hasher.update(&text.0);
         Self(*hasher.finalize().as_bytes())
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    pub(super) fn of(whose: Whose, kind: TextKind, text: TextHash) -> Self {
+        let mut named = [0; 65];
+        for (place, byte) in named.iter_mut().zip(whose.0.into_iter().chain([kind as u8]).chain(text.0)) {
+            *place = byte;
+        }
+        Self(*blake3::hash(&named).as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use sallyport_protocol::package::Kind;
+
+    use super::*;
+
+    #[test]
+    fn tenants_scanners_kinds_and_texts_have_findings_of_their_own() {
+        let scanner = |version| Component::stand_in(Kind::Scanner, "acme/scan", version);
+        let (one, other) = (scanner("1.0.0"), scanner("2.0.0"));
+        let mut keys = HashSet::new();
+        for tenant in ["acme", "other"] {
+            for scanner in [&one, &other] {
+                for kind in [TextKind::User, TextKind::System] {
+                    for text in ["Hello", "Goodbye"] {
+                        let key = Key::of(Whose::of(tenant, scanner), kind, TextHash::of(text.as_bytes()));
+                        keys.insert(key.0);
+                    }
+                }
+            }
+        }
+        assert_eq!(keys.len(), 16);
     }
 }
