@@ -204,8 +204,16 @@ async fn a_hook_without_its_grant_is_refused_by_the_name_of_the_grant() {
     let rig = Rig::new().await;
     let error = rig.components.admit(&calling_hook("19-egress-flood", 1), &json!({})).await.unwrap_err();
     assert!(matches!(&error, AdmitError::NotGranted { grant } if grant == "way0"), "{error:?}");
-    let error = rig.components.admit(&calling_hook("19-egress-flood", 0), &json!({})).await.unwrap_err();
-    assert!(matches!(error, AdmitError::World(WorldError::Undeclared { .. })), "{error:?}");
+    rig.honest_work_goes_on().await;
+}
+
+#[tokio::test]
+async fn a_hook_that_declares_no_grant_goes_nowhere() {
+    let rig = Rig::new().await;
+    let guest = rig.components.admit(&calling_hook("19-egress-flood", 0), &json!({})).await.unwrap();
+    let ran = rig.components.on_event(&guest, &event()).await;
+    assert_eq!(ran.errands.len(), 32, "{ran:?}");
+    assert!(ran.errands.iter().all(|errand| errand.outcome == Err("not_granted")), "{ran:?}");
     rig.honest_work_goes_on().await;
 }
 

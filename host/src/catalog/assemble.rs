@@ -322,12 +322,11 @@ impl Assembly<'_> {
                 },
                 None => self.listed_predicate(wanted).await?,
             };
-            match component {
-                Some(component) => drop(predicates.insert(key, component)),
-                None => tracing::error!(
-                    component.name = wanted.component,
-                    "a route names a predicate that is not in force"
-                ),
+            if let Some(component) = component {
+                predicates.insert(key, component);
+            } else {
+                let name = wanted.component.as_str();
+                tracing::error!(component.name = name, "a route names a predicate that is not in force");
             }
         }
         Ok(predicates)

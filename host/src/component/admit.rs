@@ -526,7 +526,7 @@ pub(super) fn prepare(
     let statement = verified.statement();
     let limits = Limits::declared(statement.kind, &statement.limits);
     let structure = inspect::inspect(verified.component(), limits.memory)?;
-    let needs = world::check(statement.kind, &statement.capabilities, &structure)?;
+    let needs = world::check(statement.kind, &structure)?;
     let written = if config.is_null() { "{}".to_owned() } else { config.to_string() };
     if written.len() > MAX_CONFIG {
         return Err(AdmitError::ConfigSize(written.len()));

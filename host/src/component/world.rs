@@ -60,14 +60,6 @@ pub enum WorldError {
         /// What it wants.
         import: String,
     },
-    /// It wants a way out, and its package does not say through which grant.
-    #[error(
-        "a component that imports {import} declares a capability {EGRESS}<name>, and this one declares none"
-    )]
-    Undeclared {
-        /// What it wants.
-        import: String,
-    },
     /// It does not do what its kind does.
     #[error("a {kind} must export {missing}, this component exports {found}")]
     Export {
@@ -80,16 +72,14 @@ pub enum WorldError {
     },
 }
 
-/// Checks the names against the kind and against what the package declares.
-pub fn check(kind: Kind, capabilities: &[String], structure: &Structure) -> Result<Needs, WorldError> {
+/// Checks the names against the kind. Some languages import all that a world offers, used or not: an import is no request, and
+/// what a package does not declare is not granted.
+pub fn check(kind: Kind, structure: &Structure) -> Result<Needs, WorldError> {
     let mut needs = Needs::default();
     for import in &structure.imports {
         if is_inert(import) {
             needs.inert = true;
         } else if kind == Kind::Hook && is_ours(import, "egress") {
-            if !capabilities.iter().any(|capability| capability.starts_with(EGRESS)) {
-                return Err(WorldError::Undeclared { import: import.clone() });
-            }
             needs.egress = true;
         } else if !granted(kind).iter().any(|interface| is_ours(import, interface)) {
             return Err(WorldError::Import { kind, import: import.clone() });
@@ -173,32 +163,25 @@ mod tests {
             "sallyport:gateway/counters@0.1.7",
             "sallyport:gateway/evidence@0.1.0",
         ];
-        assert_eq!(check(Kind::Policy, &[], &structure(&imports, &POLICY)), Ok(Needs::default()));
+        assert_eq!(check(Kind::Policy, &structure(&imports, &POLICY)), Ok(Needs::default()));
     }
 
     #[test]
-    fn a_way_out_is_for_hooks_that_declare_a_grant() {
+    fn a_way_out_is_for_hooks() {
         let egress = ["sallyport:gateway/egress@0.1.0"];
         let hook = ["sallyport:gateway/configurable@0.1.0", "sallyport:gateway/hook-api@0.1.0"];
-        let declared = ["egress:moderation".to_owned()];
-        let fits = check(Kind::Hook, &declared, &structure(&egress, &hook));
+        let fits = check(Kind::Hook, &structure(&egress, &hook));
         assert_eq!(fits, Ok(Needs { inert: false, egress: true }));
-        let error = check(Kind::Hook, &["rewrite".to_owned()], &structure(&egress, &hook)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "a component that imports sallyport:gateway/egress@0.1.0 declares a capability egress:<name>, and this one \
-             declares none"
-        );
-        let error = check(Kind::Policy, &declared, &structure(&egress, &POLICY)).unwrap_err();
+        let error = check(Kind::Policy, &structure(&egress, &POLICY)).unwrap_err();
         assert_eq!(error.to_string(), "a policy may not import sallyport:gateway/egress@0.1.0");
     }
 
     #[test]
     fn a_scanner_may_import_nothing_of_the_gateway() {
         let error =
-            check(Kind::Scanner, &[], &structure(&["sallyport:gateway/types@0.1.0"], &SCANNER)).unwrap_err();
+            check(Kind::Scanner, &structure(&["sallyport:gateway/types@0.1.0"], &SCANNER)).unwrap_err();
         assert_eq!(error.to_string(), "a scanner may not import sallyport:gateway/types@0.1.0");
-        let furnished = check(Kind::Scanner, &[], &structure(&["wasi:cli/stderr@0.2.6"], &SCANNER));
+        let furnished = check(Kind::Scanner, &structure(&["wasi:cli/stderr@0.2.6"], &SCANNER));
         assert_eq!(furnished, Ok(Needs { inert: true, egress: false }));
     }
 
@@ -213,14 +196,14 @@ mod tests {
             "sallyport:gateway/types",
             "evil:corp/types@0.1.0",
         ] {
-            let error = check(Kind::Policy, &[], &structure(&[import], &POLICY)).unwrap_err();
+            let error = check(Kind::Policy, &structure(&[import], &POLICY)).unwrap_err();
             assert_eq!(error, WorldError::Import { kind: Kind::Policy, import: import.to_owned() });
         }
     }
 
     #[test]
     fn a_component_of_another_kind_is_refused_with_what_it_exports() {
-        let error = check(Kind::Provider, &[], &structure(&[], &POLICY)).unwrap_err();
+        let error = check(Kind::Provider, &structure(&[], &POLICY)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a provider must export sallyport:gateway/provider-api@0.1.x, this component exports \

@@ -61,8 +61,7 @@ fn problems(
         Some(kind) => {
             let declared = said.map_or_else(Declared::default, |said| said.limits);
             let memory = Limits::declared(kind, &declared).memory;
-            let capabilities = said.map_or(&[][..], |said| &said.capabilities);
-            problems.extend(check_world(kind, capabilities, structure).err().map(|error| error.to_string()));
+            problems.extend(check_world(kind, structure).err().map(|error| error.to_string()));
             problems.extend(inspect(component, memory).err().map(|error| error.to_string()));
             let samples = Samples::carried(component).and_then(|samples| samples.read(kind));
             problems.extend(samples.err().map(|error| error.to_string()));

@@ -126,7 +126,7 @@ pub(super) fn samples(dir: &Path) -> anyhow::Result<Samples> {
 pub(super) fn admissible(kind: Kind, manifest: &Manifest, component: &[u8]) -> anyhow::Result<Structure> {
     let limits = Limits::declared(kind, &manifest.limits);
     let structure = inspect(component, limits.memory).context("no gateway would take this component")?;
-    check_world(kind, &manifest.capabilities, &structure).context("no gateway would take this component")?;
+    check_world(kind, &structure).context("no gateway would take this component")?;
     Samples::carried(component).and_then(|samples| samples.read(kind)).context("its samples are refused")?;
     Ok(structure)
 }
