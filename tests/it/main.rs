@@ -31,6 +31,7 @@ mod rewrite;
 mod rig;
 mod routing;
 mod swap;
+mod tenants;
 mod tidy;
 mod wire;
 mod workers;

@@ -418,7 +418,7 @@ async fn a_gateway_with_all_its_guests_in_workers_answers_as_ever_and_takes_them
 }
 
 /// The one child of a process that runs components.
-async fn child_of(parent: u32) -> u32 {
+pub(crate) async fn child_of(parent: u32) -> u32 {
     let children = format!("/proc/{parent}/task");
     until("there is a worker", SOON, || {
         let tasks = std::fs::read_dir(&children).unwrap();

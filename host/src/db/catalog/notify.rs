@@ -32,7 +32,7 @@ impl Db {
     }
 
     /// Tells the other gateways. It is news, not the change: who misses it finds the epoch moved.
-    pub(super) async fn announce_catalog(&self) -> Result<(), DbError> {
+    pub(in crate::db) async fn announce_catalog(&self) -> Result<(), DbError> {
         if let Self::Postgres(pool) = self {
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(pool).await?;
         }
