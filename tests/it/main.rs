@@ -17,6 +17,7 @@ mod egress;
 mod evidence;
 mod faults;
 mod fixtures;
+mod generated;
 mod governance;
 mod heads;
 mod hooks;

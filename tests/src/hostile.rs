@@ -11,7 +11,7 @@ use sallyport_protocol::package::{
 use time::OffsetDateTime;
 use time::macros::datetime;
 use wit_component::{ComponentEncoder, StringEncoding};
-use wit_parser::Resolve;
+use wit_parser::{LiftLowerAbi, ManglingAndAbi, PackageId, Resolve};
 
 /// As much of WASI as guests ask for.
 const WASI: [(&str, &str); 4] = [
@@ -135,24 +135,36 @@ fn sources() -> PathBuf {
 
 /// A core module that speaks the ABI of `kind`, as a component. It may import some of WASI besides what its world gives;
 /// whether it gets it is the gateway's to say.
-pub fn componentise(kind: Kind, mut module: Vec<u8>) -> Vec<u8> {
+pub fn componentise(kind: Kind, module: Vec<u8>) -> Vec<u8> {
+    try_componentise(kind, module).unwrap_or_else(|error| panic!("no component: {error:#}"))
+}
+
+/// The same for a module that may be none.
+pub fn try_componentise(kind: Kind, mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     for (name, wit) in WASI {
         resolve.push_str(name, wit).expect("the WIT is right");
     }
-    resolve
-        .push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit"))
-        .expect("the WIT of the gateway is right");
+    push_gateway(&mut resolve);
     let kind = kind.as_str();
     let world = format!(
         "package test:hostile; world guest {{ include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; import wasi:cli/stderr@0.2.0; import wasi:clocks/monotonic-clock@0.2.0; import wasi:clocks/wall-clock@0.2.0; }}"
     );
     let package = resolve.push_str("guest.wit", &world).expect("the guest's world is right");
     let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world is there");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
-        .expect("metadata can be embedded");
-    ComponentEncoder::default()
-        .module(&module)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .unwrap_or_else(|error| panic!("no component: {error:#}"))
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)?;
+    ComponentEncoder::default().module(&module).and_then(|encoder| encoder.validate(true).encode())
+}
+
+/// An empty module with every import and export that the world of `kind` gives and asks for.
+pub fn outline(kind: Kind) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let package = push_gateway(&mut resolve);
+    let world = resolve.select_world(&[package], Some(kind.as_str())).expect("each kind has its world");
+    wit_component::dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync))
+}
+
+fn push_gateway(resolve: &mut Resolve) -> PackageId {
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    resolve.push_dir(wit).expect("the WIT of the gateway is right").0
 }

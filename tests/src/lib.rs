@@ -11,6 +11,7 @@
 pub mod binary;
 pub mod client;
 pub mod gateway;
+pub mod generated;
 pub mod hostile;
 pub mod load;
 pub mod postgres;

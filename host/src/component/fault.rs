@@ -8,6 +8,9 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::limits::{Limits, TABLE_ELEMENTS};
 
+/// How wasmtime begins a list of frames.
+const FRAMES: &str = "error while executing at wasm backtrace";
+
 /// Why a guest did not answer. A policy's fault denies; a hook's follows its failure mode; a provider's fails over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Fault {
@@ -166,7 +169,7 @@ impl Fault {
         if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
             return Self::Trap { what: format!("exit with status {}", exit.0) };
         }
-        Self::of_text(&format!("{error:#}"), limits)
+        Self::of_text(&causes(error), limits)
     }
 
     /// As a worker told it: whatever else is in there, it is one short line.
@@ -220,6 +223,12 @@ impl Fault {
 }
 
 // === private helpers ===
+
+/// What went wrong, without where: wasmtime puts the frames of the guest before the cause.
+fn causes(error: &wasmtime::Error) -> String {
+    let texts = error.chain().map(ToString::to_string);
+    texts.filter(|text| !text.starts_with(FRAMES)).collect::<Vec<_>>().join(": ")
+}
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().take(200).collect()
