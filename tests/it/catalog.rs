@@ -29,12 +29,12 @@ async fn trusting(app: &TestApp) -> (Admin<'_>, Vendor) {
     (admin, acme)
 }
 
-fn stages(shown: &Value) -> Vec<(&str, &str)> {
+pub(crate) fn stages(shown: &Value) -> Vec<(&str, &str)> {
     let versions = shown["versions"].as_array().unwrap();
     versions.iter().map(|it| (it["version"].as_str().unwrap(), it["stage"].as_str().unwrap())).collect()
 }
 
-fn admin_rows(app: &TestApp, code: &str) -> Vec<Value> {
+pub(crate) fn admin_rows(app: &TestApp, code: &str) -> Vec<Value> {
     let mut rows = app.audit_rows();
     rows.retain(|row| row["kind"] == "admin" && row["payload"]["code"] == code);
     rows

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sallyport_tests::gateway::TestApp;
 use sallyport_tests::process::sockets;
+use sallyport_tests::upstream::{Script, Step};
 use sallyport_tests::wait::{SOON, until, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -80,4 +81,26 @@ async fn drip(stream: &mut TcpStream, answer: &mut Vec<u8>) {
             Err(_) => {}
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_16_trailers_of_an_upstream_end_at_the_gateway() {
+    let app = TestApp::start().await;
+    let body = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x-late\r\n\r\n\
+         {:x}\r\n{body}\r\n0\r\nx-late: smuggled\r\nset-cookie: smuggled=1\r\n\r\n",
+        body.len()
+    );
+    app.upstream.script(Script::Steps(vec![Step::Write(answer.into())]));
+    let asked = hello().to_string();
+    let request = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nte: trailers\r\nconnection: close\r\n\r\n{asked}",
+        app.token,
+        asked.len()
+    );
+    let said = String::from_utf8(app.client().raw(request.as_bytes()).await).unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 ") && said.contains(body), "{said}");
+    assert!(!said.contains("smuggled") && !said.to_lowercase().contains("x-late"), "{said}");
 }

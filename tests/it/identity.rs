@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sallyport_tests::gateway::TestApp;
+use sallyport_tests::postgres::Server;
+use sallyport_tests::upstream::Upstream;
+use sallyport_tests::vendor::Admin;
 use sallyport_tests::wait::until;
 
 use crate::hello;
@@ -158,4 +161,45 @@ async fn the_keys_and_the_capabilities_are_public_and_hold_no_secret() {
         let reply = app.client().send("GET", path, &[], Bytes::new()).await.json();
         assert!(reply["modes"].as_array().unwrap().iter().any(|mode| mode == "pat"), "{reply}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_a_revoked_an_unknown_and_a_malformed_token_are_told_the_same_to_the_byte() {
+    let Some(server) = Server::start().unwrap() else {
+        assert!(std::env::var_os("CI").is_none(), "no PostgreSQL server is installed");
+        crate::tell("skipped: expired tokens (no PostgreSQL server is installed)");
+        return;
+    };
+    let on = |config: sallyport_tests::gateway::Config| {
+        config.set("/database", serde_json::json!({"url": server.url()}))
+    };
+    let app = TestApp::on(Upstream::start(), on).await;
+    // Of another gateway: well made, and known to nobody here.
+    let unknown = app.token.clone();
+    let live = Admin::of(&app).token;
+    let mint = |name: &str| app.cli_json(&["gateway", "pat", "create", "--user", "admin", "--name", name]);
+    let (expired, revoked) = (mint("expired"), mint("revoked"));
+    let token = |minted: &serde_json::Value| minted["token"].as_str().unwrap().to_owned();
+    server
+        .execute("UPDATE pats SET expires_at = now() - interval '1 minute' WHERE name = 'expired'")
+        .unwrap();
+    app.cli(&["gateway", "pat", "revoke", revoked["id"].as_str().unwrap()]);
+    let mut bodies = Vec::new();
+    for bad in [token(&expired), token(&revoked), unknown, "sp_pat_nonsense".to_owned()] {
+        let bearer = format!("Bearer {bad}");
+        let reply = until("the token is refused", Duration::from_secs(5), || async {
+            let reply = app.post("/v1/messages", &[("authorization", &bearer)], hello().to_string()).await;
+            (reply.status == 401).then_some(reply)
+        })
+        .await;
+        let id = reply.json()["request_id"].as_str().unwrap().to_owned();
+        bodies.push(String::from_utf8(reply.body.to_vec()).unwrap().replace(&id, "req"));
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    let bearer = format!("Bearer {live}");
+    assert_eq!(
+        app.post("/v1/messages", &[("authorization", &bearer)], hello().to_string()).await.status,
+        200
+    );
 }

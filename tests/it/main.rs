@@ -12,6 +12,8 @@ mod bombs;
 mod catalog;
 mod clients;
 mod crash;
+mod crowds;
+mod disk;
 mod echoes;
 mod egress;
 mod evidence;

@@ -1,0 +1,30 @@
+;; kind: policy
+;; Writes two hundred times a kilobyte to its log, and as much into notes.
+(module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
+  (import "sallyport:gateway/evidence@0.1.0" "note" (func $note (param i32 i32 i32 i32)))
+  (import "wasi:cli/stderr@0.2.0" "get-stderr" (func $stderr (result i32)))
+  (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush" (func $write (param i32 i32 i32 i32)))
+  (memory (export "memory") 3)
+  (global $heap (mut i32) (i32.const 131072))
+  (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
+    (local $at i32)
+    (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
+    (global.set $heap (i32.add (local.get $at) (local.get $size)))
+    (block $fits
+      (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+      (drop (memory.grow (i32.add (i32.div_u (local.get $size) (i32.const 65536)) (i32.const 1)))))
+    (local.get $at))
+  (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
+  (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
+  (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32) (local $log i32) (local $round i32)
+    (local.set $log (call $stderr))
+    (memory.fill (i32.const 4096) (i32.const 120) (i32.const 1024))
+    (loop $again
+      (call $write (local.get $log) (i32.const 4096) (i32.const 1024) (i32.const 600))
+      (call $note (i32.const 4096) (i32.const 4) (i32.const 4096) (i32.const 1024))
+      (local.set $round (i32.add (local.get $round) (i32.const 1)))
+      (br_if $again (i32.lt_u (local.get $round) (i32.const 200))))
+    (call $drop (i32.load offset=176 (local.get $call)))
+    (i32.const 1024))
+)
