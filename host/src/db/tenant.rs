@@ -41,12 +41,16 @@ impl Db {
             let inserted = sqlx::query(
                 "INSERT INTO tenants (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING")
                 .bind(id.as_str()).bind(name).bind(seconds(now)).execute(&mut *tx).await?.rows_affected();
-            // Where a tenant's components run depends on how many tenants there are.
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            if inserted == 1 {
+                // Where a tenant's components run depends on how many tenants there are.
+                sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            }
             tx.commit().await?;
             inserted
         });
-        self.announce_catalog().await?;
+        if inserted == 1 {
+            self.announce_catalog().await?;
+        }
         Ok(inserted == 1)
     }
 
