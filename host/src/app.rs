@@ -251,20 +251,22 @@ impl App {
         let mut keeper = self.keeper.lock().await;
         loop {
             keeper.next().await;
-            let _one_at_a_time = self.reloading.lock().await;
-            let config = self.edge.pipeline.config();
-            match self.edge.catalog.assemble(&config).await {
-                Ok(assembled) => {
-                    keeper.assembled(&assembled);
-                    self.edge.pipeline.swap(in_force(config, assembled));
-                    keeper.applied();
-                }
-                Err(error) => {
-                    tracing::error!("what is in force stays: {error:#}");
-                    tokio::time::sleep(RETRY).await;
-                }
+            if let Err(error) = self.follow(&mut keeper).await {
+                tracing::error!("what is in force stays: {error:#}");
+                tokio::time::sleep(RETRY).await;
             }
         }
+    }
+
+    /// Puts in force what the catalog says now, under the configuration that is in force.
+    async fn follow(&self, keeper: &mut Keeper) -> anyhow::Result<()> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let config = self.edge.pipeline.config();
+        let assembled = self.edge.catalog.assemble(&config).await?;
+        keeper.assembled(&assembled);
+        self.edge.pipeline.swap(in_force(config, assembled));
+        keeper.applied();
+        Ok(())
     }
 }
 

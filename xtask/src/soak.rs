@@ -26,7 +26,8 @@ impl Soak {
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         build_guests(root)?;
         run(&mut cargo(root, &["build", "--release", "--workspace", "--bin", "sallyport"]))?;
-        let mut stories = cargo(root, &["test", "--release", "--package", "sallyport-tests", "--test", "it"]);
+        // The whole workspace, so that cargo unifies features as it does for the binary and builds nothing twice.
+        let mut stories = cargo(root, &["test", "--release", "--workspace", "--test", "it"]);
         stories.env(SOAK, "1").env("SALLYPORT_BIN", root.join("target/release/sallyport"));
         stories.arg("--").arg("--test-threads=1").args(&self.filter);
         run(&mut stories)
