@@ -28,15 +28,25 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<Ending> {
     info!(server.address = %address, "listening on {address}");
 
     let shutdown = CancellationToken::new();
-    let serving = app.serve(listener, shutdown.clone());
-    tokio::pin!(serving);
-    loop {
-        tokio::select! {
-            ended = &mut serving => return ended.map(|()| Ending::Done),
-            _ = terminate.recv() => stop(&shutdown),
-            _ = interrupt.recv() => stop(&shutdown),
-            _ = hangup.recv() => reload(&app, file).await,
+    // Side by side: a gateway that compiles what it has just read serves on, and can be stopped.
+    let reloads = async {
+        loop {
+            hangup.recv().await;
+            reload(&app, file).await;
         }
+    };
+    let stops = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => stop(&shutdown),
+                _ = interrupt.recv() => stop(&shutdown),
+            }
+        }
+    };
+    tokio::select! {
+        ended = app.serve(listener, shutdown.clone()) => ended.map(|()| Ending::Done),
+        never = reloads => never,
+        never = stops => never,
     }
 }
 
