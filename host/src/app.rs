@@ -185,6 +185,7 @@ impl App {
         tokio::select! {
             () = http::serve(listener, router, head_timeout, &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
+            () = self.edge.catalog.keep_revoked_out() => {}
             () = self.forget_evidence() => {}
         }
         self.keeper.lock().await.rest();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sallyport_protocol::package::{Name, Statement};
 use sallyport_tests::gateway::{Config, TestApp};
 use sallyport_tests::postgres::Server;
 use sallyport_tests::upstream::Upstream;
@@ -13,6 +14,7 @@ use sallyport_tests::vendor::{Admin, Vendor};
 use sallyport_tests::wait::until;
 use serde_json::{Value, json};
 
+use crate::workers::child_of;
 use crate::{ask, hello, in_seconds, tell};
 
 /// What a change takes at most to be in force everywhere.
@@ -108,6 +110,36 @@ async fn what_a_newer_gateway_wrote_does_not_keep_alive_what_is_revoked() {
     admin.send("POST", "revocations", revocation.to_string()).await;
     answers(&one, 451).await;
     answers(&two, 451).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_compiles_for_long_serves_on_and_ends_what_is_revoked_meanwhile() {
+    let Some(Pair { server: _server, one, two }) = pair("a revocation during a reload").await else { return };
+    let admin = Admin::of(&one);
+    let acme = Vendor::new("acme", 1);
+    admin.post("publishers", acme.trust(&["policy"])).await;
+    admin.push(acme.copy_of("scope", "1.0.0", 1)).await;
+    admin.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("allow")})).await;
+    answers(&two, 200).await;
+
+    // Two dozen policies that this gateway has never seen: it compiles them one after the other.
+    let mut listed = Vec::new();
+    for number in 0..24 {
+        let file = format!("slow-{number}.sallyport");
+        let name = format!("acme/slow-{number}");
+        let package = acme.release("scope", &format!("1.0.{number}"), 1, |statement| Statement {
+            name: Name::parse(&name).unwrap(),
+            ..statement
+        });
+        std::fs::write(two.home().join(&file), package).unwrap();
+        listed.push(json!({"component": file, "config": rules("allow")}));
+    }
+    two.reload(|config| config.set("/bundle", json!(listed)));
+    child_of(two.pid(), "compile-component").await;
+
+    admin.post("revocations", json!({"version": "acme/scope@1.0.0", "reason": "a story"})).await;
+    answers(&two, 451).await;
+    assert!(!two.log().contains("read again"), "and it still compiles: {}", two.log());
 }
 
 fn rounds() -> (usize, usize) {

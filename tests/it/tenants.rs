@@ -37,7 +37,7 @@ async fn a_tenants_hook_moves_into_a_worker_once_there_is_another_tenant_and_dec
     Admin::new_tenant(&app, "other", "tenant-admin");
     until("the hook has moved", SOON, || async { (workers(&app).await["confined"] == 1).then_some(()) })
         .await;
-    let worker = child_of(app.pid()).await;
+    let worker = child_of(app.pid(), "run-components").await;
     assert_eq!(boss.call(&hello()).await.text(), alone, "it decides as before");
 
     boss.post(&format!("{hook}/retire"), json!({})).await;

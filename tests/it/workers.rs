@@ -400,14 +400,14 @@ async fn a_gateway_with_all_its_guests_in_workers_answers_as_ever_and_takes_them
     let passed = app.messages(crate::hello()).await;
     assert!(String::from_utf8_lossy(&passed.body).contains("toolu_1"), "{passed}");
 
-    let worker = child_of(app.pid()).await;
+    let worker = child_of(app.pid(), "run-components").await;
     process::signal(worker, "KILL").unwrap();
     let again = until("calls are served again", SOON, || async {
         Some(app.messages(crate::hello()).await).filter(|reply| reply.status == 200)
     })
     .await;
     assert_eq!(again.status, 200);
-    let worker = child_of(app.pid()).await;
+    let worker = child_of(app.pid(), "run-components").await;
     app.kill();
     let gone = format!("/proc/{worker}");
     until("the worker went with its gateway", SOON, || {
@@ -417,17 +417,16 @@ async fn a_gateway_with_all_its_guests_in_workers_answers_as_ever_and_takes_them
     app.launch().await;
 }
 
-/// The one child of a process that runs components.
-pub(crate) async fn child_of(parent: u32) -> u32 {
+/// A child of a process that does this: `run-components`, `compile-component`.
+pub(crate) async fn child_of(parent: u32, verb: &str) -> u32 {
     let children = format!("/proc/{parent}/task");
-    until("there is a worker", SOON, || {
+    until("there is such a child", SOON, || {
         let tasks = std::fs::read_dir(&children).unwrap();
         let pids = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
         let pids: Vec<u32> =
             pids.flat_map(|pids| pids.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
         let worker = pids.into_iter().find(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.contains("run-components"))
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(verb))
         });
         std::future::ready(worker)
     })

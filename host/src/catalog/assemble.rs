@@ -20,6 +20,7 @@ use super::{Catalog, CatalogError, Id};
 use crate::component::contract::Grants;
 use crate::component::{Bundle, Component, Entry, Fault, Mode, Tier, Trial};
 use crate::config::{self, Config};
+use crate::db::DbError;
 use crate::db::component::Floor;
 
 /// What is to be put in force.
@@ -59,8 +60,7 @@ impl Catalog {
         // The epoch is read first: a change in between is seen twice rather than missed.
         let epoch = self.db.catalog_epoch().await.context("the catalog cannot be read")?;
         // Revocations first, and for themselves: a place that cannot be read keeps nothing alive that was revoked.
-        let revoked = Revocations::read(&self.db).await.context("the revocations cannot be read")?;
-        self.end_revoked(&revoked);
+        self.end_revoked().await.context("the revocations cannot be read")?;
         let stock = Stock::read(&self.db).await.context("the catalog cannot be read")?;
         let shelf = Shelf::stock(config)?;
         let before = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -79,6 +79,8 @@ impl Catalog {
         let Assembly { used, watched, .. } = assembly;
         *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = used;
         *self.trials.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+        // What was revoked while it was being compiled begins to run as what it is.
+        self.end_revoked().await.context("the revocations cannot be read")?;
         self.config.store(Some(Arc::clone(config)));
         let default = Bundle::assemble(&entries, providers, trials, predicates);
         let next_expiry = stock.next_expiry(self.clock.now());
@@ -180,7 +182,8 @@ impl Catalog {
     }
 
     /// Ends components that run and were revoked. They answer nobody from here on, calls in progress included.
-    fn end_revoked(&self, revocations: &Revocations) {
+    pub(super) async fn end_revoked(&self) -> Result<(), DbError> {
+        let revocations = Revocations::read(&self.db).await?;
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, component) in admitted.iter() {
             let subject = Subject::component(component, id.tenant.as_ref());
@@ -196,6 +199,7 @@ impl Catalog {
                 );
             }
         }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use super::place::{Placement, Slo, Step, Tried};
 use super::stock::Placed;
 use super::{Actor, Assembled, Catalog};
 use crate::component::{Component, Counted, Trial};
+use crate::db::DbError;
 use crate::db::catalog::Changes;
 
 /// How often the catalog is looked at, news or not. What was revoked has to end within two seconds.
@@ -100,10 +101,7 @@ impl Keeper {
             match self.catalog.db.catalog_epoch().await {
                 Ok(epoch) if epoch != self.epoch || expired => return,
                 Ok(_) => {}
-                Err(error) => {
-                    let error = anyhow::Error::new(error);
-                    tracing::warn!("the catalog cannot be read: {error:#}");
-                }
+                Err(error) => unreadable(error),
             }
         }
     }
@@ -146,6 +144,23 @@ impl Keeper {
 // === impl Catalog ===
 
 impl Catalog {
+    /// Ends what is revoked, whatever else goes on: a bundle may take as long to put in force as its components take to compile.
+    /// Runs until it is dropped.
+    pub async fn keep_revoked_out(&self) {
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            match self.db.catalog_epoch().await {
+                Ok(epoch) if seen == Some(epoch) => {}
+                Ok(epoch) => match self.end_revoked().await {
+                    Ok(()) => seen = Some(epoch),
+                    Err(error) => unreadable(error),
+                },
+                Err(error) => unreadable(error),
+            }
+        }
+    }
+
     async fn end_canary(&self, trial: &Watched, breach: Breach, seen: &Counted) {
         let name = trial.name.as_str();
         let detail = json!({
@@ -169,4 +184,11 @@ impl Catalog {
             }
         }
     }
+}
+
+// === private helpers ===
+
+fn unreadable(error: DbError) {
+    let error = anyhow::Error::new(error);
+    tracing::warn!("the catalog cannot be read: {error:#}");
 }

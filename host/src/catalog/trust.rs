@@ -185,6 +185,7 @@ impl Catalog {
         let payload = json!({ "kind": row.kind, "subject": row.subject, "reason": row.reason });
         self.record(actor, "component_revoke", payload.clone()).await?;
         self.db.revoke_component(&row).await?;
+        self.end_revoked().await?;
         self.settle().await?;
         Ok(payload)
     }
