@@ -125,6 +125,7 @@ impl App {
         });
         let config = Arc::new(config);
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
+        catalog.adopt(&assembled);
         let keeper = Keeper::new(Arc::clone(&catalog), &assembled);
         let evidence = Evidence::new(Vault::new(
             db.clone(),
@@ -217,6 +218,7 @@ impl App {
             .await
             .context("cannot record the change")?;
         let settings = http::Settings::of(&config);
+        catalog.adopt(&assembled);
         self.edge.pipeline.swap(in_force(config, assembled));
         self.edge.settings.store(Arc::new(settings));
         Ok(())
@@ -265,6 +267,7 @@ impl App {
         let config = self.edge.pipeline.config();
         let assembled = self.edge.catalog.assemble(&config).await?;
         keeper.assembled(&assembled);
+        self.edge.catalog.adopt(&assembled);
         self.edge.pipeline.swap(in_force(config, assembled));
         keeper.applied();
         Ok(())

@@ -32,6 +32,9 @@ pub struct Assembled {
     pub tenants: Vec<(TenantId, Bundle)>,
     pub(super) epoch: i64,
     pub(super) next_expiry: Option<OffsetDateTime>,
+    config: Arc<Config>,
+    components: HashMap<Id, Arc<Component>>,
+    watched: Vec<Watched>,
 }
 
 /// One assembly in progress.
@@ -77,14 +80,21 @@ impl Catalog {
         let predicates = assembly.predicates().await?;
         let tenants = assembly.tenants(&entries, &providers, &trials, &predicates).await?;
         let Assembly { used, watched, .. } = assembly;
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = used;
-        *self.trials.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         // What was revoked while it was being compiled begins to run as what it is.
-        self.end_revoked().await.context("the revocations cannot be read")?;
-        self.config.store(Some(Arc::clone(config)));
+        let revocations = Revocations::read(&self.db).await.context("the revocations cannot be read")?;
+        end(&used, &revocations);
         let default = Bundle::assemble(&entries, providers, trials, predicates);
         let next_expiry = stock.next_expiry(self.clock.now());
-        Ok(Assembled { default, tenants, epoch, next_expiry })
+        let config = Arc::clone(config);
+        Ok(Assembled { default, tenants, epoch, next_expiry, config, components: used, watched })
+    }
+
+    /// `assembled` is about to be put in force: its components are from here on the ones that a revocation ends, its trials the
+    /// ones that are judged. Of an assembly that comes to nothing the catalog keeps nothing: what runs on stays known.
+    pub fn adopt(&self, assembled: &Assembled) {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&assembled.components);
+        self.trials.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&assembled.watched);
+        self.config.store(Some(Arc::clone(&assembled.config)));
     }
 
     /// Verifies a package for a place and admits it. `placement.since` is when it was put there: what was right then, and was
@@ -184,21 +194,7 @@ impl Catalog {
     /// Ends components that run and were revoked. They answer nobody from here on, calls in progress included.
     pub(super) async fn end_revoked(&self) -> Result<(), DbError> {
         let revocations = Revocations::read(&self.db).await?;
-        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, component) in admitted.iter() {
-            let subject = Subject::component(component, id.tenant.as_ref());
-            if let Some(revoked) = revocations.of(subject)
-                && component.barred().is_none()
-            {
-                component.revoke(&revoked.reason);
-                tracing::warn!(
-                    component.name = component.name(),
-                    component.digest = component.digest(),
-                    "a component was revoked: {}",
-                    revoked.reason
-                );
-            }
-        }
+        end(&self.admitted.lock().unwrap_or_else(PoisonError::into_inner), &revocations);
         Ok(())
     }
 }
@@ -529,6 +525,23 @@ impl Id {
 }
 
 // === private helpers ===
+
+fn end(components: &HashMap<Id, Arc<Component>>, revocations: &Revocations) {
+    for (id, component) in components {
+        let subject = Subject::component(component, id.tenant.as_ref());
+        if let Some(revoked) = revocations.of(subject)
+            && component.barred().is_none()
+        {
+            component.revoke(&revoked.reason);
+            tracing::warn!(
+                component.name = component.name(),
+                component.digest = component.digest(),
+                "a component was revoked: {}",
+                revoked.reason
+            );
+        }
+    }
+}
 
 /// The ways out that `config` gives the component of `package`, of those that it asks for.
 fn granted<'a>(config: &'a Config, package: &'a Package) -> impl Iterator<Item = &'a config::Egress> {

@@ -144,7 +144,7 @@ pub struct Draft {
     pub code: Option<String>,
 }
 
-/// Why a record cannot be read.
+/// Why a record cannot be read, or written.
 #[derive(Debug, thiserror::Error)]
 #[error("the record has a form that this version does not know")]
 pub struct Unknown;
@@ -174,15 +174,15 @@ impl Recorded {
     }
 
     /// As bytes: the length of the head, the head as JSON, the bodies.
-    pub fn write(&self) -> Vec<u8> {
-        let head = serde_json::to_vec(&self.head).unwrap_or_default();
+    pub fn write(&self) -> Result<Vec<u8>, Unknown> {
+        let head = serde_json::to_vec(&self.head).map_err(|_| Unknown)?;
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&(head.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&head);
         for body in &self.bodies {
             bytes.extend_from_slice(body);
         }
-        bytes
+        Ok(bytes)
     }
 
     /// What [`Recorded::write`] wrote.
@@ -199,6 +199,10 @@ impl Recorded {
             let (body, behind) = rest.split_at_checked(*len).ok_or(Unknown)?;
             bodies.push(Bytes::copy_from_slice(body));
             rest = behind;
+        }
+        // A step whose body is not here would be replayed on another one.
+        if head.steps.iter().any(|step| step.body >= bodies.len()) {
+            return Err(Unknown);
         }
         Ok(Self { head, bodies })
     }
@@ -439,11 +443,11 @@ pub(super) mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_a_foreign_one_is_refused() {
         let mut recorded = draft("t_1", "acme", "{\"a\":  1}\n", 100).finish();
-        let again = Recorded::read(&recorded.write()).unwrap();
+        let again = Recorded::read(&recorded.write().unwrap()).unwrap();
         assert_eq!(again.bodies, recorded.bodies);
         assert_eq!(again.head.call, recorded.head.call);
         recorded.head.form = 2;
-        assert!(Recorded::read(&recorded.write()).is_err());
+        assert!(Recorded::read(&recorded.write().unwrap()).is_err());
         for bytes in [&b""[..], &[255; 8], &[1, 0, 0, 0, 0, 0, 0, 0]] {
             assert!(Recorded::read(bytes).is_err());
         }

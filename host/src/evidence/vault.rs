@@ -65,7 +65,7 @@ impl Vault {
             trace_id: trace.to_owned(),
             request_id: head.request_id.clone(),
             recorded_ms: self.now_ms(),
-            sealed: key.seal(call_place(tenant, &row), &recorded.write(), self.entropy.as_ref())?,
+            sealed: key.seal(call_place(tenant, &row), &recorded.write()?, self.entropy.as_ref())?,
         };
         self.db.insert_evidence(&call).await?;
         Ok(())
