@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::ask;
 
 fn rounds() -> usize {
-    if std::env::var_os("SALLYPORT_SOAK").is_some() { 200 } else { 4 }
+    if crate::soak() { 200 } else { 4 }
 }
 
 /// Calls without a pause until told to stop; the traces of complete answers.
@@ -117,7 +117,7 @@ async fn a_call_that_a_kill_interrupted_is_closed_right_after_the_restart() {
     crate::tell(&format!(
         "calls that a kill interrupted had their rows {took:?} after the gateway was ready"
     ));
-    if std::env::var_os("SALLYPORT_SOAK").is_some() {
+    if crate::soak() {
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
 }

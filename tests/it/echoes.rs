@@ -10,6 +10,7 @@ use sallyport_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
 use crate::ask;
+use crate::crowds::{CROWD, rounds};
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[16; 32])
@@ -68,9 +69,35 @@ async fn nothing_is_sent(mut packages: Crate, names: &[String]) {
         app.messages(ask(name, "Hello")).await;
         assert_eq!(app.upstream.seen(), number + 1, "{name} did not reach the upstream");
     }
+    crowd(&app, names).await;
+    assert_eq!(app.upstream.seen(), plain.len(), "one of a crowd reached the upstream");
     let reply = app.messages(crate::hello()).await;
     assert_eq!(reply.status, 200, "{reply}");
     assert!(app.is_up());
+}
+
+/// All of them again and again and eight at once, beside honest calls.
+async fn crowd(app: &TestApp, names: &[String]) {
+    let hostile = async {
+        let attackers = (0..CROWD).map(|_| async {
+            for name in names.iter().cycle().take(names.len() * rounds()) {
+                let reply = app.messages(ask(name, "Hello")).await;
+                assert_eq!(
+                    (reply.status, reply.error_type().as_str()),
+                    (502, "api_error"),
+                    "{name}: {reply}"
+                );
+            }
+        });
+        futures_util::future::join_all(attackers).await;
+    };
+    let mut hostile = std::pin::pin!(hostile);
+    loop {
+        tokio::select! {
+            () = &mut hostile => return,
+            reply = app.messages(ask("echo", "Hello")) => assert_eq!(reply.status, 200, "beside a crowd: {reply}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ const ADMISSION: Duration = Duration::from_mins(3);
 
 /// How many: one number after the other, so that kinds and flavours are all there.
 fn count() -> u64 {
-    if std::env::var_os("SALLYPORT_SOAK").is_some() { 2_000 } else { 40 }
+    if crate::soak() { 2_000 } else { 40 }
 }
 
 /// The hooks among them want a way out.

@@ -43,6 +43,11 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
+/// Whether to count far and to judge figures: `cargo xtask soak`, on a quiet machine and a release binary.
+fn soak() -> bool {
+    std::env::var_os("SALLYPORT_SOAK").is_some()
+}
+
 /// Straight to the runner's output: what a passing test prints is not shown.
 fn tell(line: &str) {
     drop(std::io::stdout().write_all(format!("{line}\n").as_bytes()));

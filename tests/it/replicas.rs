@@ -143,7 +143,7 @@ async fn a_gateway_that_compiles_for_long_serves_on_and_ends_what_is_revoked_mea
 }
 
 fn rounds() -> (usize, usize) {
-    if std::env::var_os("SALLYPORT_SOAK").is_some() { (200, 20) } else { (10, 2) }
+    if crate::soak() { (200, 20) } else { (10, 2) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{ask, hello};
 
 fn swaps() -> usize {
-    if std::env::var_os("SALLYPORT_SOAK").is_some() { 1000 } else { 20 }
+    if crate::soak() { 1000 } else { 20 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
