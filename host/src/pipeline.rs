@@ -209,18 +209,18 @@ impl Pipeline {
         };
         record.model(&index.model);
         let mut request = Request::new(inbound, trace.clone(), index, self.clock.as_ref());
-        let (asked, chosen) = self.choose(&config, &bundle, &mut request).await;
+        if config.evidence.record == Recording::Calls {
+            record.gather(config.evidence.max_body_bytes);
+        }
+        let (asked, chosen) = self.choose(&config, &bundle, &mut request, record.gathers()).await;
         for asked in asked {
-            asked.note(&mut record);
+            asked.note(&mut record, &request.body.bytes);
         }
         let route = match chosen {
             Ok(route) => route,
             Err(refusal) => return Err(refused(self.turn_away(record, refusal).await)),
         };
         record.routed(&route);
-        if config.evidence.record == Recording::Calls {
-            record.gather(config.evidence.max_body_bytes);
-        }
         let request = Arc::new(request);
         let mut call = Call { request, bundle, route, config, record };
         let (model, stream) = (call.request.facts.model.clone(), call.request.streams());

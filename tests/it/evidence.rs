@@ -101,6 +101,22 @@ async fn every_decision_of_a_call_comes_out_the_same_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn which_route_a_predicate_chose_comes_out_the_same_again() {
+    let region = |name: &str| {
+        json!({"model_pattern": "claude-*", "provider": "echo", "region": name, "predicate": "sallyport/region",
+            "predicate_config": {"default": "us"}})
+    };
+    let app = TestApp::with(|config| recording(config).route(region("us")).route(region("eu"))).await;
+    let reply = app.messages(hello()).await;
+    assert_eq!((reply.status, app.upstream.seen()), (200, 0), "{reply}");
+    assert_eq!(app.row_of(&reply).await["payload"]["evidence"], "kept");
+    app.stop();
+    let replayed = app.cli_json(&["audit", "replay", &trace(&reply)]);
+    let step = |said: &str| ("sallyport/region".to_owned(), said.to_owned(), "same".to_owned());
+    assert_eq!(steps(&replayed), [step("no match"), step("match")], "{replayed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_decided_in_a_worker_comes_out_the_same_in_a_command() {
     let app = TestApp::with(|config| governed(config).set("/components/isolation", json!("process"))).await;
     every_decision_comes_out_the_same(&app).await;

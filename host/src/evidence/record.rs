@@ -79,6 +79,13 @@ pub struct Step {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Asked {
+    /// A predicate, about a route that might take the call.
+    Route {
+        /// The call as that route would have it.
+        considered: Box<Call>,
+        /// What it said.
+        heard: Heard,
+    },
     /// A policy, about the call.
     Call(Heard),
     /// A scanner, about texts of the body.
@@ -165,7 +172,11 @@ impl Recorded {
     pub fn asked_about(&self, step: &Step) -> (Call, Bytes) {
         let body = self.bodies.get(step.body).cloned().unwrap_or_default();
         let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        (Call { body_bytes, ..self.head.call.clone() }, body)
+        let call = match &step.asked {
+            Asked::Route { considered, .. } => considered,
+            Asked::Call(_) | Asked::Texts(_) | Asked::Event { .. } => &self.head.call,
+        };
+        (Call { body_bytes, ..call.clone() }, body)
     }
 
     /// The body that was left in the end.
@@ -304,6 +315,7 @@ impl Heard {
             return format!("fault {fault}");
         }
         match self.answer.get("said") {
+            Some(Value::Bool(matches)) => if *matches { "match" } else { "no match" }.to_owned(),
             Some(Value::String(said)) => kebab(said),
             Some(Value::Array(findings)) => rules(findings),
             Some(Value::Object(said)) => variant(said),
@@ -488,6 +500,7 @@ pub(super) mod tests {
         let heard = |answer| Heard { now_ms: 0, taken: Vec::new(), answer, errands: 0 };
         let short = |answer| heard(answer).in_short();
         assert_eq!(short(json!({ "said": "Allow" })), "allow");
+        assert_eq!(short(json!({ "said": false })), "no match");
         assert_eq!(short(json!({ "said": { "Deny": { "code": "c" } } })), "deny c");
         assert_eq!(short(json!({ "said": { "AddContext": "secret" } })), "add-context");
         assert_eq!(short(json!({ "fault": "trap" })), "fault trap");

@@ -99,6 +99,14 @@ pub async fn replay(
                 Err(fault) => Again::impossible(step, fault.to_string()),
             }
         }
+        Asked::Route { heard, .. } => {
+            let (call, body) = recorded.asked_about(step);
+            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec()));
+            match staged(component, heard).await {
+                Ok(component) => compare(step, heard, &components.matches(&component, &call, &body).await),
+                Err(fault) => Again::impossible(step, fault.to_string()),
+            }
+        }
         Asked::Event { what, heard } => {
             let Ok(what) = serde_json::from_str::<Occurrence>(what.get()) else {
                 return Again::impossible(step, "the event is not known to this version");
@@ -181,7 +189,7 @@ fn of_the_moment(heard: &Heard) -> Option<String> {
 
 fn said_by(step: &Step) -> String {
     match &step.asked {
-        Asked::Call(heard) | Asked::Event { heard, .. } => heard.in_short(),
+        Asked::Call(heard) | Asked::Route { heard, .. } | Asked::Event { heard, .. } => heard.in_short(),
         Asked::Texts(texts) => summary(texts),
     }
 }

@@ -72,7 +72,8 @@ impl Pipeline {
         let trace = TraceId::from_bytes([0; 16]);
         let mut request = Request::new(inbound, trace, index, self.clock.as_ref());
         // A model that an earlier route takes is served there.
-        if !matches!(self.choose(config, bundle, &mut request).await, (_, Ok(chosen)) if chosen == *route) {
+        if !matches!(self.choose(config, bundle, &mut request, false).await, (_, Ok(chosen)) if chosen == *route)
+        {
             return false;
         }
         let view: Arc<dyn BodyView> = Arc::clone(&request.body) as _;

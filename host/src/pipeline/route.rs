@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::facts::Request;
@@ -10,6 +11,7 @@ use super::{Pipeline, Refusal};
 use crate::component::contract::BodyView;
 use crate::component::{Bundle, Component, Fault, Mode};
 use crate::config::{Config, Route};
+use crate::evidence::{self, Heard, Step};
 
 /// What a predicate said about a route.
 pub(super) struct Asked {
@@ -18,15 +20,21 @@ pub(super) struct Asked {
     verdict: &'static str,
     fault: Option<&'static str>,
     micros: u32,
+    /// The question and its answer, if they are recorded.
+    step: Option<Box<Step>>,
 }
 
 // === impl Asked ===
 
 impl Asked {
-    pub(super) fn note(self, record: &mut Record) {
+    /// The row names it, and the evidence what it was asked about: `body`.
+    pub(super) fn note(self, record: &mut Record, body: &Bytes) {
         let mut more = vec![("route", Value::from(self.route))];
         more.extend(self.fault.map(|fault| ("fault", fault.into())));
         record.component(&self.component, Mode::Enforce, self.verdict, self.micros, more);
+        if let Some(step) = self.step {
+            record.hear(*step, Some(body));
+        }
     }
 }
 
@@ -35,12 +43,13 @@ impl Asked {
 impl Pipeline {
     /// The route that takes `request`, whose facts name it from then on; and the predicates that were asked. A predicate that
     /// does not answer does not agree, and says so in the log. Where there is no room to ask it nobody can tell: the call is
-    /// refused, lest it go where it must not.
+    /// refused, lest it go where it must not. `recorded`: what predicates are asked is evidence.
     pub(super) async fn choose(
         &self,
         config: &Config,
         bundle: &Bundle,
         request: &mut Request,
+        recorded: bool,
     ) -> (Vec<Asked>, Result<Route, Refusal>) {
         let mut asked = Vec::new();
         let model = request.facts.model.clone();
@@ -64,12 +73,22 @@ impl Pipeline {
                 Ok(false) => ("no_match", None),
                 Err(fault) => ("fault", Some(fault.code())),
             };
+            let step = recorded.then(|| {
+                let (considered, heard) = (Box::new(request.facts.clone()), Heard::of(&ran));
+                Box::new(Step::new(
+                    component,
+                    Mode::Enforce,
+                    evidence::Asked::Route { considered, heard },
+                    false,
+                ))
+            });
             asked.push(Asked {
                 component: Arc::clone(component),
                 route: route.pattern.as_str().to_owned(),
                 verdict,
                 fault,
                 micros: ran.micros,
+                step,
             });
             match ran.result {
                 Ok(true) => return (asked, Ok(route.clone())),
