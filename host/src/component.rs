@@ -12,7 +12,7 @@ use self::cache::Cache;
 use self::compile::Compiler;
 use self::contract::Counters;
 use self::guest::Runner;
-use self::lane::SlowLane;
+use self::lane::{Share, SlowLane};
 use self::link::Linkers;
 use self::worker::Workers;
 
@@ -137,7 +137,7 @@ impl Components {
         engine::start_clock(&engine)?;
         let compatibility = engine::compatibility(&engine);
         let linkers = Linkers::new(&engine).map_err(|error| StartError::Link(format!("{error:#}")))?;
-        let lane = SlowLane::start(threads()).map_err(StartError::Lane)?;
+        let lane = SlowLane::start(threads(), Share::Tenth).map_err(StartError::Lane)?;
         let runner = Runner::new(engine, settings.fuel, settings.pool, linkers, lane);
         let cache = Cache::open(settings.cache_dir.clone(), settings.cache_key)
             .map_err(|cause| StartError::Cache { path: settings.cache_dir.clone(), cause })?;

@@ -54,6 +54,8 @@ pub struct Report {
     pub first_bytes: Vec<Duration>,
     /// Answers with another status than 200, and none at all.
     pub failures: usize,
+    /// What one of the failures was.
+    pub failure: Option<String>,
     /// From the first request to the last answer.
     pub elapsed: Duration,
 }
@@ -76,7 +78,7 @@ impl Report {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let at = |list: &[Duration], per_mille| nanos(percentile(list, per_mille));
         json!({
-            "answers": self.latencies.len(), "failures": self.failures, "elapsed": nanos(self.elapsed),
+            "answers": self.latencies.len(), "failures": self.failures, "failure": self.failure, "elapsed": nanos(self.elapsed),
             "rate": self.rate(), "p50": at(&self.latencies, 500), "p90": at(&self.latencies, 900),
             "p99": at(&self.latencies, 990), "max": at(&self.latencies, 1000),
             "first_byte_p50": at(&self.first_bytes, 500), "first_byte_p99": at(&self.first_bytes, 990),
@@ -119,6 +121,7 @@ impl Job {
             report.latencies.extend(part.latencies);
             report.first_bytes.extend(part.first_bytes);
             report.failures += part.failures;
+            report.failure = report.failure.or(part.failure);
         }
         report.elapsed = began.elapsed();
         report.latencies.sort_unstable();
@@ -176,12 +179,16 @@ async fn worker(job: Arc<Job>, next: Arc<AtomicUsize>) -> Report {
         }
         let request = job.request(number);
         let began = Instant::now();
-        if let Ok(first) = exchange(&mut sender, &job, request, began).await {
-            report.first_bytes.push(first);
-            report.latencies.push(began.elapsed());
-        } else {
-            report.failures += 1;
-            sender = None;
+        match exchange(&mut sender, &job, request, began).await {
+            Ok(first) => {
+                report.first_bytes.push(first);
+                report.latencies.push(began.elapsed());
+            }
+            Err(error) => {
+                report.failures += 1;
+                report.failure = Some(format!("request {number}: {error:#}"));
+                sender = None;
+            }
         }
     }
 }

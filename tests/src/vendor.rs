@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use sallyport::component::first_party;
-use sallyport_protocol::package::{Kind, Name, Package, Statement};
+use sallyport_protocol::package::{HookEvent, Kind, Name, Package, Statement};
 use sallyport_protocol::signature::{KeyId, public_key_text};
 use serde_json::{Value, json};
 
@@ -75,14 +75,17 @@ impl Vendor {
         self.sign(change(statement), &marked(package.component(), version))
     }
 
-    /// A guest that means harm, under this vendor's name.
+    /// A guest that means harm, under this vendor's name. A hook is told of prompts and of tool calls.
     pub fn hostile(&self, guest: &str, name: &str, version: &str, serial: u64) -> Bytes {
         let (kind, component) = hostile::component(guest);
+        let kind = kind.unwrap_or(Kind::Policy);
+        let events = [HookEvent::UserPromptSubmit, HookEvent::PreToolUse];
         let statement = Statement {
             name: Name::parse(&format!("{}/{name}", self.namespace)).expect("a name"),
             version: version.parse().expect("a version"),
             serial,
-            ..hostile::statement("x", kind.unwrap_or(Kind::Policy))
+            events: if kind == Kind::Hook { events.to_vec() } else { Vec::new() },
+            ..hostile::statement("x", kind)
         };
         self.sign(statement, &marked(&component, version))
     }

@@ -15,7 +15,17 @@ use std::thread::{self, Thread};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// How much nicer the threads are: a tenth of a processor where everybody wants it.
+/// What is left of a processor for what computes for long, where everybody wants it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Share {
+    /// A tenth.
+    Tenth,
+    /// Nothing to speak of. Threads that serve requests take the processor from such a thread as soon as they wake, where one with
+    /// a share may first finish its slice of some milliseconds: what others see of it is next to nothing.
+    Leftover,
+}
+
+/// How much nicer than others a thread is that has a tenth.
 const NICE: i32 = 10;
 
 /// Where guests go on that did not finish within a tick.
@@ -40,19 +50,26 @@ struct Unpark(Thread);
 // === impl SlowLane ===
 
 impl SlowLane {
-    /// A lane beside a runtime of `workers` threads: half as many.
-    pub(crate) fn start(workers: usize) -> io::Result<Self> {
+    /// A lane beside a runtime of `workers` threads: half as many. They are there, with their priority, when this returns.
+    pub(crate) fn start(workers: usize, share: Share) -> io::Result<Self> {
         let (jobs, queue) = channel::<Job>();
+        let (ready, readied) = channel::<()>();
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..(workers / 2).max(1) {
-            let queue = Arc::clone(&queue);
+            let (queue, ready) = (Arc::clone(&queue), ready.clone());
             // What a guest asks of the host may need the runtime's clock and sockets.
             let runtime = Handle::try_current().ok();
             thread::Builder::new().name(format!("guest-slow-{number}")).spawn(move || {
                 let _entered = runtime.as_ref().map(Handle::enter);
+                step_back(share);
+                // Whoever starts the lane waits for it.
+                drop(ready);
                 work(&queue);
             })?;
         }
+        drop(ready);
+        // The end of the channel is the last thread's word.
+        readied.iter().for_each(drop);
         Ok(Self { jobs })
     }
 
@@ -86,7 +103,6 @@ impl Wake for Unpark {
 
 /// A thread of the lane.
 fn work(queue: &Mutex<Receiver<Job>>) {
-    step_back();
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
@@ -115,9 +131,27 @@ fn drive<G: Future + Unpin>(
 }
 
 /// Gives this thread a lower priority. Where that cannot be had, the lane is only as narrow as its threads are few.
-fn step_back() {
+fn step_back(share: Share) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(%error, "guests that compute for long run at the priority of all others");
+    {
+        let stepped = match share {
+            Share::Tenth => rustix::process::setpriority_process(None, NICE).map_err(io::Error::from),
+            Share::Leftover => idle(),
+        };
+        if let Err(error) = stepped {
+            tracing::warn!(%error, "guests that compute for long run at the priority of all others");
+        }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = share;
+}
+
+/// The policy `SCHED_IDLE` of sched(7), for this thread.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "rustix does not have the call")]
+fn idle() -> io::Result<()> {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads one `sched_param`, which lives until the call returns.
+    let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -24,7 +24,7 @@ use crate::component::contract::{BodyView, Budget, Counters, Egress, Fetched, Gr
 use crate::component::engine::{self, Fuel};
 use crate::component::fault::Fault;
 use crate::component::guest::{Guest, Runner, Unfit};
-use crate::component::lane::SlowLane;
+use crate::component::lane::{Share, SlowLane};
 use crate::component::link::Linkers;
 use crate::component::state::Scene;
 
@@ -90,7 +90,7 @@ fn open() -> anyhow::Result<(Arc<Shop>, Runtime, Confinement)> {
     let engine = engine::engine(POOL, Fuel::Off)?;
     let linkers = Linkers::new(&engine).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let landlock = confine::landlock();
-    let runner = Runner::new(engine, Fuel::Off, POOL, linkers, SlowLane::start(threads)?);
+    let runner = Runner::new(engine, Fuel::Off, POOL, linkers, SlowLane::start(threads, Share::Leftover)?);
     engine::start_clock(&runner.engine)?;
     let (began, begun) = mpsc::channel();
     let runtime = Builder::new_multi_thread()

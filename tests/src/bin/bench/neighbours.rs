@@ -1,8 +1,9 @@
-//! What honest calls cost beside a provider that spins at its limit on eight connections, and, so that the machine's own share is
-//! known, beside a process that spins for itself on as many cores as the guests may take.
+//! What honest calls cost beside a provider that spins at its limit on eight connections, beside another tenant's hook that does
+//! so in its worker, and, so that the machine's own share is known, beside a process that spins for itself on as many cores as the
+//! guests may take.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use sallyport_protocol::package::{Kind, Package};
@@ -10,6 +11,7 @@ use sallyport_protocol::signature::public_key_text;
 use sallyport_tests::gateway::TestApp;
 use sallyport_tests::hostile;
 use sallyport_tests::process::Cpu;
+use sallyport_tests::vendor::{Admin, Vendor};
 use serde_json::{Value, json};
 
 use crate::{Part, Target, run};
@@ -18,7 +20,7 @@ use crate::{Part, Target, run};
 const SPINNER: &str = "28-provider-hog";
 const CONNECTIONS: usize = 8;
 
-/// Honest calls alone, beside a spinning process, and beside spinning guests.
+/// Honest calls alone, beside a spinning process, and beside spinning guests of both tiers.
 pub(crate) async fn measure(quick: bool) -> anyhow::Result<Value> {
     let requests = if quick { 500 } else { 4_000 };
     let (_upstream, address) = Part::start(&["upstream"]).await?;
@@ -49,19 +51,24 @@ pub(crate) async fn measure(quick: bool) -> anyhow::Result<Value> {
     report["beside_a_process"] = run(&mut load, &target, honest()).await?;
     drop(spinning);
 
-    let (mut hogs, _) = Part::start(&["load"]).await?;
-    let endless = json!({
-        "model": "spin", "connections": CONNECTIONS, "requests": usize::MAX,
-        "address": target.address.to_string(), "token": target.token,
-    });
-    hogs.tell(&endless).await?;
-    // The first stops are known by then.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (began, before) = (std::time::Instant::now(), Cpu::of(app.pid())?);
-    report["beside_guests"] = run(&mut load, &target, honest()).await?;
-    let spent = Cpu::of(app.pid())?.since(&before);
-    report["gateway_cores_beside_guests"] = json!(spent.as_secs_f64() / began.elapsed().as_secs_f64());
-    drop(hogs);
+    for (who, model, token) in [
+        ("beside_guests", "spin", target.token.clone()),
+        ("beside_a_worker", "claude-bench", tenant_with_a_spinning_hook(&app).await),
+    ] {
+        let (mut hogs, _) = Part::start(&["load"]).await?;
+        let endless = json!({
+            "model": model, "connections": CONNECTIONS, "requests": usize::MAX,
+            "address": target.address.to_string(), "token": token,
+        });
+        hogs.tell(&endless).await?;
+        // The first stops are known by then.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (began, before) = (Instant::now(), Cpu::of(app.pid())?);
+        report[who] = run(&mut load, &target, honest()).await?;
+        let spent = Cpu::of(app.pid())?.since(&before);
+        report[who]["gateway_cores"] = json!(spent.as_secs_f64() / began.elapsed().as_secs_f64());
+        drop(hogs);
+    }
     Ok(report)
 }
 
@@ -72,6 +79,7 @@ pub(crate) fn table(out: &mut impl Write, report: &Value) -> anyhow::Result<()> 
         ("alone", "alone"),
         ("beside_a_process", "beside a spinning process"),
         ("beside_guests", "beside spinning guests"),
+        ("beside_a_worker", "beside a spinning worker"),
     ] {
         write!(out, "{name:<28}")?;
         for what in ["p50", "p90", "p99"] {
@@ -79,7 +87,19 @@ pub(crate) fn table(out: &mut impl Write, report: &Value) -> anyhow::Result<()> 
         }
         writeln!(out, "{:>12.2}", micros(who, "p99") / micros("alone", "p99"))?;
     }
-    let cores = report["gateway_cores_beside_guests"].as_f64().unwrap_or_default();
-    writeln!(out, "cores that the gateway took beside spinning guests: {cores:.2}")?;
+    for (who, name) in [("beside_guests", "guests"), ("beside_a_worker", "guests in a worker")] {
+        let cores = report[who]["gateway_cores"].as_f64().unwrap_or_default();
+        writeln!(out, "cores that the gateway's process took beside spinning {name}: {cores:.2}")?;
+    }
     Ok(())
+}
+
+/// A second tenant, whose hook spins at every prompt; a token of it.
+async fn tenant_with_a_spinning_hook(app: &TestApp) -> String {
+    let admin = Admin::new_tenant(app, "neighbour", "tenant-admin");
+    let vendor = Vendor::new("hostile", 29);
+    admin.post("publishers", vendor.trust(&["hook"])).await;
+    admin.push(vendor.hostile("01-loop-hook", "spin", "1.0.0", 1)).await;
+    admin.post("components/hostile/spin/activate", json!({"version": "1.0.0", "config": {}})).await;
+    admin.token
 }
