@@ -1,5 +1,6 @@
-//! Embeds the developer's kit (templates of projects, the contract, the SDK) and the first-party components, so that the gateway is one file. They are what `cargo xtask guests` left in
-//! `target/components`; a gateway built without them embeds none and runs the packages it is given.
+//! Embeds the developer's kit (templates of projects, the contract, the SDK) and the first-party components, so that the gateway is
+//! one file. The components are what `cargo xtask guests` left in `target/components`; a gateway built without them embeds none and
+//! runs the packages that it is given.
 
 use std::{
     env, fs, io,

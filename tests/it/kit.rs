@@ -10,6 +10,7 @@ use sallyport_protocol::package::Kind;
 use sallyport_tests::gateway::{Config, TestApp, binary, profile_dir};
 use sallyport_tests::hostile;
 use sallyport_tests::upstream::{Script, Turn};
+use sallyport_tests::vendor::Admin;
 use sallyport_tests::wait::{SOON, until_true};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -69,8 +70,20 @@ impl Desk {
 
     /// A key for the namespace `acme`: its public half.
     fn key(&self, name: &str) -> String {
-        let made = self
-            .ask(&["key", "generate", "--out", name, "--name", "acme", "--kind", "hook", "--kind", "policy"]);
+        let made = self.ask(&[
+            "key",
+            "generate",
+            "--out",
+            name,
+            "--name",
+            "acme",
+            "--kind",
+            "hook",
+            "--kind",
+            "policy",
+            "--kind",
+            "predicate",
+        ]);
         made["public_key"].as_str().unwrap().to_owned()
     }
 
@@ -159,6 +172,63 @@ async fn hooks_in_other_languages_go_from_nothing_to_a_blocked_tool_call() {
             ten_minutes(lang).await;
         } else {
             crate::tell(&format!("skipped: a component in {lang} ({tool} is not installed)"));
+        }
+    }
+}
+
+/// From nothing to a policy that refuses a model and a predicate that chooses a route, in one language. They read the body that
+/// they are lent.
+async fn policy_and_predicate(lang: &str) {
+    let desk = Desk::new();
+    let key = desk.key("publisher.key");
+    let mut packages = Vec::new();
+    for (kind, samples) in [("policy", 4), ("predicate", 2)] {
+        let name = format!("acme/{kind}-{lang}");
+        desk.ask(&["component", "new", &name, "--kind", kind, "--lang", lang, "--dir", kind]);
+        desk.ask(&["component", "build", "--dir", kind]);
+        let tested = desk.ask(&["component", "test", kind]);
+        assert_eq!((&tested["passed"], &tested["failed"]), (&json!(samples), &json!(0)), "{tested}");
+        let signed = desk.ask(&["component", "sign", kind, "--key", "publisher.key"]);
+        packages.push(desk.path(signed["package"].as_str().unwrap()));
+    }
+    let kinds = ["policy", "predicate"];
+    let app = TestApp::with(|config| {
+        config
+            .set("/components/publishers", json!([{"key": key, "namespace": "acme", "kinds": kinds}]))
+            .set("/components/packages", json!(packages))
+            .component(&format!("acme/policy-{lang}"), json!({"models": ["claude-"]}))
+            .route(json!({
+                "model_pattern": "claude-*", "provider": "echo",
+                "predicate": format!("acme/predicate-{lang}"), "predicate_config": {"more_than": 1},
+            }))
+    })
+    .await;
+    // The sample policy lets the platform's admins use every model.
+    let member = Admin::new_tenant(&app, "other", "tenant-admin");
+    let refused = member.call(&crate::ask("gpt-9", "Hello")).await;
+    assert_eq!(app.row_of(&refused).await["payload"]["code"], "model_not_listed", "{refused}");
+    app.upstream.script(Script::text("from the upstream"));
+    assert!(member.call(&hello()).await.text().contains("from the upstream"), "a short one goes on");
+    let mut long = hello();
+    let message = long["messages"][0].clone();
+    long["messages"] = json!([message, {"role": "assistant", "content": "Hello."}, message]);
+    let echoed = member.call(&long).await;
+    assert_eq!((echoed.status, app.upstream.seen()), (200, 1), "a long one is the echo's: {echoed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_and_predicates_in_other_languages_decide_in_a_gateway() {
+    if std::env::var_os("SALLYPORT_KITS").is_none() {
+        crate::tell(
+            "skipped: policies in JavaScript and Python (set SALLYPORT_KITS=1 to fetch their toolchains)",
+        );
+        return;
+    }
+    for (lang, tool) in [("js", "npm"), ("python", "python3")] {
+        if Command::new(tool).arg("--version").output().is_ok() {
+            policy_and_predicate(lang).await;
+        } else {
+            crate::tell(&format!("skipped: a policy in {lang} ({tool} is not installed)"));
         }
     }
 }

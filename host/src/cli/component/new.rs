@@ -1,6 +1,7 @@
 //! `sallyport component new`: a complete project from the templates inside the binary. What a language or a kind is made of
 //! is a folder of `host/templates/component`; nothing here knows one from the other.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ pub(super) fn run(asked: &New, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
         project::write(&dir.join(path), text.as_bytes())?;
     }
     if desk.json {
-        let paths: Vec<_> = files.iter().map(|(path, _)| path).collect();
+        let paths: Vec<_> = files.keys().collect();
         writeln!(
             desk.out,
             "{}",
@@ -67,7 +68,7 @@ pub(super) fn run(asked: &New, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
 }
 
 /// Every file of a project, filled in.
-fn files(name: &Name, kind: Kind, lang: &str) -> anyhow::Result<Vec<(String, String)>> {
+fn files(name: &Name, kind: Kind, lang: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let folder = |lang: &str, kind: &str| format!("{lang}/{kind}/");
     let own = folder(lang, kind.as_str());
     if !kit::TEMPLATES.iter().any(|(path, _)| path.starts_with(&own)) {
@@ -83,22 +84,23 @@ fn files(name: &Name, kind: Kind, lang: &str) -> anyhow::Result<Vec<(String, Str
             .replace("{{host}}", env!("CARGO_PKG_VERSION"))
             .replace("{{world}}", WORLD_VERSION)
     };
-    let mut files = Vec::new();
+    // Of two files of one name the one that knows more of the project stands.
+    let mut files = BTreeMap::new();
     for folder in [folder(SHARED, SHARED), folder(SHARED, kind.as_str()), folder(lang, SHARED), own] {
         for (path, text) in kit::TEMPLATES {
             if let Some(path) = path.strip_prefix(&folder) {
                 // A file that begins with a dot is not seen by everybody who looks at the templates.
                 let path =
                     path.strip_prefix("dot-").map_or_else(|| path.to_owned(), |rest| format!(".{rest}"));
-                files.push((path, fill(text)));
+                files.insert(path, fill(text));
             }
         }
     }
     files.extend(kit::WIT.iter().map(|(path, text)| (format!("wit/{path}"), (*text).to_owned())));
-    if files.iter().any(|(path, _)| path == SDK_MANIFEST) {
+    if files.contains_key(SDK_MANIFEST) {
         files.extend(kit::SDK.iter().map(|(path, text)| (format!("sdk/src/{path}"), (*text).to_owned())));
         // Cargo takes from it what the project needs and drops the rest at the first build.
-        files.push(("Cargo.lock".to_owned(), kit::LOCK.to_owned()));
+        files.insert("Cargo.lock".to_owned(), kit::LOCK.to_owned());
     }
     Ok(files)
 }

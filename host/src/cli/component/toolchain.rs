@@ -1,6 +1,7 @@
 //! The tools of each language that make a component of a project. What they need besides they fetch into the project, in the
 //! versions that the project names; a tool that is not there is named, with where to get it.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const LANGUAGES: [Language; 3] = [
     Language { name: "python", file: "requirements.txt", build: python },
 ];
 
+/// Bytes of a `package.json`.
+const MAX_MANIFEST: usize = 1 << 20;
 const RUST_TARGET: &str = "wasm32-unknown-unknown";
 const GET_RUST: &str = "Rust comes from https://rustup.rs";
 const GET_NODE: &str = "Node.js 20 or later brings it: https://nodejs.org";
@@ -103,49 +106,95 @@ fn rust(project: &Project) -> anyhow::Result<PathBuf> {
 
 // === JavaScript and TypeScript ===
 
+/// What makes a component of JavaScript: a package that a project's `package.json` names.
+struct Componentizer {
+    package: &'static str,
+    tool: &'static str,
+    arguments: &'static [&'static str],
+    world: &'static str,
+    out: &'static str,
+}
+
+const COMPONENTIZERS: [Componentizer; 2] = [
+    // QuickJS, small. Synchronous: a component that uses the asynchronous ABI is refused by every gateway.
+    Componentizer {
+        package: "componentize-qjs",
+        tool: "node_modules/.bin/componentize-qjs",
+        arguments: &["--sync", "--js"],
+        world: "--world",
+        out: "--output",
+    },
+    // SpiderMonkey, which gives back the body that a policy or a predicate is lent. With nothing of the system: no gateway has any.
+    Componentizer {
+        package: "@bytecodealliance/componentize-js",
+        tool: "node_modules/.bin/componentize-js",
+        arguments: &[
+            "--disable=stdio",
+            "--disable=random",
+            "--disable=clocks",
+            "--disable=http",
+            "--disable=fetch-event",
+        ],
+        world: "--world-name",
+        out: "--out",
+    },
+];
+
+const ESBUILD: &str = "node_modules/.bin/esbuild";
+const BUNDLE: &str = "target/bundle.js";
+
 fn javascript(project: &Project) -> anyhow::Result<PathBuf> {
     let dir = &project.dir;
     let source =
         ["src/component.ts", "src/component.js"].into_iter().find(|source| dir.join(source).is_file());
     let source = source.context("there is neither src/component.js nor src/component.ts")?;
-    let tools = dir.join("node_modules/.bin");
-    if !tools.join("componentize-qjs").exists() || !tools.join("esbuild").exists() {
+    let componentizer = componentizer(dir)?;
+    if !dir.join(componentizer.tool).exists() || !dir.join(ESBUILD).exists() {
         run(tool(dir, "npm").args(["install", "--no-audit", "--no-fund", "--loglevel=error"]), GET_NODE)
             .context("the tools that package.json names cannot be installed")?;
     }
     std::fs::create_dir_all(dir.join("target")).context("cannot make target/")?;
     // One file, without types: what the gateway brings is left to be imported.
     run(
-        tool(dir, "node_modules/.bin/esbuild").arg(source).args([
+        tool(dir, ESBUILD).arg(source).arg(format!("--outfile={BUNDLE}")).args([
             "--bundle",
             "--format=esm",
             "--platform=neutral",
             "--target=es2022",
             "--external:sallyport:*",
             "--log-level=warning",
-            "--outfile=target/bundle.js",
         ]),
         GET_NODE,
     )?;
-    // Synchronous: a component that uses the asynchronous ABI is refused by every gateway.
     let out = project.wasm().with_extension("raw.wasm");
     let name = out.file_name().context("the component has no name")?.to_owned();
     run(
-        tool(dir, "node_modules/.bin/componentize-qjs")
-            .args([
-                "--wit",
-                "wit",
-                "--world",
-                project.manifest.kind.as_str(),
-                "--js",
-                "target/bundle.js",
-                "--sync",
-            ])
-            .arg("--output")
+        tool(dir, componentizer.tool)
+            .args(componentizer.arguments)
+            .arg(BUNDLE)
+            .args(["--wit", "wit", componentizer.world, project.manifest.kind.as_str(), componentizer.out])
             .arg(Path::new("target").join(name)),
         GET_NODE,
     )?;
     Ok(out)
+}
+
+/// Which of them the project names.
+fn componentizer(dir: &Path) -> anyhow::Result<&'static Componentizer> {
+    let manifest: NpmManifest = serde_json::from_slice(&read(&dir.join("package.json"), MAX_MANIFEST)?)
+        .context("package.json cannot be read")?;
+    let named = |it: &&Componentizer| manifest.dev_dependencies.contains_key(it.package);
+    COMPONENTIZERS.iter().find(named).with_context(|| {
+        let packages = COMPONENTIZERS.map(|it| it.package).join(" nor ");
+        format!("package.json names neither {packages} among its devDependencies")
+    })
+}
+
+/// The part of `package.json` that is needed.
+#[derive(Deserialize)]
+struct NpmManifest {
+    #[serde(default, rename = "devDependencies")]
+    dev_dependencies: HashMap<String, String>,
 }
 
 // === Python ===
