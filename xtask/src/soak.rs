@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the stories with the counts that continuous integration has no time for, on a release binary.
+//! `cargo xtask soak`: the stories with the counts that continuous integration has no time for, against a release binary.
 
 use std::path::Path;
 
@@ -21,13 +21,13 @@ pub(crate) struct Soak {
 // === impl Soak ===
 
 impl Soak {
-    /// Builds gateway and stories as they are shipped, and runs the stories one after another: what they measure shall not
-    /// be each other.
+    /// Builds the gateway as it is shipped and the stories as tests are, and runs them one after another: what they measure
+    /// shall not be each other.
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         build_guests(root)?;
         run(&mut cargo(root, &["build", "--release", "--workspace", "--bin", "sallyport"]))?;
-        // The whole workspace, so that cargo unifies features as it does for the binary and builds nothing twice.
-        let mut stories = cargo(root, &["test", "--release", "--workspace", "--test", "it"]);
+        // The whole workspace, so that cargo unifies features as it does for `cargo xtask test` and builds nothing twice.
+        let mut stories = cargo(root, &["test", "--workspace", "--test", "it"]);
         stories.env(SOAK, "1").env("SALLYPORT_BIN", root.join("target/release/sallyport"));
         stories.arg("--").arg("--test-threads=1").args(&self.filter);
         run(&mut stories)
