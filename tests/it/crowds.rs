@@ -218,3 +218,41 @@ async fn hooks_that_flood_their_way_out_eight_at_once_leave_honest_calls_alone()
     .await;
     assert_eq!(canary.visits(), CROWD * rounds() * 27, "the five that no grant covers are not among them");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn honest_calls_are_not_stopped_however_busy_the_machine_is() {
+    let rig = Arc::new(Rig::new().await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let spinning: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::black_box(0_u64);
+                }
+            })
+        })
+        .collect();
+    let count = if crate::soak() { 200_000 } else { 2_000 };
+    let mut callers = JoinSet::new();
+    for _ in 0..CROWD {
+        let rig = Arc::clone(&rig);
+        callers.spawn(async move {
+            for call in 0..count / CROWD {
+                let begun = rig.begin(&rig.provider).await;
+                let mut exchange = begun.unwrap_or_else(|fault| panic!("call {call}: {fault:?}"));
+                let ended = exchange.next(Input::Start).await;
+                assert!(ended.is_ok(), "call {call}: {ended:?}");
+                let verdict = rig.check(&rig.policy).await;
+                assert!(matches!(verdict, Ok(policy::Verdict::Allow)), "call {call}: {verdict:?}");
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in spinning {
+        thread.join().unwrap();
+    }
+}

@@ -1,10 +1,10 @@
 //! Guest time: how long a guest has really run, and what happens when it runs too long.
 //!
 //! Only time in which the guest's future is being polled counts. The first poll is measured by the wall, which is cheap, and
-//! never counts for more than [`FIRST`]; a guest that was still running at a tick is measured by its thread's CPU time from
-//! there on, so that neither waiting for a turn nor a busy machine counts against it. The engine's epoch moves every [`TICK`];
-//! at a tick a guest over its deadline is stopped, and one that has run for long enough yields, then goes on in the slow
-//! lane.
+//! never counts for more than [`FIRST`], nor against the deadline; a guest that was still running at a tick is measured by its
+//! thread's CPU time from there on, so that neither waiting for a turn nor a busy machine counts against it. The engine's epoch
+//! moves every [`TICK`]; at a tick a guest over its deadline is stopped, and one that has run for long enough yields, then goes
+//! on in the slow lane.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub(crate) struct Meter {
     exact: AtomicBool,
     /// Nanoseconds before the current poll.
     used: AtomicU64,
+    /// Value of `used` when the deadline was set.
+    granted_at: AtomicU64,
     /// Value of `used` when the guest entered the slow lane.
     exact_from: AtomicU64,
     /// The clock when the current poll began.
@@ -67,6 +69,7 @@ impl Meter {
             origin: Instant::now(),
             exact: AtomicBool::new(false),
             used: AtomicU64::new(0),
+            granted_at: AtomicU64::new(0),
             exact_from: AtomicU64::new(0),
             entered: AtomicU64::new(0),
             until: AtomicU64::new(0),
@@ -79,6 +82,7 @@ impl Meter {
     pub(crate) fn grant(&self, limit: Duration, total: Duration) {
         let (limit, total) = (nanos(limit), nanos(total));
         let used = self.used.load(Ordering::Relaxed);
+        self.granted_at.store(used, Ordering::Relaxed);
         let per_call = used.saturating_add(limit);
         self.until.store(per_call.min(total), Ordering::Relaxed);
         self.limit.store(if per_call <= total { limit } else { total }, Ordering::Relaxed);
@@ -118,8 +122,7 @@ impl Meter {
         if !slow && let Some(value) = UntilTick(&mut guest).await {
             return Some(value);
         }
-        self.exact_from.store(self.used.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.exact.store(true, Ordering::Relaxed);
+        self.enter_lane();
         loop {
             guest = match lane.run(guest, Metered::ticked).await? {
                 Turn::Done(value) => return Some(value),
@@ -130,6 +133,15 @@ impl Meter {
                 return Some(value);
             }
         }
+    }
+
+    /// From here on CPU time counts. What the wall measured so far may have been another's turn, so the deadline moves by it.
+    fn enter_lane(&self) {
+        let used = self.used.load(Ordering::Relaxed);
+        let by_the_wall = used.saturating_sub(self.granted_at.load(Ordering::Relaxed));
+        self.until.fetch_add(by_the_wall, Ordering::Relaxed);
+        self.exact_from.store(used, Ordering::Relaxed);
+        self.exact.store(true, Ordering::Relaxed);
     }
 
     /// Runs a guest until it is done, metered, where nothing else waits for this thread.
