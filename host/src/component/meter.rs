@@ -213,3 +213,35 @@ fn thread_nanos() -> u64 {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(5);
+    const TOTAL: Duration = Duration::from_millis(200);
+
+    fn until(meter: &Meter) -> Duration {
+        Duration::from_nanos(meter.until.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_the_wall_measured_does_not_count_against_the_deadline() {
+        let meter = Meter::new();
+        meter.grant(LIMIT, TOTAL);
+        meter.used.fetch_add(nanos(FIRST), Ordering::Relaxed);
+        meter.enter_lane();
+        assert_eq!(until(&meter).checked_sub(meter.used()), Some(LIMIT));
+        assert!(!meter.was_slow(), "and it was not slow because others had its turn");
+    }
+
+    #[test]
+    fn what_an_earlier_call_took_does_not_move_the_deadline_of_this_one() {
+        let meter = Meter::new();
+        meter.grant(LIMIT, TOTAL);
+        meter.used.fetch_add(nanos(FIRST), Ordering::Relaxed);
+        meter.grant(LIMIT, TOTAL);
+        meter.enter_lane();
+        assert_eq!(until(&meter).checked_sub(meter.used()), Some(LIMIT));
+    }
+}
