@@ -101,7 +101,7 @@ impl App {
                 .context("cannot start authentication")?;
         let compiler = match compiler {
             Some(compiler) => compiler,
-            None => std::env::current_exe().context("cannot find this binary")?,
+            None => component::own_program().context("cannot find this binary")?,
         };
         let settings = component::Settings {
             pool: config.components.pool,

@@ -417,6 +417,34 @@ async fn a_gateway_with_all_its_guests_in_workers_answers_as_ever_and_takes_them
     app.launch().await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_binary_is_replaced_goes_on_with_the_one_it_was_started_from() {
+    let scope = |tool: &str| json!({"rules": [{"name": "not-now", "effect": "deny", "models": [tool]}]});
+    let app = TestApp::with(|config| {
+        config
+            .set("/components", json!({"isolation": "process"}))
+            .component("sallyport/scope", scope("gpt-9"))
+    })
+    .await;
+    app.kill();
+    app.install();
+    app.launch().await;
+    app.replace_binary(b"#!/bin/sh\nexit 1\n");
+
+    process::signal(child_of(app.pid(), "run-components").await, "KILL").unwrap();
+    until("a worker of the same version took over", SOON, || async {
+        Some(app.messages(crate::hello()).await).filter(|reply| reply.status == 200)
+    })
+    .await;
+    app.reload(|config| config.component("sallyport/scope", scope("claude-*")));
+    until("a compiler of the same version did its work", SOON, || async {
+        Some(app.messages(crate::hello()).await).filter(|reply| reply.status == 451)
+    })
+    .await;
+    app.install();
+}
+
 /// A child of a process that does this: `run-components`, `compile-component`.
 pub(crate) async fn child_of(parent: u32, verb: &str) -> u32 {
     let children = format!("/proc/{parent}/task");

@@ -4,7 +4,11 @@
 mod binary;
 mod config;
 
+use std::collections::HashMap;
+use std::fs::Permissions;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -114,6 +118,21 @@ impl TestApp {
     /// The home directory.
     pub fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// Gives this gateway a binary of its own, for all that is started from now on.
+    pub fn install(&self) {
+        let bytes = std::fs::read(binary()).expect("the binary can be read");
+        self.replace_binary(&bytes);
+    }
+
+    /// Puts a file in the place of this gateway's own binary, as an upgrade does.
+    pub fn replace_binary(&self, bytes: &[u8]) {
+        let mut new = tempfile::NamedTempFile::new_in(self.home.path()).expect("the home can be written");
+        new.write_all(bytes).expect("the home can be written");
+        let executable = Permissions::from_mode(0o755);
+        new.as_file().set_permissions(executable).expect("one's own file can be made executable");
+        new.persist(own_binary(self.home.path())).expect("a file takes another one's place");
     }
 
     /// The process.
@@ -299,11 +318,12 @@ impl Drop for TestApp {
             return;
         }
         let rows = self.audit_rows();
+        let mut counts = HashMap::new();
+        for row in rows.iter().filter(|row| row["kind"] == "inference") {
+            *counts.entry(row["trace_id"].as_str().unwrap_or_default()).or_insert(0) += 1;
+        }
         for trace in answered {
-            let count = rows
-                .iter()
-                .filter(|row| row["trace_id"] == trace.as_str() && row["kind"] == "inference")
-                .count();
+            let count = counts.get(trace.as_str()).copied().unwrap_or(0);
             assert_eq!(count, 1, "the answered call {trace} has {count} rows");
         }
     }
@@ -315,8 +335,14 @@ fn cli(home: &Path, arguments: &[&str]) -> Output {
     command.args(arguments).output().expect("the binary runs")
 }
 
+/// A gateway's own binary, where it has one.
+fn own_binary(home: &Path) -> PathBuf {
+    home.join("sallyport")
+}
+
 fn command(home: &Path) -> Command {
-    let mut command = Command::new(binary());
+    let own = own_binary(home);
+    let mut command = Command::new(if own.exists() { &own } else { binary() });
     command.arg("--home").arg(home).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("SSL_CERT_FILE", upstream::authority());
     command.stdin(Stdio::null());

@@ -105,7 +105,7 @@ fn writable(what: &'static str, directory: &Path) -> Finding {
 /// A worker process starts, and the kernel has what confines it.
 async fn worker() -> Finding {
     let what = "worker process";
-    let program = match std::env::current_exe() {
+    let program = match component::own_program() {
         Ok(program) => program,
         Err(error) => return failure(what, format!("cannot find this binary: {error}")),
     };

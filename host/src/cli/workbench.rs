@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::component::contract::{Budget, Counters};
-use crate::component::{Components, Fuel, Settings};
+use crate::component::{Components, Fuel, Settings, own_program};
 
 /// Live guests: one at a time, and room for its parts.
 const POOL: u32 = 16;
@@ -42,7 +42,7 @@ pub(super) fn workbench(code: &Path) -> anyhow::Result<Arc<Components>> {
         pool: POOL,
         cache_dir: code.to_owned(),
         cache_key,
-        compiler: std::env::current_exe().context("cannot find this binary")?,
+        compiler: own_program().context("cannot find this binary")?,
         development: true,
         fuel: Fuel::Counted,
     };

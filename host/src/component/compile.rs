@@ -5,17 +5,17 @@ mod child;
 mod snapshot;
 
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use sallyport_protocol::package::Kind;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use super::engine::Fuel;
 use super::limits::Limits;
+use super::program;
 use super::world::Needs;
 
 pub use self::child::compile_child;
@@ -146,16 +146,7 @@ impl Compiler {
 
     /// Dropped half-way, it takes the child along.
     async fn talk(&self, head: &[u8], component: &[u8]) -> Result<Compiled, CompileError> {
-        let mut child = Command::new(&self.program)
-            .arg(VERB)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(CompileError::Start)?;
+        let mut child = program::start(&self.program, VERB).map_err(CompileError::Start)?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {

@@ -15,6 +15,7 @@ use crate::component::engine::{self, Fuel};
 use crate::component::fault::Fault;
 use crate::component::inspect::MAX_BYTES;
 use crate::component::link::Linkers;
+use crate::component::program;
 use crate::component::state::{Scene, State};
 
 /// Bytes of data: heap, stacks, compiled code. Not address space, of which the pool reserves much.
@@ -32,6 +33,7 @@ const STACK: usize = 16 << 20;
 
 /// What `sallyport compile-component` runs: a job on standard input, the answer on standard output.
 pub fn compile_child() -> ExitCode {
+    program::take_name();
     if limit_self().is_err() {
         return ExitCode::from(2);
     }

@@ -26,6 +26,7 @@ use crate::component::fault::Fault;
 use crate::component::guest::{Guest, Runner, Unfit};
 use crate::component::lane::{Share, SlowLane};
 use crate::component::link::Linkers;
+use crate::component::program;
 use crate::component::state::Scene;
 
 /// What the gateway told, and the bytes that came with it.
@@ -62,6 +63,7 @@ struct Line {
 
 /// What `sallyport run-components` runs: orders on standard input, reports on standard output.
 pub fn worker_child() -> ExitCode {
+    program::take_name();
     if confine::begin().is_err() {
         return ExitCode::from(2);
     }

@@ -4,13 +4,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use crate::component::contract::{BodyView, Budget, Counters, Fetched, Grants, Wi
 use crate::component::fault::Fault;
 use crate::component::guest::{Load, Unfit};
 use crate::component::limits::{LOG_BYTES, Limits, NOTE_BYTES};
+use crate::component::program;
 use crate::component::state::Scene;
 
 /// How much longer than a guest's own deadline a call may take before its worker is taken for hung.
@@ -114,16 +114,7 @@ impl Process {
     ) -> Result<Arc<Self>, Fault> {
         let start =
             |error: std::io::Error| Fault::Worker { what: format!("it could not be started: {error}") };
-        let mut child = Command::new(program)
-            .arg(VERB)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(start)?;
+        let mut child = program::start(program, VERB).map_err(start)?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
