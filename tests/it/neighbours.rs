@@ -42,7 +42,7 @@ async fn a_provider_that_spins_is_stopped_and_honest_calls_go_on() {
         assert_eq!(app.messages(ask("spin", "Hello")).await.status, 502);
     })
     .await;
-    assert_at_most_twice(ratio);
+    assert_at_most(2.0, ratio);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,56 +61,71 @@ async fn a_tenants_hook_that_spins_in_its_worker_is_hardly_felt_by_other_tenants
         assert_eq!(neighbour.call(&ask("echo", "Hello")).await.status, stopped.status);
     })
     .await;
-    assert_at_most_twice(ratio);
+    assert_at_most(1.1, ratio);
 }
 
 /// A number of a quiet machine: on a busy one it says nothing of the gateway.
-fn assert_at_most_twice(ratio: f64) {
+fn assert_at_most(most: f64, ratio: f64) {
     if crate::soak() {
-        assert!(ratio <= 2.0, "honest calls cost at most twice: {ratio:.2}");
+        assert!(ratio <= most, "honest calls cost at most {most} times as much: {ratio:.2}");
     }
 }
 
-/// How much longer 99 of 100 honest calls take beside eight who do `deed` again and again than alone. Both are taken in turn, so
-/// that what else the machine does falls on both.
+/// How much longer 99 of 100 honest calls take beside eight who do `deed` again and again than alone. Both are taken in short
+/// turns, either of them first as often as the other, and each turn is compared with its own: what else the machine does
+/// comes and goes, and falls on both.
 async fn beside_spinning<D: Future<Output = ()>>(app: &TestApp, deed: impl Fn() -> D) -> f64 {
-    let (rounds, calls) = if crate::soak() { (10, 1_000) } else { (1, 500) };
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        honest(app, calls, &mut alone).await;
-        let (stop, stops) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let hogs = (0..8).map(|_| async {
-            while !stop.load(Ordering::Relaxed) {
-                deed().await;
-                stops.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let honest = async {
-            honest(app, calls, &mut beside).await;
-            stop.store(true, Ordering::Relaxed);
+    let (turns, calls) = if crate::soak() { (80, 800) } else { (2, 250) };
+    let mut ratios = Vec::new();
+    for turn in 0..turns {
+        let (alone, beside) = if turn % 2 == 0 {
+            let alone = honest(app, calls).await;
+            (alone, honest_beside(app, calls, &deed).await)
+        } else {
+            let beside = honest_beside(app, calls, &deed).await;
+            (honest(app, calls).await, beside)
         };
-        tokio::join!(futures_util::future::join_all(hogs), honest);
-        assert!(stops.load(Ordering::Relaxed) >= 8, "each hog was stopped");
+        ratios.push((beside.as_secs_f64() / alone.as_secs_f64(), alone, beside));
     }
-    let (alone, beside) = (p99(alone), p99(beside));
-    let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+    ratios.sort_unstable_by(|(one, ..), (other, ..)| one.total_cmp(other));
+    let (ratio, alone, beside) = ratios[turns / 2];
     crate::tell(&format!(
         "honest p99 {alone:?} alone, {beside:?} beside eight spinning guests ({ratio:.2}x)"
     ));
     ratio
 }
 
-/// Honest calls, one after the other, all of them served; how long each took.
-async fn honest(app: &TestApp, calls: usize, took: &mut Vec<Duration>) {
+/// The same as [`honest`], beside eight who do `deed` again and again.
+async fn honest_beside<D: Future<Output = ()>>(
+    app: &TestApp,
+    calls: usize,
+    deed: &impl Fn() -> D,
+) -> Duration {
+    let (stop, stops) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let hogs = (0..8).map(|_| async {
+        while !stop.load(Ordering::Relaxed) {
+            deed().await;
+            stops.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let honest = async {
+        let took = honest(app, calls).await;
+        stop.store(true, Ordering::Relaxed);
+        took
+    };
+    let (_, took) = tokio::join!(futures_util::future::join_all(hogs), honest);
+    assert!(stops.load(Ordering::Relaxed) >= 8, "each hog was stopped");
+    took
+}
+
+/// Honest calls, one after the other, all of them served: 99 of 100 took at most so long.
+async fn honest(app: &TestApp, calls: usize) -> Duration {
+    let mut took = Vec::new();
     for _ in 0..calls {
         let began = Instant::now();
         assert_eq!(app.messages(ask("echo", "Hello")).await.status, 200);
         took.push(began.elapsed());
     }
-}
-
-/// 99 of 100 took at most so long.
-fn p99(mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
-    took[took.len() * 99 / 100]
+    took[calls * 99 / 100]
 }

@@ -3,7 +3,8 @@
 //! beside it are served as if it were not there.
 //!
 //! A lane runs one guest at a time, in the order in which they came, to its end or until it waits for the host: what waits
-//! gives its turn back. A caller that is gone is noticed at the next tick.
+//! gives its turn back. A caller that is gone is noticed at the next tick. In a worker, a lane rests after guests that had to be
+//! stopped, so that a tenant whose guests never end does not keep a processor busy for everybody.
 
 use std::io;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -21,12 +23,27 @@ pub(crate) enum Share {
     /// A tenth.
     Tenth,
     /// Nothing to speak of. Threads that serve requests take the processor from such a thread as soon as they wake, where one with
-    /// a share may first finish its slice of some milliseconds: what others see of it is next to nothing.
+    /// a share may first finish its slice of some milliseconds: what others see of it is next to nothing. And guests that are
+    /// stopped get a tenth of a processor in the long run.
     Leftover,
 }
 
 /// How much nicer than others a thread is that has a tenth.
 const NICE: i32 = 10;
+
+/// A guest that had to be stopped costs its lane so many times the time that it ran.
+const PRICE: u32 = 10;
+/// Time that a lane may owe before it rests: one guest of many that does not end costs the others nothing.
+const CREDIT: Duration = Duration::from_millis(200);
+
+/// A guest that a lane can run.
+pub(crate) trait Guest: Future + Unpin {
+    /// Whether it was only interrupted since this was asked last.
+    fn ticked(&self) -> bool;
+
+    /// How long it ran, if it was stopped for that.
+    fn overran(&self) -> Option<Duration>;
+}
 
 /// Where guests go on that did not finish within a tick.
 #[derive(Debug)]
@@ -42,7 +59,11 @@ pub(crate) enum Turn<G, T> {
     Waits(G),
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Runs a guest, and says how long it ran if it was stopped for that.
+type Job = Box<dyn FnOnce() -> Option<Duration> + Send>;
+
+/// When the time has passed that a lane owes.
+struct Debt(Instant);
 
 /// Wakes a thread that waits for a future.
 struct Unpark(Thread);
@@ -64,7 +85,7 @@ impl SlowLane {
                 step_back(share);
                 // Whoever starts the lane waits for it.
                 drop(ready);
-                work(&queue);
+                work(&queue, share);
             })?;
         }
         drop(ready);
@@ -73,21 +94,32 @@ impl SlowLane {
         Ok(Self { jobs })
     }
 
-    /// Gives a guest its turn; nothing if the lane is closing. `ticked` says, once, whether the guest was only interrupted.
-    /// Dropped, the guest is dropped at its next tick.
-    pub(crate) async fn run<G>(&self, guest: G, ticked: fn(&G) -> bool) -> Option<Turn<G, G::Output>>
+    /// Gives a guest its turn; nothing if the lane is closing. Dropped, the guest is dropped at its next tick.
+    pub(crate) async fn run<G>(&self, guest: G) -> Option<Turn<G, G::Output>>
     where
-        G: Future<Output: Send> + Unpin + Send + 'static,
+        G: Guest<Output: Send> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move || {
-            if let Some(turn) = drive(guest, ticked, || answer.is_closed()) {
+            let (turn, overran) = drive(guest, || answer.is_closed());
+            if let Some(turn) = turn {
                 // The caller may have gone just now.
                 drop(answer.send(turn));
             }
+            overran
         });
         self.jobs.send(job).ok()?;
         answered.await.ok()
+    }
+}
+
+// === impl Debt ===
+
+impl Debt {
+    /// How long to rest now, at `now`, after a guest that was stopped when it had run for `ran`.
+    fn owe(&mut self, ran: Duration, now: Instant) -> Duration {
+        self.0 = self.0.max(now) + ran * PRICE;
+        self.0.duration_since(now).saturating_sub(CREDIT)
     }
 }
 
@@ -102,32 +134,29 @@ impl Wake for Unpark {
 // === private helpers ===
 
 /// A thread of the lane.
-fn work(queue: &Mutex<Receiver<Job>>) {
+fn work(queue: &Mutex<Receiver<Job>>, share: Share) {
+    let mut debt = Debt(Instant::now());
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match next {
-            Ok(job) => job(),
-            Err(_) => return,
+        let Ok(job) = next else { return };
+        if let (Some(ran), Share::Leftover) = (job(), share) {
+            thread::sleep(debt.owe(ran, Instant::now()));
         }
     }
 }
 
-/// Polls a guest until it is done, waits for the host, or nobody wants its answer.
-fn drive<G: Future + Unpin>(
-    mut guest: G,
-    ticked: fn(&G) -> bool,
-    gone: impl Fn() -> bool,
-) -> Option<Turn<G, G::Output>> {
+/// Polls a guest until it is done, waits for the host, or nobody wants its answer; and says how long it ran, if it was stopped.
+fn drive<G: Guest>(mut guest: G, gone: impl Fn() -> bool) -> (Option<Turn<G, G::Output>>, Option<Duration>) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     while !gone() {
         match Pin::new(&mut guest).poll(&mut context) {
-            Poll::Ready(value) => return Some(Turn::Done(value)),
-            Poll::Pending if ticked(&guest) => thread::park(),
-            Poll::Pending => return Some(Turn::Waits(guest)),
+            Poll::Ready(value) => return (Some(Turn::Done(value)), guest.overran()),
+            Poll::Pending if guest.ticked() => thread::park(),
+            Poll::Pending => return (Some(Turn::Waits(guest)), None),
         }
     }
-    None
+    (None, None)
 }
 
 /// Gives this thread a lower priority. Where that cannot be had, the lane is only as narrow as its threads are few.
@@ -154,4 +183,34 @@ fn idle() -> io::Result<()> {
     // SAFETY: the kernel reads one `sched_param`, which lives until the call returns.
     let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guest may run for that decides.
+    const RAN: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn one_guest_that_does_not_end_costs_no_rest() {
+        let start = Instant::now();
+        let mut debt = Debt(start);
+        for second in 0..10 {
+            assert_eq!(debt.owe(RAN, start + Duration::from_secs(second)), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn guests_that_never_end_have_a_tenth_of_a_processor() {
+        let start = Instant::now();
+        let (mut debt, mut now, mut worked) = (Debt(start), start, Duration::ZERO);
+        for _ in 0..100 {
+            now += RAN;
+            worked += RAN;
+            now += debt.owe(RAN, now);
+        }
+        let share = worked.as_secs_f64() / now.duration_since(start).as_secs_f64();
+        assert!((0.1..0.102).contains(&share), "{share}");
+    }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use wasmtime::UpdateDeadline;
 
 use super::fault::Stop;
-use super::lane::{SlowLane, Turn};
+use super::lane::{Guest, SlowLane, Turn};
 
 /// How often running guests are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -50,6 +50,8 @@ pub(crate) struct Meter {
     limit: AtomicU64,
     /// The guest yielded at a tick.
     yielded: AtomicBool,
+    /// The guest was stopped at its deadline.
+    stopped: AtomicBool,
 }
 
 /// A guest at work, and its meter.
@@ -75,6 +77,7 @@ impl Meter {
             until: AtomicU64::new(0),
             limit: AtomicU64::new(0),
             yielded: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +105,7 @@ impl Meter {
         if self.exact.load(Ordering::Relaxed) {
             let used = self.used.load(Ordering::Relaxed).saturating_add(now);
             if used >= self.until.load(Ordering::Relaxed) {
+                self.stopped.store(true, Ordering::Relaxed);
                 return Err(Stop::Deadline(Duration::from_nanos(self.limit.load(Ordering::Relaxed))));
             }
         }
@@ -124,7 +128,7 @@ impl Meter {
         }
         self.enter_lane();
         loop {
-            guest = match lane.run(guest, Metered::ticked).await? {
+            guest = match lane.run(guest).await? {
                 Turn::Done(value) => return Some(value),
                 Turn::Waits(guest) => guest,
             };
@@ -169,13 +173,6 @@ impl Meter {
 
 // === impl Metered ===
 
-impl<G> Metered<G> {
-    /// Whether the guest yielded at a tick since this was asked last.
-    fn ticked(&self) -> bool {
-        self.meter.yielded.swap(false, Ordering::Relaxed)
-    }
-}
-
 impl<G: Future + Unpin> Future for Metered<G> {
     type Output = G::Output;
 
@@ -185,6 +182,16 @@ impl<G: Future + Unpin> Future for Metered<G> {
         let polled = Pin::new(guest).poll(context);
         meter.used.fetch_add(meter.since_entered(), Ordering::Relaxed);
         polled
+    }
+}
+
+impl<G: Future + Unpin> Guest for Metered<G> {
+    fn ticked(&self) -> bool {
+        self.meter.yielded.swap(false, Ordering::Relaxed)
+    }
+
+    fn overran(&self) -> Option<Duration> {
+        self.meter.stopped.load(Ordering::Relaxed).then(|| self.meter.used())
     }
 }
 
