@@ -1,11 +1,13 @@
 //! `sallyport serve`: the gateway, until it is told to stop. SIGHUP reads the configuration again; SIGTERM and SIGINT let
 //! running answers end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -59,7 +61,7 @@ fn stop(shutdown: &CancellationToken) {
 
 /// A configuration that is refused changes nothing.
 async fn reload(app: &App, file: &Path) {
-    match Config::load(file) {
+    match read(file.to_owned()).await {
         Ok(config) => {
             warn_about(&config);
             match app.reload(config).await {
@@ -69,6 +71,17 @@ async fn reload(app: &App, file: &Path) {
         }
         Err(report) => error!("the old configuration stays in force: {report}"),
     }
+}
+
+/// Reads the configuration in a thread of its own: a secret may be what a command prints, and that takes its time. Nobody waits
+/// for the thread when the gateway ends.
+async fn read(file: PathBuf) -> anyhow::Result<Config> {
+    let (done, loaded) = oneshot::channel();
+    thread::Builder::new().name("config".to_owned()).spawn(move || {
+        // The gateway may be ending.
+        drop(done.send(Config::load(&file)));
+    })?;
+    Ok(loaded.await??)
 }
 
 fn warn_about(config: &Config) {

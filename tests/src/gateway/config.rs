@@ -93,6 +93,13 @@ impl Config {
         self
     }
 
+    /// Adds a secret, or where it comes from.
+    #[must_use]
+    pub fn secret(mut self, name: &str, value: Value) -> Self {
+        self.secrets.insert(name.to_owned(), value);
+        self
+    }
+
     /// Sets any other key by its JSON pointer; its parents are made where they are missing.
     #[must_use]
     pub fn set(mut self, pointer: &str, value: Value) -> Self {
