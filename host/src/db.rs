@@ -59,6 +59,11 @@ macro_rules! on {
 }
 pub(crate) use on;
 
+/// What every change of the catalog does last, in its transaction: gateways that see another epoch read all of it again.
+const CATALOG_MOVED: &str = "UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1";
+/// The same for what authentication keeps in memory.
+const AUTH_MOVED: &str = "UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1";
+
 // === impl Db ===
 
 impl Db {

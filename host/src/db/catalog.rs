@@ -5,7 +5,7 @@ use sallyport_protocol::id::TenantId;
 pub use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{Db, DbError, on, seconds};
+use super::{CATALOG_MOVED, Db, DbError, on, seconds};
 
 mod notify;
 mod trust;
@@ -74,11 +74,10 @@ impl Db {
                 .bind(&version.kind).bind(&version.digest).bind(package)
                 .bind(seconds(version.uploaded_at)).bind(&version.uploaded_by)
                 .execute(&mut *tx).await?.rows_affected();
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             inserted
         });
-        self.announce_catalog().await?;
         Ok(inserted == 1)
     }
 
@@ -159,11 +158,10 @@ impl Db {
                     .bind(&row.tenant_id).bind(&row.name).bind(&row.place).bind(row.revision)
                     .execute(&mut *tx).await?.rows_affected()
             };
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             changed
         });
-        self.announce_catalog().await?;
         Ok(changed == 1)
     }
 }

@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::user::User;
-use super::{Db, DbError, corrupt, on, seconds};
+use super::{AUTH_MOVED, Db, DbError, corrupt, on, seconds};
 
 /// What is known of a personal access token after it was shown once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Db {
                 "UPDATE pats SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant_id = $1 AND id = $2 \
                  RETURNING id, tenant_id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at")
                 .bind(tenant.as_str()).bind(id).bind(seconds(now)).fetch_optional(&mut *tx).await?;
-            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             row
         });

@@ -3,7 +3,7 @@
 use sallyport_protocol::id::{SessionId, TenantId, UserId};
 use time::OffsetDateTime;
 
-use super::{Db, DbError, on, seconds};
+use super::{AUTH_MOVED, Db, DbError, on, seconds};
 
 /// What is taken back. A personal access token is revoked by [`Db::revoke_pat`], which names its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Db {
                     "UPDATE pats SET revoked_at = $3 WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL")
                     .bind(tenant.as_str()).bind(user.as_str()).bind(now).execute(&mut *tx).await?;
             }
-            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
         });
         Ok(true)

@@ -3,7 +3,7 @@
 use sallyport_protocol::id::TenantId;
 use time::OffsetDateTime;
 
-use super::{Db, DbError, corrupt, on, seconds};
+use super::{AUTH_MOVED, CATALOG_MOVED, Db, DbError, corrupt, on, seconds};
 
 /// An organisation, or a part of one, whose users, components and audit rows are its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +43,11 @@ impl Db {
                 .bind(id.as_str()).bind(name).bind(seconds(now)).execute(&mut *tx).await?.rows_affected();
             if inserted == 1 {
                 // Where a tenant's components run depends on how many tenants there are.
-                sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+                sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             }
             tx.commit().await?;
             inserted
         });
-        if inserted == 1 {
-            self.announce_catalog().await?;
-        }
         Ok(inserted == 1)
     }
 
@@ -83,7 +80,7 @@ impl Db {
             let mut tx = pool.begin().await?;
             let found = sqlx::query("UPDATE tenants SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1")
                 .bind(id.as_str()).bind(seconds(now)).execute(&mut *tx).await?.rows_affected();
-            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             found
         });
@@ -96,7 +93,7 @@ impl Db {
             let mut tx = pool.begin().await?;
             let found = sqlx::query("UPDATE tenants SET disabled_at = NULL WHERE id = $1")
                 .bind(id.as_str()).execute(&mut *tx).await?.rows_affected();
-            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             found
         });

@@ -4,7 +4,7 @@ use sallyport_protocol::id::{TenantId, UserId};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{Db, DbError, corrupt, on, seconds};
+use super::{AUTH_MOVED, Db, DbError, corrupt, on, seconds};
 
 /// A person or a service that may hold credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Db {
                      ON CONFLICT (kind, subject) DO UPDATE SET revoked_at = excluded.revoked_at")
                     .bind(id.as_str()).bind(now).execute(&mut *tx).await?;
             }
-            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             found
         });
@@ -110,7 +110,7 @@ impl Db {
             let mut tx = pool.begin().await?;
             let found = sqlx::query("UPDATE users SET disabled_at = NULL WHERE tenant_id = $1 AND id = $2")
                 .bind(tenant.as_str()).bind(id.as_str()).execute(&mut *tx).await?.rows_affected();
-            sqlx::query("UPDATE auth_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             found
         });

@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::scope;
-use crate::db::{Db, DbError, on, seconds};
+use crate::db::{CATALOG_MOVED, Db, DbError, on, seconds};
 
 /// A publisher's key and what it may sign.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -105,10 +105,10 @@ impl Db {
                 .bind(&key.key_id).bind(&key.namespace).bind(&key.tenant_id).bind(&key.public_key)
                 .bind(&key.label).bind(&key.kinds).bind(seconds(key.trusted_at)).bind(&key.trusted_by)
                 .bind(key.expires_at.map(seconds)).execute(&mut *tx).await?;
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
         });
-        self.announce_catalog().await
+        Ok(())
     }
 
     /// Every trusted key, oldest first.
@@ -130,10 +130,10 @@ impl Db {
                 .bind(&grant.tenant_id).bind(&grant.name).bind(&grant.capability)
                 .bind(seconds(grant.granted_at)).bind(&grant.granted_by).bind(grant.expires_at.map(seconds))
                 .execute(&mut *tx).await?;
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
         });
-        self.announce_catalog().await
+        Ok(())
     }
 
     /// Takes a grant back; `false` if there was none.
@@ -148,11 +148,10 @@ impl Db {
             let gone = sqlx::query(
                 "DELETE FROM component_grants WHERE tenant_id = $1 AND name = $2 AND capability = $3")
                 .bind(scope(tenant)).bind(name).bind(capability).execute(&mut *tx).await?.rows_affected();
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             gone
         });
-        self.announce_catalog().await?;
         Ok(gone == 1)
     }
 
@@ -173,11 +172,10 @@ impl Db {
                 .bind(&revoked.kind).bind(&revoked.subject).bind(&revoked.tenant_id).bind(&revoked.reason)
                 .bind(seconds(revoked.revoked_at)).bind(&revoked.revoked_by)
                 .execute(&mut *tx).await?.rows_affected();
-            sqlx::query("UPDATE catalog_epoch SET epoch = epoch + 1 WHERE id = 1").execute(&mut *tx).await?;
+            sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
             tx.commit().await?;
             inserted
         });
-        self.announce_catalog().await?;
         Ok(inserted == 1)
     }
 
