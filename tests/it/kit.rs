@@ -130,8 +130,11 @@ async fn ten_minutes(lang: &str) {
     let shown = package.display().to_string();
     let verified = desk.ask(&["component", "verify", &shown, "--publisher", &key, "--namespace", "acme"]);
     assert_eq!(verified["trusted"], true);
-    let inspected = desk.ask(&["component", "inspect", &shown]);
-    assert_eq!((&inspected["kind"], &inspected["problems"]), (&json!("hook"), &json!([])));
+    for what in [&shown, "project"] {
+        let inspected = desk.ask(&["component", "inspect", what]);
+        assert_eq!((&inspected["kind"], &inspected["problems"]), (&json!("hook"), &json!([])));
+        assert_eq!(inspected["digest"], built["digest"]);
+    }
     assert_eq!(desk.ask(&["component", "test", &shown])["passed"], 3, "the samples travel in the package");
 
     let trusting = |config: Config| {

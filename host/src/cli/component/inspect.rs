@@ -9,7 +9,7 @@ use sallyport_protocol::package::{Digest, Kind, Limits as Declared, Statement};
 use serde_json::{Value, json};
 
 use super::Desk;
-use super::project::{Artifact, manifest};
+use super::project::{Artifact, Project, manifest};
 use crate::cli::Ending;
 use crate::cli::audit::clean;
 use crate::component::sample::Samples;
@@ -18,19 +18,25 @@ use crate::component::{Limits, Structure, can_be_snapshotted, check_world, inspe
 /// What `component inspect` is asked.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A package, or a component
+    /// A project, a built component or a package
+    #[arg(default_value = ".")]
     pub path: PathBuf,
 }
 
 /// Runs `component inspect`.
 pub(super) fn run(asked: &Inspect, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
-    let artifact = Artifact::open(&asked.path)?;
+    let (artifact, path) = if asked.path.is_dir() {
+        let project = Project::open(&asked.path)?;
+        (Artifact::Wasm(project.built()?), project.wasm())
+    } else {
+        (Artifact::open(&asked.path)?, asked.path.clone())
+    };
     let component = artifact.component();
     let structure = inspect(component, usize::MAX).context("no gateway would take this component")?;
     let said = match &artifact {
         Artifact::Package(package) => Some(package.statement().clone()),
         Artifact::Wasm(_) => {
-            let beside = asked.path.with_extension("toml");
+            let beside = path.with_extension("toml");
             if beside.is_file() { Some(manifest(&beside)?.statement(component)) } else { None }
         }
     };
