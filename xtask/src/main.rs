@@ -41,7 +41,7 @@ enum Task {
     Check(check::Check),
     /// Build and sign the components that ship with the gateway
     Guests,
-    /// Run the stories with long counts on the binary as it is shipped: hours, not minutes
+    /// Run the stories with long counts on the binary as it is shipped: forty minutes on two cores
     Soak(soak::Soak),
     /// Measure the gateway against a scripted upstream and a bare reverse proxy
     Bench(Bench),

@@ -39,7 +39,7 @@ pub struct Ran<T> {
     pub fuel: Option<u64>,
     /// Notes for the audit row.
     pub notes: Vec<Attribute>,
-    /// What it took from counters, in order. A [`Witness`](super::witness::Witness) adds it, who saw it from outside.
+    /// What it took from counters, in order. Added by whoever saw it from outside.
     pub taken: Vec<Taken>,
     /// The time that stood still for it, since 1970.
     pub now: Duration,
