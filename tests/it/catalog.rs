@@ -1,5 +1,7 @@
 //! The life of a component: uploaded, tried, put in force, replaced, rolled back and revoked, all without a restart.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use sallyport_protocol::package::Statement;
@@ -337,12 +339,17 @@ async fn a_package_that_is_not_right_is_refused_and_leaves_a_row() {
         assert!((400..500).contains(&refused.status), "{what}: {refused}");
         assert_eq!(refused.header("x-sallyport-code"), Some(*code), "{what}: {refused}");
     }
-    let head = format!(
-        "POST /v1/admin/components HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 41943040\r\n\r\n",
-        admin.token
-    );
-    let large = app.client().raw(head.as_bytes()).await;
+    let head = |bytes: usize| {
+        format!(
+            "POST /v1/admin/components HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {bytes}\r\n\r\n",
+            admin.token
+        )
+    };
+    let large = app.client().raw(head(40 << 20).as_bytes()).await;
     assert!(large.starts_with(b"HTTP/1.1 413 "), "{}", String::from_utf8_lossy(&large));
+    let mut broken_off = TcpStream::connect(app.address()).unwrap();
+    broken_off.write_all(&[head(good.len()).as_bytes(), &good[..good.len() / 2]].concat()).unwrap();
+    drop(broken_off);
     assert_eq!(stages(&admin.get(SCOPE).await.json()), [("1.1.0", "active")], "nothing changed");
     assert_eq!(app.messages(hello()).await.status, 200);
     // The same bytes again are no mistake.
