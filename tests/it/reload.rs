@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sallyport_tests::client::{Client, assert_legal};
 use sallyport_tests::gateway::TestApp;
+use sallyport_tests::process;
 use sallyport_tests::upstream::{Script, Turn, anthropic_stream};
 use sallyport_tests::wait::{SOON, until, until_true};
 use serde_json::json;
@@ -88,6 +89,8 @@ async fn a_gateway_that_is_told_to_end_while_it_compiles_what_it_read_ends_and_t
     let rules = json!({"rules": [{"name": "nothing", "effect": "deny", "models": ["*"]}]});
     app.reload(|config| config.component("sallyport/scope", rules));
     let compiler = child_of(app.pid(), "compile-component").await;
+    // So that it is still at work however fast this machine is.
+    process::signal(compiler, "STOP").unwrap();
     app.stop();
     let gone = format!("/proc/{compiler}");
     until_true("the compiler is gone", SOON, || !std::path::Path::new(&gone).exists()).await;
