@@ -3,7 +3,7 @@
 //! beside it are served as if it were not there.
 //!
 //! A lane runs one guest at a time, in the order in which they came, to its end or until it waits for the host: what waits
-//! gives its turn back. A caller that is gone is noticed at the next tick. In a worker, a lane rests after guests that had to be
+//! gives its turn back. A caller that is gone is noticed at the next tick. In a worker, a thread rests after guests that had to be
 //! stopped, so that a tenant whose guests never end does not keep a processor busy for everybody.
 
 use std::io;
@@ -24,16 +24,16 @@ pub(crate) enum Share {
     Tenth,
     /// Nothing to speak of. Threads that serve requests take the processor from such a thread as soon as they wake, where one with
     /// a share may first finish its slice of some milliseconds: what others see of it is next to nothing. And guests that are
-    /// stopped get a tenth of a processor in the long run.
+    /// stopped get a tenth of such a thread's time in the long run.
     Leftover,
 }
 
 /// How much nicer than others a thread is that has a tenth.
 const NICE: i32 = 10;
 
-/// A guest that had to be stopped costs its lane so many times the time that it ran.
+/// A guest that had to be stopped costs its thread so many times the time that it ran.
 const PRICE: u32 = 10;
-/// Time that a lane may owe before it rests: one guest of many that does not end costs the others nothing.
+/// Time that a thread may owe before it rests: one guest of many that does not end costs the others nothing.
 const CREDIT: Duration = Duration::from_millis(200);
 
 /// A guest that a lane can run.
@@ -62,7 +62,7 @@ pub(crate) enum Turn<G, T> {
 /// Runs a guest, and says how long it ran if it was stopped for that.
 type Job = Box<dyn FnOnce() -> Option<Duration> + Send>;
 
-/// When the time has passed that a lane owes.
+/// When the time has passed that a thread owes.
 struct Debt(Instant);
 
 /// Wakes a thread that waits for a future.
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_that_never_end_have_a_tenth_of_a_processor() {
+    fn guests_that_never_end_have_a_tenth_of_their_thread() {
         let start = Instant::now();
         let (mut debt, mut now, mut worked) = (Debt(start), start, Duration::ZERO);
         for _ in 0..100 {
