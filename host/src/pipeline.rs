@@ -194,7 +194,7 @@ impl Pipeline {
 
     /// Serves one call.
     pub async fn run(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Refused> {
-        let trace = facts::trace_of(&inbound.headers, self.entropy.as_ref());
+        let trace = facts::trace_of(&inbound.headers, self.clock.as_ref(), self.entropy.as_ref());
         let refused =
             |refusal| Refused { refusal, trace: trace.clone(), model: String::new(), stream: false };
         let in_force = self.in_force.load_full();

@@ -173,6 +173,16 @@ impl TraceId {
         Self(hexed("t_", bytes))
     }
 
+    /// An id that begins with its time: 48 bits of milliseconds since 1970, then 80 random bits. Rows of one time stand together in
+    /// an index of trace ids, so that a database writes few pages for many rows.
+    pub fn at(unix_ms: u64, random: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        let (time, rest) = bytes.split_at_mut(6);
+        time.copy_from_slice(unix_ms.to_be_bytes().split_at(2).1);
+        rest.copy_from_slice(&random);
+        Self::from_bytes(bytes)
+    }
+
     /// `t_` and the trace id of a `traceparent` header (W3C Trace Context, section 3.2); `None` where the
     /// header is not a valid one.
     pub fn from_traceparent(header: &str) -> Option<Self> {
@@ -317,6 +327,12 @@ mod tests {
     fn minted_ids_parse_again() {
         assert_eq!(UserId::from_bytes([0xab; 16]).as_str(), format!("u_{}", "ab".repeat(16)));
         assert_eq!(SessionId::from_bytes([0; 16]).as_str(), format!("sess_{}", "00".repeat(16)));
+        let first = TraceId::at(0x0001_0203_0405, [0xff; 10]);
+        assert_eq!(first.as_str(), "t_000102030405ffffffffffffffffffff");
+        assert!(
+            first.as_str() < TraceId::at(0x0001_0203_0406, [0; 10]).as_str(),
+            "ids of a later time sort behind"
+        );
         let trace = TraceId::from_bytes([7; 16]);
         assert_eq!(TraceId::parse(trace.as_str()).unwrap(), trace);
     }

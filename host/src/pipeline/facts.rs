@@ -126,7 +126,7 @@ impl BodyView for Body {
 
 /// One trace per call. The id in the credential helper's headers is cached for as long as its token, so it is not the call's:
 /// only W3C trace context and the client's own `x-trace-id` next to no other identity header name a call.
-pub(super) fn trace_of(headers: &HeaderMap, entropy: &dyn Entropy) -> TraceId {
+pub(super) fn trace_of(headers: &HeaderMap, clock: &dyn Clock, entropy: &dyn Entropy) -> TraceId {
     if let Some(trace) = text(headers, headers::TRACEPARENT).and_then(TraceId::from_traceparent) {
         return trace;
     }
@@ -135,9 +135,10 @@ pub(super) fn trace_of(headers: &HeaderMap, entropy: &dyn Entropy) -> TraceId {
     if !from_helper && let Some(Ok(trace)) = text(headers, headers::TRACE_ID).map(TraceId::parse) {
         return trace;
     }
-    let mut bytes = [0; 16];
-    entropy.fill(&mut bytes);
-    TraceId::from_bytes(bytes)
+    let mut random = [0; 10];
+    entropy.fill(&mut random);
+    let now = clock.now().unix_timestamp_nanos() / 1_000_000;
+    TraceId::at(u64::try_from(now).unwrap_or(0), random)
 }
 
 /// A header's text, if it stands once and is text.

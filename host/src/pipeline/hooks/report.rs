@@ -98,7 +98,7 @@ impl Pipeline {
     ) -> Result<(), Unavailable> {
         let Reporter { principal, headers, request_id, .. } = reporter;
         let version = self.policy_version(&principal.tenant);
-        let trace = facts::trace_of(headers, self.entropy.as_ref());
+        let trace = facts::trace_of(headers, self.clock.as_ref(), self.entropy.as_ref());
         let payload = json!({
             "event": event.as_str(),
             "in_band": false,
@@ -133,7 +133,7 @@ impl Pipeline {
         issued
             .map(|issued| issued.trace)
             .or_else(|| self.sessions.trace(session))
-            .unwrap_or_else(|| facts::trace_of(headers, self.entropy.as_ref()))
+            .unwrap_or_else(|| facts::trace_of(headers, self.clock.as_ref(), self.entropy.as_ref()))
     }
 
     /// Whether hooks have kept this turn from ending often enough: what they say makes the client go on, and the end of that is
