@@ -29,8 +29,8 @@ const HOMES: [Home; 5] = [
 const MOST_LINES: usize = 800;
 
 /// Folders whose Rust files say in their first line what they own.
-const SPEAKING: [&str; 7] =
-    ["protocol", "host", "guest-sdk", "guest-policies", "guest-providers", "xtask", "tests"];
+const SPEAKING: [&str; 8] =
+    ["protocol", "host", "guest-sdk", "guest-policies", "guest-providers", "xtask", "tests", "fuzz"];
 
 /// Where some people keep their checkouts, and others do not. Put together here, so that this file is clean itself.
 const WORKPLACES: [&str; 2] = [concat!("/", "work", "/"), concat!("/", "root", "/")];

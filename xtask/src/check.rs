@@ -24,6 +24,7 @@ impl Check {
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         say("format");
         run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
+        run(&mut cargo(&root.join("fuzz"), &["fmt", "--check"]))?;
         say("contract with guests");
         wit::check(&root.join("wit"))?;
         // The gateway embeds them: without them, lints would see a build that nobody uses.

@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod fuzz;
 mod guests;
 #[expect(
     unreachable_pub,
@@ -43,6 +44,8 @@ enum Task {
     Guests,
     /// Run the stories with long counts on the binary as it is shipped: forty minutes on two cores
     Soak(soak::Soak),
+    /// Run the fuzz targets: what the gateway reads against what others read there
+    Fuzz(fuzz::Fuzz),
     /// Measure the gateway against a scripted upstream and a bare reverse proxy
     Bench(Bench),
 }
@@ -89,6 +92,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Check(check) => check.run(&root),
         Task::Soak(soak) => soak.run(&root),
         Task::Guests => build_guests(&root),
+        Task::Fuzz(fuzz) => fuzz.run(&root),
         Task::Bench(bench) => bench.run(&root),
     }
 }
