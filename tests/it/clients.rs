@@ -1,5 +1,5 @@
 //! The clients that people use, unmodified: the official SDKs and Claude Code, through the gateway. Asked for with
-//! `SALLYPORT_CLIENTS=1`, since they come from package registries; each is skipped by name where it cannot be had.
+//! `SALLYPORT_CLIENTS=1`, since they come from package registries; where they are asked for and cannot be had, the story fails.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -13,17 +13,10 @@ use tokio::process::Command;
 /// How long an install or a session may take.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Says by name what is not run.
-macro_rules! skipped {
-    ($($what:tt)*) => {
-        crate::tell(&format!("skipped: {}", format_args!($($what)*)))
-    };
-}
-
 fn wanted(name: &str) -> bool {
     let wanted = std::env::var_os("SALLYPORT_CLIENTS").is_some();
     if !wanted {
-        skipped!("{name} (set SALLYPORT_CLIENTS=1 to install it and run this story)");
+        crate::tell(&format!("skipped: {name} (set SALLYPORT_CLIENTS=1 to install it and run this story)"));
     }
     wanted
 }
@@ -45,29 +38,25 @@ async fn run(mut command: Command) -> std::io::Result<Output> {
     tokio::time::timeout(LIMIT, command.output()).await.map_err(|_| std::io::ErrorKind::TimedOut)?
 }
 
-/// Runs an install step; `None`, with a word about it, where it cannot be done.
-async fn install(name: &str, command: Command) -> Option<()> {
+/// Runs an install step, which was asked for and has to succeed.
+async fn install(name: &str, command: Command) {
     match run(command).await {
-        Ok(output) if output.status.success() => Some(()),
         Ok(output) => {
-            skipped!("{name} cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
-            None
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name} cannot be installed: {said}");
         }
-        Err(error) => {
-            skipped!("{name} cannot be installed: {error}");
-            None
-        }
+        Err(error) => panic!("{name} cannot be installed: {error}"),
     }
 }
 
 /// A Python with the `anthropic` package.
-async fn python() -> Option<PathBuf> {
+async fn python() -> PathBuf {
     let venv = cache().join("python");
     let python = venv.join("bin/python");
     if !python.exists() {
         let mut command = Command::new("python3");
         command.args(["-m", "venv"]).arg(&venv);
-        install("Python", command).await?;
+        install("Python", command).await;
     }
     let mut probe = Command::new(&python);
     probe.args(["-c", "import anthropic"]);
@@ -77,36 +66,34 @@ async fn python() -> Option<PathBuf> {
             .args(["-m", "pip", "install", "--quiet"])
             .arg("--requirement")
             .arg(scripts().join("python/requirements.txt"));
-        install("the Python SDK", command).await?;
+        install("the Python SDK", command).await;
     }
-    Some(python)
+    python
 }
 
 /// A directory with the npm packages.
-async fn node() -> Option<PathBuf> {
+async fn node() -> PathBuf {
     let dir = cache().join("node");
     if !dir.join("node_modules/@anthropic-ai/sdk").exists() {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::copy(scripts().join("node/package.json"), dir.join("package.json")).unwrap();
         let mut command = Command::new("npm");
         command.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(&dir);
-        install("the npm packages", command).await?;
+        install("the npm packages", command).await;
     }
     std::fs::copy(scripts().join("node/story.mjs"), dir.join("story.mjs")).unwrap();
-    Some(dir)
+    dir
 }
 
 /// The native binary of Claude Code: the package's launcher is only linked to it by an install script, which may not run.
-async fn claude_code() -> Option<PathBuf> {
-    let modules = node().await?.join("node_modules/@anthropic-ai");
-    let native =
-        std::fs::read_dir(modules).ok()?.filter_map(Result::ok).map(|entry| entry.path().join("claude"));
-    let found =
-        native.filter(|path| path.is_file()).find(|path| path.to_string_lossy().contains("claude-code-"));
-    if found.is_none() {
-        skipped!("Claude Code has no binary for this machine");
-    }
-    found
+async fn claude_code() -> PathBuf {
+    let modules = node().await.join("node_modules/@anthropic-ai");
+    let packages = std::fs::read_dir(modules).unwrap();
+    packages
+        .filter_map(Result::ok)
+        .map(|entry| entry.path().join("claude"))
+        .find(|path| path.is_file() && path.to_string_lossy().contains("claude-code-"))
+        .unwrap_or_else(|| panic!("Claude Code has no binary for this machine"))
 }
 
 /// One session of `claude -p` in a home of its own.
@@ -157,7 +144,7 @@ async fn the_python_sdk_talks_streams_counts_and_lists() {
     if !wanted("the Python SDK") {
         return;
     }
-    let Some(python) = python().await else { return };
+    let python = python().await;
     let app = TestApp::start().await;
     let mut command = Command::new(python);
     command.arg(scripts().join("python/story.py")).arg(app.url()).arg(&app.token);
@@ -170,7 +157,7 @@ async fn the_typescript_sdk_talks_streams_counts_and_lists() {
     if !wanted("the TypeScript SDK") {
         return;
     }
-    let Some(dir) = node().await else { return };
+    let dir = node().await;
     let app = TestApp::start().await;
     let mut command = Command::new("node");
     command.arg("story.mjs").arg(app.url()).arg(&app.token).current_dir(dir);
@@ -183,7 +170,7 @@ async fn claude_code_finishes_against_the_scripted_upstream_itself() {
     if !wanted("Claude Code") {
         return;
     }
-    let Some(binary) = claude_code().await else { return };
+    let binary = claude_code().await;
     let upstream = Upstream::start();
     bash_loop(&upstream, "cat notes.txt");
     let output = claude(&binary, &upstream.url(), "token", "Read the notes").await;
@@ -200,7 +187,7 @@ async fn claude_code_says_hello_through_the_gateway() {
     if !wanted("Claude Code") {
         return;
     }
-    let Some(binary) = claude_code().await else { return };
+    let binary = claude_code().await;
     let app = TestApp::start().await;
     let result = result(&claude(&binary, &app.url(), &app.token, "Say hello").await);
     assert_eq!(
@@ -215,7 +202,7 @@ async fn claude_code_runs_a_tool_loop_through_the_gateway_on_both_wires() {
     if !wanted("Claude Code") {
         return;
     }
-    let Some(binary) = claude_code().await else { return };
+    let binary = claude_code().await;
     let app = TestApp::start().await;
     bash_loop(&app.upstream, "cat notes.txt");
     let anthropic = result(&claude(&binary, &app.url(), &app.token, "Read the notes").await);
@@ -238,7 +225,7 @@ async fn claude_code_does_not_run_a_tool_that_a_hook_blocks() {
     if !wanted("Claude Code") {
         return;
     }
-    let Some(binary) = claude_code().await else { return };
+    let binary = claude_code().await;
     let hook = json!({"tools": ["Bash"], "reason": "no shell on this machine"});
     let app = TestApp::with(|config| config.component("sallyport/block-tool", hook)).await;
     bash_loop(&app.upstream, "touch ran-anyway");

@@ -20,7 +20,7 @@ pub(crate) async fn both(dir: &Path) -> Vec<Db> {
     let url = std::env::var("SALLYPORT_TEST_POSTGRES_URL");
     match url {
         Ok(url) => all.push(postgres(&url, dir).await),
-        Err(_) => eprintln!("skipped on PostgreSQL: SALLYPORT_TEST_POSTGRES_URL is not set"),
+        Err(_) => crate::db::testing::skipped(std::thread::current().name().unwrap_or("a test")),
     }
     all
 }
