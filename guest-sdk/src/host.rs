@@ -21,6 +21,10 @@ pub trait Host: Evidence {
     /// different components and tenants apart, and the counters exact across replicas.
     fn take(&self, key: &str, cost: u32, limit: u32, window: Duration) -> Result<u32, Duration>;
 
+    /// Books `used` instead of the `taken` that this call took from the bucket before. Less is given back as far as it has not
+    /// refilled meanwhile; more leaves the bucket in debt, by at most one window. Once for each `take`.
+    fn correct(&self, key: &str, taken: u32, used: u32, limit: u32, window: Duration);
+
     /// Reserves `micro` microdollars under a cap of `cap` in the window in which the call began: what was spent and what is
     /// reserved never exceed it together. Answers what is left under the cap, or how long until the window ends.
     fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration>;
@@ -53,6 +57,11 @@ impl Host for Gateway {
         let window = u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
         counters::take(key, cost, limit, window)
             .map_err(|refused| Duration::from_millis(refused.retry_after_ms.into()))
+    }
+
+    fn correct(&self, key: &str, taken: u32, used: u32, limit: u32, window: Duration) {
+        let millis = u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
+        counters::correct(key, taken, used, limit, millis);
     }
 
     fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration> {

@@ -263,6 +263,15 @@ impl Host for FakeHost {
         Ok(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
+    /// Like the gateway's, for one call at a time: what has refilled meanwhile is not given back again.
+    fn correct(&self, key: &str, taken: u32, used: u32, limit: u32, window: Duration) {
+        let (now, each) = (self.now.get(), window / limit.max(1));
+        if let Some(full_at) = self.buckets.borrow_mut().get_mut(key) {
+            *full_at = (*full_at).max(now) + each * used;
+            *full_at = full_at.saturating_sub(each * taken).max(now);
+        }
+    }
+
     fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration> {
         let mut budgets = self.budgets.borrow_mut();
         let (reserved, spent) = budgets.entry(name_of(key, window)).or_default();

@@ -12,7 +12,7 @@ use sallyport::clock::{SystemClock, SystemEntropy};
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Budget, Call, Counters, Grants, Principal, Segment};
+use sallyport::component::contract::{BodyView, Bucket, Budget, Call, Counters, Grants, Principal, Segment};
 use sallyport::component::{Component, Components, ExchangeRequest, Fuel, Settings, Tier};
 use sallyport_protocol::package::{
     Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
@@ -46,9 +46,11 @@ struct Hello;
 struct NoCounters;
 
 impl Counters for NoCounters {
-    fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
-        Ok(limit)
+    fn take(&self, bucket: &Bucket<'_>, _: u32) -> Result<u32, Duration> {
+        Ok(bucket.limit)
     }
+
+    fn correct(&self, _: &Bucket<'_>, _: u32, _: u32) {}
 
     fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {
         Ok(cap)

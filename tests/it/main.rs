@@ -28,6 +28,7 @@ mod identity;
 mod kit;
 mod models;
 mod neighbours;
+mod quotas;
 mod reload;
 mod replicas;
 mod rewrite;

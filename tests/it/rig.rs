@@ -11,7 +11,7 @@ use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{
-    BodyView, Budget, Call, Counters, Grants, Principal, Segment, SegmentKind, policy,
+    BodyView, Bucket, Budget, Call, Counters, Grants, Principal, Segment, SegmentKind, policy,
 };
 use sallyport::component::{
     AdmitError, Component, Components, Exchange, ExchangeRequest, Fault, Fuel, Ran, Settings, Tier,
@@ -57,15 +57,8 @@ impl Counted {
 }
 
 impl Counters for Counted {
-    fn take(
-        &self,
-        tenant: &str,
-        component: &str,
-        key: &str,
-        cost: u32,
-        limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration> {
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
+        let Bucket { tenant, component, key, limit, window, .. } = *bucket;
         let mut taken = self.taken.lock().unwrap();
         let before: u32 = taken.iter().filter(|(.., other, _)| other == key).map(|(.., cost)| cost).sum();
         let after = before + cost;
@@ -74,6 +67,13 @@ impl Counters for Counted {
         }
         taken.push((tenant.to_owned(), component.to_owned(), key.to_owned(), cost));
         Ok(limit - after)
+    }
+
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
+        let Bucket { tenant, component, key, .. } = *bucket;
+        let (tenant, component) = (tenant.to_owned(), component.to_owned());
+        let name = format!("{key} instead of {taken}");
+        self.taken.lock().unwrap().push((tenant, component, name, used));
     }
 
     fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {

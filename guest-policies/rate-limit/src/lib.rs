@@ -1,11 +1,11 @@
-//! Limits requests and tokens per user, tenant or model with the gateway's counters (GCRA), which are exact across
-//! replicas. A refusal says when the same request would fit.
+//! Limits requests and tokens per user, tenant or model with the gateway's counters (GCRA). A refusal says when the same
+//! request would fit. Tokens are reserved before a call and corrected to what it used after it.
 
 use std::time::Duration;
 
 use sallyport_guest_sdk::{
-    Body, Call, Glob, Host, Refusal,
-    policy::{Policy, Verdict},
+    Body, Call, CallOutcome, Glob, Host, Refusal,
+    policy::{Policy, Settlement, Verdict},
 };
 use serde::Deserialize;
 
@@ -31,9 +31,21 @@ pub struct Limit {
     /// How many requests fit into the window. Either this or `tokens`.
     #[serde(default)]
     requests: Option<u32>,
-    /// How many tokens fit into the window: `max_tokens` and a quarter of the body's bytes count.
+    /// How many tokens fit into the window: those of the prompt that no cache had, and those of the answer.
     #[serde(default)]
     tokens: Option<u32>,
+    /// How much of `max_tokens` is reserved at most while a call runs: 8,192, if not said.
+    #[serde(default)]
+    reserve: Option<u32>,
+    /// All of `max_tokens` is reserved, and a call that asks for more than the limit is refused.
+    #[serde(default)]
+    strict: bool,
+    /// Whether tokens that the prompt cache had count as well. They do not, if not said.
+    #[serde(default)]
+    cache_reads: bool,
+    /// Whether calls that only count tokens take from the limit too. They do not, if not said.
+    #[serde(default)]
+    count_tokens: bool,
     /// How long the bucket takes to refill: `30s`, `1m`, `2h`, `1d`.
     window: String,
     /// Only calls for these models count; all, if not said.
@@ -61,8 +73,18 @@ sallyport_guest_sdk::export_policy!(RateLimit);
 /// A model's name takes this many bytes of a counter's key at most: the client chooses it.
 const KEY_MODEL_BYTES: usize = 120;
 
-/// Bytes of a body that count as one token.
+/// Bytes of a body that are taken for one token, until the upstream has counted.
 const TOKEN_BYTES: u32 = 4;
+
+/// What is reserved of `max_tokens`, if the limit does not say. Clients ask for many times what a turn uses: a bucket that
+/// held all of it for as long as a turn lasts would have room for few of them at once.
+const RESERVED: u32 = 8_192;
+
+/// A call reserves no more than this part of a limit, so that small limits have room for a few calls at once too.
+const SHARES: u32 = 4;
+
+/// The fact that says what the client asked for, and its value where that is a count of tokens.
+const COUNT_TOKENS: (&str, &str) = ("operation", "count_tokens");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
@@ -78,6 +100,10 @@ struct Bucket {
     window: Duration,
     written: String,
     models: Option<Vec<Glob>>,
+    reserve: u32,
+    strict: bool,
+    cache_reads: bool,
+    count_tokens: bool,
     /// What its keys begin with, so that changing one limit leaves the counts of the others.
     prefix: String,
 }
@@ -101,12 +127,28 @@ impl Policy for RateLimit {
     }
 
     fn check(&self, call: &Call, _: &dyn Body, host: &dyn Host) -> Verdict {
-        let refusal = self
-            .limits
-            .iter()
-            .filter(|limit| limit.counts(call))
-            .find_map(|limit| limit.take(call, host).err());
-        refusal.map_or(Verdict::Allow, Verdict::Deny)
+        let mut taken = Vec::new();
+        for limit in self.limits.iter().filter(|limit| limit.counts(call)) {
+            match limit.take(call, host) {
+                Ok(()) => taken.push(limit),
+                Err(refusal) => {
+                    // A refused call uses no tokens. It was a request all the same.
+                    for limit in taken.iter().filter(|limit| limit.unit == Unit::Tokens) {
+                        limit.correct(call, 0, host);
+                    }
+                    return Verdict::Deny(refusal);
+                }
+            }
+        }
+        Verdict::Allow
+    }
+
+    fn settle(&self, call: &Call, spent: &Settlement, host: &dyn Host) {
+        for limit in self.limits.iter().filter(|limit| limit.unit == Unit::Tokens && limit.counts(call)) {
+            if let Some(used) = limit.used(spent) {
+                limit.correct(call, used, host);
+            }
+        }
     }
 }
 
@@ -125,6 +167,12 @@ impl Bucket {
         if limit.models.as_ref().is_some_and(Vec::is_empty) {
             return Err("models is empty: the limit would never count".into());
         }
+        if unit == Unit::Requests && (limit.reserve.is_some() || limit.strict || limit.cache_reads) {
+            return Err("reserve, strict and cache_reads belong to tokens".into());
+        }
+        if limit.strict && limit.reserve.is_some() {
+            return Err("strict reserves all of max_tokens: there is nothing for reserve to say".into());
+        }
         let window = window(&limit.window)?;
         let models: Vec<&str> = limit.models.iter().flatten().map(Glob::as_str).collect();
         let prefix =
@@ -136,12 +184,19 @@ impl Bucket {
             window,
             written: limit.window,
             models: limit.models,
+            reserve: limit.reserve.unwrap_or(RESERVED),
+            strict: limit.strict,
+            cache_reads: limit.cache_reads,
+            count_tokens: limit.count_tokens,
             prefix,
         })
     }
 
     fn counts(&self, call: &Call) -> bool {
-        self.models.as_ref().is_none_or(|models| models.iter().any(|model| model.matches(&call.model)))
+        let (name, value) = COUNT_TOKENS;
+        let only_counts = || call.attributes.iter().any(|fact| fact.name == name && fact.value == value);
+        let concerned = |models: &Vec<Glob>| models.iter().any(|model| model.matches(&call.model));
+        self.models.as_ref().is_none_or(concerned) && (self.count_tokens || !only_counts())
     }
 
     fn take(&self, call: &Call, host: &dyn Host) -> Result<(), Refusal> {
@@ -160,15 +215,32 @@ impl Bucket {
         })
     }
 
+    /// What a call takes before it runs: a guess, which must not refuse a call for ever where it is too high.
     fn cost(&self, call: &Call) -> u32 {
-        match self.unit {
-            Unit::Requests => 1,
-            Unit::Tokens => call
-                .max_tokens
-                .unwrap_or_default()
-                .saturating_add(call.body_bytes.div_ceil(TOKEN_BYTES))
-                .max(1),
+        if self.unit == Unit::Requests {
+            return 1;
         }
+        let (prompt, answer) = (call.body_bytes.div_ceil(TOKEN_BYTES), call.max_tokens.unwrap_or_default());
+        if self.strict {
+            return answer.saturating_add(prompt).max(1);
+        }
+        answer.min(self.reserve).saturating_add(prompt).clamp(1, self.limit.div_ceil(SHARES))
+    }
+
+    /// What a call came to; nothing, where it was served and nobody counted: then what was reserved stays.
+    fn used(&self, spent: &Settlement) -> Option<u32> {
+        let usage = &spent.usage;
+        let cached = usage.cache_read.filter(|_| self.cache_reads);
+        let counted = [usage.input, usage.output, usage.cache_write, cached];
+        let uncounted = usage.input.is_none() && usage.output.is_none();
+        if uncounted && spent.outcome == CallOutcome::Allowed {
+            return None;
+        }
+        Some(counted.into_iter().flatten().fold(0, u32::saturating_add))
+    }
+
+    fn correct(&self, call: &Call, used: u32, host: &dyn Host) {
+        host.correct(&self.key(call), self.cost(call), used, self.limit, self.window);
     }
 
     fn key(&self, call: &Call) -> String {
@@ -226,126 +298,4 @@ fn window(written: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use sallyport_guest_sdk::{
-        RefusalKind,
-        testing::{FakeBody, FakeHost, call, configured},
-    };
-
-    use super::*;
-
-    fn policy(config: &str) -> RateLimit {
-        configured(config, RateLimit::configure).unwrap()
-    }
-
-    fn check(policy: &RateLimit, call: &Call, host: &FakeHost) -> Result<(), Refusal> {
-        match policy.check(call, &FakeBody::default(), host) {
-            Verdict::Allow => Ok(()),
-            Verdict::Deny(refusal) => Err(refusal),
-            other => panic!("neither yes nor no: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_refused_request_fits_after_exactly_the_time_it_was_told() {
-        let policy = policy(r#"{"limits":[{"per":"user","requests":2,"window":"1m"}]}"#);
-        let (host, call) = (FakeHost::default(), call("echo"));
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-        let refusal = check(&policy, &call, &host).unwrap_err();
-        assert_eq!((refusal.code.as_str(), refusal.kind), ("rate_limited", RefusalKind::RateLimited));
-        assert_eq!(refusal.reason, "the limit of 2 requests per user in 1m is reached");
-        let wait = Duration::from_millis(refusal.retry_after_ms.unwrap().into());
-        host.advance(wait.checked_sub(Duration::from_millis(1)).unwrap());
-        assert!(check(&policy, &call, &host).is_err());
-        host.advance(Duration::from_millis(1));
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-    }
-
-    #[test]
-    fn users_do_not_share_a_bucket_and_tenants_do() {
-        for (per, shared) in [("user", false), ("tenant", true), ("model", true), ("user+model", false)] {
-            let policy = policy(&format!(r#"{{"limits":[{{"per":"{per}","requests":1,"window":"1m"}}]}}"#));
-            let (host, mut call) = (FakeHost::default(), call("echo"));
-            assert_eq!(check(&policy, &call, &host), Ok(()));
-            assert!(check(&policy, &call, &host).is_err());
-            call.principal.user = "u_bob".into();
-            assert_eq!(check(&policy, &call, &host).is_err(), shared, "{per}");
-        }
-    }
-
-    #[test]
-    fn tokens_are_what_the_call_may_use_at_most() {
-        let policy = policy(r#"{"limits":[{"per":"user","tokens":3000,"window":"1h"}]}"#);
-        let (host, mut call) = (FakeHost::default(), call("echo"));
-        call.max_tokens = Some(1000);
-        call.body_bytes = 1999;
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-        assert_eq!(check(&policy, &call, &host).unwrap_err().retry_after_ms, Some(1_800_000));
-    }
-
-    #[test]
-    fn a_call_larger_than_the_whole_limit_is_refused_for_good() {
-        let policy = policy(r#"{"limits":[{"per":"user","tokens":100,"window":"1m"}]}"#);
-        let refusal = check(&policy, &call("echo"), &FakeHost::default()).unwrap_err();
-        assert_eq!((refusal.code.as_str(), refusal.kind), ("request_exceeds_limit", RefusalKind::Denied));
-        assert_eq!(refusal.retry_after_ms, None);
-    }
-
-    #[test]
-    fn a_call_refused_by_the_minute_is_not_missed_in_the_day() {
-        let policy = policy(
-            r#"{"limits":[{"per":"user","requests":3,"window":"1d"},{"per":"user","requests":1,"window":"1m"}]}"#,
-        );
-        let (host, call) = (FakeHost::default(), call("echo"));
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-        for _ in 0..10 {
-            assert!(check(&policy, &call, &host).is_err());
-        }
-        host.advance(Duration::from_mins(1));
-        assert_eq!(check(&policy, &call, &host), Ok(()));
-    }
-
-    #[test]
-    fn a_limit_for_some_models_leaves_the_others() {
-        let policy =
-            policy(r#"{"limits":[{"per":"user","requests":1,"window":"1m","models":["claude-opus-*"]}]}"#);
-        let host = FakeHost::default();
-        assert_eq!(check(&policy, &call("claude-opus-5"), &host), Ok(()));
-        assert!(check(&policy, &call("claude-opus-4"), &host).is_err());
-        assert_eq!(check(&policy, &call("claude-haiku-4-5"), &host), Ok(()));
-    }
-
-    #[test]
-    fn a_models_name_cannot_blow_up_the_key() {
-        let policy = policy(r#"{"limits":[{"per":"model","requests":1,"window":"1m"}]}"#);
-        let host = FakeHost::default();
-        assert_eq!(check(&policy, &call(&"é".repeat(100_000)), &host), Ok(()));
-        assert!(host.keys().iter().all(|key| key.len() < 200));
-    }
-
-    #[test]
-    fn a_configuration_that_cannot_hold_is_refused_with_its_place() {
-        for (limit, why) in [
-            (r#"{"per":"user","window":"1m"}"#, "limits[0]: either requests or tokens"),
-            (
-                r#"{"per":"user","requests":1,"tokens":1,"window":"1m"}"#,
-                "limits[0]: either requests or tokens",
-            ),
-            (r#"{"per":"user","requests":0,"window":"1m"}"#, "limits[0]: requests must be at least 1"),
-            (r#"{"per":"user","requests":1,"window":"1"}"#, "limits[0]: the window \"1\""),
-            (r#"{"per":"user","requests":1,"window":"0s"}"#, "limits[0]: the window \"0s\""),
-            (r#"{"per":"user","requests":1,"window":"31d"}"#, "limits[0]: the window \"31d\""),
-            (r#"{"per":"user","requests":1,"window":"1m","models":[]}"#, "limits[0]: models is empty"),
-            (r#"{"per":"planet","requests":1,"window":"1m"}"#, "planet"),
-            (r#"{"per":"user","request":1,"window":"1m"}"#, "request"),
-        ] {
-            let error =
-                configured(&format!(r#"{{"limits":[{limit}]}}"#), RateLimit::configure).err().unwrap();
-            assert!(error.contains(why), "{error}");
-        }
-        assert!(configured(r#"{"limits":[]}"#, RateLimit::configure).is_err());
-        assert!(configured("{}", RateLimit::configure).is_err());
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use sallyport_protocol::signature::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
-use crate::component::contract::{Budget, Counters};
+use crate::component::contract::{Bucket, Budget, Counters};
 use crate::component::{Components, Fuel, Settings, own_program};
 
 /// Live guests: one at a time, and room for its parts.
@@ -23,9 +23,11 @@ struct NoCounters;
 // === impl NoCounters ===
 
 impl Counters for NoCounters {
-    fn take(&self, _: &str, _: &str, _: &str, _: u32, _: u32, window: Duration) -> Result<u32, Duration> {
-        Err(window)
+    fn take(&self, bucket: &Bucket<'_>, _: u32) -> Result<u32, Duration> {
+        Err(bucket.window)
     }
+
+    fn correct(&self, _: &Bucket<'_>, _: u32, _: u32) {}
 
     fn reserve(&self, _: &Budget<'_>, _: u64, _: u64) -> Result<u64, Duration> {
         Err(Duration::ZERO)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 use super::bindings::policy::sallyport::gateway::{counters, evidence, types};
-use super::contract::{Attribute, BodyView, Budget, Counters, Segment};
+use super::contract::{Attribute, BodyView, Bucket, Budget, Counters, Segment};
 use super::fault::Stop;
 use super::state::{Scene, State};
 
@@ -84,10 +84,21 @@ impl counters::Host for State {
         window_ms: u32,
     ) -> wasmtime::Result<Result<u32, counters::Refused>> {
         self.host_call()?;
-        let counters = self.counters()?;
-        let window = Duration::from_millis(u64::from(window_ms));
-        let taken = counters.take(&self.scene.tenant, &self.scene.component, &key, cost, limit, window);
+        let taken = self.counters()?.take(&self.bucket(&key, limit, window_ms), cost);
         Ok(taken.map_err(refused))
+    }
+
+    fn correct(
+        &mut self,
+        key: String,
+        taken: u32,
+        used: u32,
+        limit: u32,
+        window_ms: u32,
+    ) -> wasmtime::Result<()> {
+        self.host_call()?;
+        self.counters()?.correct(&self.bucket(&key, limit, window_ms), taken, used);
+        Ok(())
     }
 
     fn reserve(
@@ -120,6 +131,12 @@ impl counters::Host for State {
 impl State {
     fn counters(&self) -> Result<&dyn Counters, Stop> {
         self.scene.counters.as_deref().ok_or(Stop::Configuring)
+    }
+
+    fn bucket<'a>(&'a self, key: &'a str, limit: u32, window_ms: u32) -> Bucket<'a> {
+        let Scene { tenant, component, seed, .. } = &self.scene;
+        let window = Duration::from_millis(u64::from(window_ms));
+        Bucket { tenant, component, key, limit, window, call: seed }
     }
 
     fn budget<'a>(&'a self, key: &'a str, window: counters::Window) -> Budget<'a> {

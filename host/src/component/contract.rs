@@ -69,6 +69,8 @@ pub trait BodyView: Send + Sync + 'static {
 pub enum Taken {
     /// It took from a bucket.
     Take { key: String, cost: u32, limit: u32, window_ms: u32, answer: Result<u32, u32> },
+    /// It corrected what it had taken.
+    Correct { key: String, taken: u32, used: u32, limit: u32, window_ms: u32 },
     /// It reserved money.
     Reserve { key: String, micro: u64, cap: u64, window: Window, answer: Result<u64, u32> },
     /// It gave back what it had reserved.
@@ -77,17 +79,13 @@ pub enum Taken {
 
 /// Counters shared by all calls, exact across replicas.
 pub trait Counters: Send + Sync + 'static {
-    /// Takes `cost` from the bucket `key` of `component` in `tenant`, which refills `limit` per `window`. What is left, or
-    /// how long until the same request would fit.
-    fn take(
-        &self,
-        tenant: &str,
-        component: &str,
-        key: &str,
-        cost: u32,
-        limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration>;
+    /// Takes `cost` from the bucket, which refills its limit per window. What is left, or how long until the same request
+    /// would fit.
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration>;
+
+    /// Books `used` instead of the `taken` that the same call took before. Less is given back as far as it has not refilled
+    /// meanwhile; more leaves the bucket in debt, by at most one window. What the call did not take changes nothing.
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32);
 
     /// Reserves `micro` microdollars of `budget` under `cap`: what was spent and what is reserved never exceed it together. What
     /// is left under the cap, or how long until the window ends.
@@ -95,6 +93,23 @@ pub trait Counters: Send + Sync + 'static {
 
     /// Gives `reserved` back and books `spent` instead.
     fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64);
+}
+
+/// Which bucket a policy takes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// Which component counts.
+    pub component: &'a str,
+    /// The component's own name for it.
+    pub key: &'a str,
+    /// What it holds, and refills in a window.
+    pub limit: u32,
+    /// How long it takes to refill.
+    pub window: Duration,
+    /// The trace of the call that takes.
+    pub call: &'a str,
 }
 
 /// Which money a policy speaks of.

@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use super::admit::Component;
 use super::call::{Ended, Exchange, ExchangeRequest, Ran};
 use super::contract::provider::{Auth, Failure, Input, Output, RequestBody, RequestKind, StreamEvent};
-use super::contract::{Attribute, BodyView, Budget, Counters, Refusal, RefusalKind, hook, policy, scanner};
+use super::contract::{
+    Attribute, BodyView, Bucket, Budget, Counters, Refusal, RefusalKind, hook, policy, scanner,
+};
 use super::fault::Fault;
 use super::sample::{Sample, SampleError, Samples};
 use super::{Components, canonical_digest};
@@ -190,15 +192,8 @@ struct Fresh {
 }
 
 impl Counters for Fresh {
-    fn take(
-        &self,
-        _tenant: &str,
-        _component: &str,
-        key: &str,
-        cost: u32,
-        limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration> {
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
+        let Bucket { key, limit, window, .. } = *bucket;
         let mut taken = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = taken.entry(key.to_owned()).or_default();
         let after = taken.saturating_add(cost);
@@ -207,6 +202,13 @@ impl Counters for Fresh {
         };
         *taken = after;
         Ok(left)
+    }
+
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = buckets.get_mut(bucket.key) {
+            *held = held.saturating_sub(taken).saturating_add(used);
+        }
     }
 
     fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::call::Ran;
-use super::contract::{Budget, Counters, Taken};
+use super::contract::{Bucket, Budget, Counters, Taken};
 use super::state::Scene;
 
 /// Who remembers what one guest was told.
@@ -49,19 +49,19 @@ impl Ledger {
 
 /// There are no more entries than a guest has host calls.
 impl Counters for Ledger {
-    fn take(
-        &self,
-        tenant: &str,
-        component: &str,
-        key: &str,
-        cost: u32,
-        limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration> {
-        let answer = self.counters.take(tenant, component, key, cost, limit, window);
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
+        let answer = self.counters.take(bucket, cost);
+        let Bucket { key, limit, window, .. } = *bucket;
         let (key, window_ms) = (key.to_owned(), millis(window));
         self.taken().push(Taken::Take { key, cost, limit, window_ms, answer: answer.map_err(millis) });
         answer
+    }
+
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
+        self.counters.correct(bucket, taken, used);
+        let Bucket { key, limit, window, .. } = *bucket;
+        let (key, window_ms) = (key.to_owned(), millis(window));
+        self.taken().push(Taken::Correct { key, taken, used, limit, window_ms });
     }
 
     fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {

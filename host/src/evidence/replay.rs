@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::record::{Asked, Heard, Recorded, Step, Texts};
 use crate::component::contract::hook::Occurrence;
-use crate::component::contract::{BodyView, Budget, Counters, Taken};
+use crate::component::contract::{BodyView, Bucket, Budget, Counters, Taken};
 use crate::component::sample::Body;
 use crate::component::{Component, Components, Fault, Ran};
 
@@ -54,21 +54,17 @@ impl Again {
 // === impl Scripted ===
 
 impl Counters for Scripted {
-    fn take(
-        &self,
-        _tenant: &str,
-        _component: &str,
-        _key: &str,
-        _cost: u32,
-        _limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration> {
+    fn take(&self, bucket: &Bucket<'_>, _cost: u32) -> Result<u32, Duration> {
         // A question that was not asked then shows in what the component took, which is compared too.
         let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match next {
             Some(Taken::Take { answer, .. }) => answer.map_err(waited),
-            _ => Err(window),
+            _ => Err(bucket.window),
         }
+    }
+
+    fn correct(&self, _bucket: &Bucket<'_>, _taken: u32, _used: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     }
 
     fn reserve(&self, _budget: &Budget<'_>, _micro: u64, _cap: u64) -> Result<u64, Duration> {

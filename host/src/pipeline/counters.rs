@@ -1,17 +1,20 @@
 //! Counters for policies, in memory and exact on one node: buckets by the generic cell rate algorithm (ITU-T I.371), and budgets by
 //! the day and the month.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::{Date, OffsetDateTime};
 
 use crate::clock::Clock;
-use crate::component::contract::{Budget, Counters, Window};
+use crate::component::contract::{Bucket, Budget, Counters, Window};
 
 /// Buckets beyond this are swept of those that are full again.
 const SWEEP_AT: usize = 100_000;
+
+/// Calls in progress that one bucket remembers. Those beyond it get nothing back.
+const MOST_OPEN: usize = 4_096;
 
 /// How long the money of a window that is over is kept: a call that began in it may still end.
 const LATE: Duration = Duration::from_hours(24);
@@ -19,10 +22,27 @@ const LATE: Duration = Duration::from_hours(24);
 /// Buckets and budgets of one gateway.
 pub struct LocalCounters {
     clock: Arc<dyn Clock>,
-    /// When each bucket would be full again, by tenant, component and key.
-    full_at: Mutex<HashMap<String, Duration>>,
+    /// By tenant, component and key.
+    buckets: Mutex<HashMap<String, Filling>>,
     /// Money, by tenant, component, key and window.
     money: Mutex<HashMap<String, Money>>,
+}
+
+/// A bucket on its way to being full again.
+#[derive(Debug, Default)]
+struct Filling {
+    /// When it would be full, if nobody took any more.
+    full_at: Duration,
+    /// What calls in progress took, oldest first: whose, how much, and until when that is refilling.
+    open: VecDeque<Share>,
+}
+
+/// What one call took from a bucket.
+#[derive(Debug)]
+struct Share {
+    call: String,
+    cost: u32,
+    until: Duration,
 }
 
 /// Microdollars of one window.
@@ -39,37 +59,54 @@ struct Money {
 impl LocalCounters {
     /// Empty.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, full_at: Mutex::default(), money: Mutex::default() }
+        Self { clock, buckets: Mutex::default(), money: Mutex::default() }
     }
 }
 
 impl Counters for LocalCounters {
-    fn take(
-        &self,
-        tenant: &str,
-        component: &str,
-        key: &str,
-        cost: u32,
-        limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration> {
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
+        let Bucket { limit, window, .. } = *bucket;
         if limit == 0 || window.is_zero() {
             return Err(window);
         }
         let now = self.clock.monotonic();
-        let name = format!("{tenant}\0{component}\0{key}");
-        let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= SWEEP_AT {
-            buckets.retain(|_, full_at| *full_at > now);
+            buckets.retain(|_, filling| filling.full_at > now);
         }
-        let full_at = buckets.get(&name).copied().unwrap_or(now).max(now);
-        let after = full_at + share(window, cost, limit);
+        let filling = buckets.entry(name_of(bucket)).or_default();
+        let after = filling.full_at.max(now) + share(window, cost, limit);
         let latest = now + window;
         let Some(spare) = latest.checked_sub(after) else { return Err(after.saturating_sub(latest)) };
-        buckets.insert(name, after);
+        filling.full_at = after;
+        filling.open(bucket.call, cost, after, now);
         drop(buckets);
         let left = spare.as_nanos() * u128::from(limit) / window.as_nanos();
         Ok(u32::try_from(left).unwrap_or(limit))
+    }
+
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
+        let Bucket { limit, window, .. } = *bucket;
+        if limit == 0 || window.is_zero() {
+            return;
+        }
+        let now = self.clock.monotonic();
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(filling) = buckets.get_mut(&name_of(bucket)) else { return };
+        let Some(until) = filling.closed(bucket.call, taken) else { return };
+        if used >= taken {
+            // A debt of more than a window would shut the bucket for longer than its limit says.
+            let debt = filling.full_at.max(now) + share(window, used - taken, limit);
+            filling.full_at = debt.min(now + window * 2).max(filling.full_at);
+        } else {
+            // What has refilled meanwhile was given back already, by time.
+            let refilling = until.saturating_sub(now);
+            let back = share(window, taken - used, limit).min(refilling);
+            filling.full_at = filling.full_at.saturating_sub(back);
+            for later in filling.open.iter_mut().filter(|share| share.until > until) {
+                later.until = later.until.saturating_sub(back);
+            }
+        }
     }
 
     fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {
@@ -91,6 +128,24 @@ impl Counters for LocalCounters {
     }
 }
 
+// === impl Filling ===
+
+impl Filling {
+    fn open(&mut self, call: &str, cost: u32, until: Duration, now: Duration) {
+        // What is full again has nothing left to give back, whether its call has ended or not.
+        while self.open.front().is_some_and(|share| share.until <= now) || self.open.len() >= MOST_OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back(Share { call: call.to_owned(), cost, until });
+    }
+
+    /// Until when the share of a call that has ended is refilling.
+    fn closed(&mut self, call: &str, cost: u32) -> Option<Duration> {
+        let at = self.open.iter().position(|share| share.call == call && share.cost == cost)?;
+        self.open.remove(at).map(|share| share.until)
+    }
+}
+
 impl LocalCounters {
     fn with_money<T>(&self, budget: &Budget<'_>, change: impl FnOnce(&mut Money) -> T) -> T {
         let Budget { tenant, component, key, window, at } = *budget;
@@ -108,6 +163,10 @@ impl std::fmt::Debug for LocalCounters {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("LocalCounters").finish_non_exhaustive()
     }
+}
+
+fn name_of(bucket: &Bucket<'_>) -> String {
+    format!("{}\0{}\0{}", bucket.tenant, bucket.component, bucket.key)
 }
 
 /// When the day or the month of `at` is over, since 1970 in UTC.
@@ -143,24 +202,87 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
+    fn bucket(call: &str, limit: u32, window: Duration) -> Bucket<'_> {
+        Bucket { tenant: "t", component: "c", key: "k", limit, window, call }
+    }
+
+    fn take(
+        counters: &LocalCounters,
+        tenant: &str,
+        component: &str,
+        cost: u32,
+        limit: u32,
+        window: Duration,
+    ) -> Result<u32, Duration> {
+        counters.take(&Bucket { tenant, component, ..bucket("one", limit, window) }, cost)
+    }
+
+    #[test]
+    fn what_a_call_did_not_use_is_there_for_the_next_one_at_once() {
+        let (_, counters) = counters();
+        let (one, two) = (bucket("one", 100, MINUTE), bucket("two", 100, MINUTE));
+        assert_eq!(counters.take(&one, 90), Ok(10));
+        assert!(counters.take(&two, 90).is_err());
+        counters.correct(&one, 90, 5);
+        assert_eq!(counters.take(&two, 90), Ok(5));
+    }
+
+    #[test]
+    fn a_call_gives_back_what_it_took_once_and_nothing_else() {
+        let (_, counters) = counters();
+        let (one, two) = (bucket("one", 100, MINUTE), bucket("two", 100, MINUTE));
+        assert_eq!(counters.take(&one, 60), Ok(40));
+        counters.correct(&two, 60, 0);
+        counters.correct(&one, 59, 0);
+        assert!(counters.take(&two, 41).is_err(), "neither another call nor another amount");
+        counters.correct(&one, 60, 0);
+        counters.correct(&one, 60, 0);
+        assert_eq!(counters.take(&two, 50), Ok(50));
+        assert_eq!(counters.take(&two, 50), Ok(0));
+    }
+
+    #[test]
+    fn what_has_refilled_meanwhile_is_not_given_back_again() {
+        let (clock, counters) = counters();
+        let (one, two) = (bucket("one", 100, MINUTE), bucket("two", 100, MINUTE));
+        assert_eq!(counters.take(&one, 50), Ok(50));
+        clock.advance(MINUTE);
+        assert_eq!(counters.take(&two, 100), Ok(0));
+        counters.correct(&one, 50, 0);
+        assert!(counters.take(&one, 1).is_err(), "the bucket was full again before the second call came");
+    }
+
+    #[test]
+    fn what_was_used_beyond_what_was_taken_is_owed_for_a_window_at_most() {
+        let (clock, counters) = counters();
+        let one = bucket("one", 100, MINUTE);
+        assert_eq!(counters.take(&one, 10), Ok(90));
+        counters.correct(&one, 10, 130);
+        assert_eq!(counters.take(&one, 10), Err(MINUTE * 40 / 100));
+        clock.advance(MINUTE * 40 / 100);
+        assert_eq!(counters.take(&one, 10), Ok(0));
+        counters.correct(&one, 10, u32::MAX);
+        assert_eq!(counters.take(&one, 100), Err(MINUTE * 2));
+    }
+
     #[test]
     fn a_bucket_gives_its_limit_and_then_says_when_there_is_more() {
         let (clock, counters) = counters();
         for left in [2, 1, 0] {
-            assert_eq!(counters.take("t", "c", "k", 1, 3, MINUTE), Ok(left));
+            assert_eq!(take(&counters, "t", "c", 1, 3, MINUTE), Ok(left));
         }
-        assert_eq!(counters.take("t", "c", "k", 1, 3, MINUTE), Err(MINUTE / 3));
+        assert_eq!(take(&counters, "t", "c", 1, 3, MINUTE), Err(MINUTE / 3));
         clock.advance(MINUTE / 3);
-        assert_eq!(counters.take("t", "c", "k", 1, 3, MINUTE), Ok(0));
+        assert_eq!(take(&counters, "t", "c", 1, 3, MINUTE), Ok(0));
     }
 
     #[test]
     fn tenants_and_components_have_buckets_of_their_own() {
         let (_, counters) = counters();
-        assert!(counters.take("t", "c", "k", 1, 1, MINUTE).is_ok());
-        assert!(counters.take("t", "c", "k", 1, 1, MINUTE).is_err());
-        assert!(counters.take("u", "c", "k", 1, 1, MINUTE).is_ok());
-        assert!(counters.take("t", "d", "k", 1, 1, MINUTE).is_ok());
+        assert!(take(&counters, "t", "c", 1, 1, MINUTE).is_ok());
+        assert!(take(&counters, "t", "c", 1, 1, MINUTE).is_err());
+        assert!(take(&counters, "u", "c", 1, 1, MINUTE).is_ok());
+        assert!(take(&counters, "t", "d", 1, 1, MINUTE).is_ok());
     }
 
     fn budget(key: &str, window: Window, at: OffsetDateTime) -> Budget<'_> {
@@ -250,6 +372,31 @@ mod tests {
         }
 
         #[test]
+        fn calls_that_settle_never_use_more_than_a_limit_and_what_refilled(
+            steps in prop::collection::vec((1_u32..10, 0_u32..10, 0_u64..1_500, any::<bool>()), 1..200)
+        ) {
+            let (clock, counters) = counters();
+            let (limit, window) = (10_u32, Duration::from_secs(1));
+            let (mut open, mut held, mut passed) = (Vec::new(), 0_u64, 0_u64);
+            for (number, (cost, used, wait, ends)) in steps.into_iter().enumerate() {
+                let call = number.to_string();
+                if ends && let Some((call, cost)) = open.pop() {
+                    let call: String = call;
+                    let used = used.min(cost);
+                    counters.correct(&bucket(&call, limit, window), cost, used);
+                    held -= u64::from(cost - used);
+                } else if counters.take(&bucket(&call, limit, window), cost).is_ok() {
+                    held += u64::from(cost);
+                    open.push((call, cost));
+                }
+                let may = u64::from(limit) + passed * u64::from(limit) / 1_000;
+                prop_assert!(held <= may, "{held} of {may}");
+                clock.advance(Duration::from_millis(wait));
+                passed += wait;
+            }
+        }
+
+        #[test]
         fn no_sequence_takes_more_than_a_limit_and_what_refilled(
             steps in prop::collection::vec((1_u32..5, 0_u64..2_000), 1..200)
         ) {
@@ -257,7 +404,7 @@ mod tests {
             let (limit, window) = (10_u32, Duration::from_secs(1));
             let (mut taken, mut passed) = (0_u64, 0_u64);
             for (cost, wait) in steps {
-                if counters.take("t", "c", "k", cost, limit, window).is_ok() {
+                if take(&counters, "t", "c", cost, limit, window).is_ok() {
                     taken += u64::from(cost);
                 }
                 let may = u64::from(limit) + passed * u64::from(limit) / 1_000;

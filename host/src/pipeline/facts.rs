@@ -60,7 +60,7 @@ impl Request {
             tools: index.tools.clone(),
             agent: text(&headers, headers::AGENT_NAME).map(str::to_owned),
             region: None,
-            attributes: attributes(&headers),
+            attributes: attributes(operation, &headers),
         };
         let body = Arc::new(Body::new(body, index));
         let session = session_of(&headers, &principal);
@@ -168,7 +168,7 @@ pub(super) fn principal_facts(principal: &Principal) -> PrincipalFacts {
     }
 }
 
-fn attributes(headers: &HeaderMap) -> Vec<Attribute> {
+fn attributes(operation: Operation, headers: &HeaderMap) -> Vec<Attribute> {
     let named = [
         ("claude_code.session", headers::CLAUDE_CODE_SESSION_ID),
         ("claude_code.prompt", headers::CLAUDE_CODE_PROMPT_ID),
@@ -176,13 +176,16 @@ fn attributes(headers: &HeaderMap) -> Vec<Attribute> {
         ("claude_code.agent", headers::CLAUDE_CODE_AGENT_ID),
         ("claude_code.agent_type", headers::CLAUDE_CODE_AGENT_TYPE),
     ];
-    named
-        .into_iter()
-        .filter_map(|(name, header)| {
-            let value = text(headers, header)?.to_owned();
-            Some(Attribute { name: name.to_owned(), value })
-        })
-        .collect()
+    let operation = match operation {
+        Operation::Message => "message",
+        Operation::CountTokens => "count_tokens",
+    };
+    let operation = Attribute { name: "operation".to_owned(), value: operation.to_owned() };
+    let said = named.into_iter().filter_map(|(name, header)| {
+        let value = text(headers, header)?.to_owned();
+        Some(Attribute { name: name.to_owned(), value })
+    });
+    std::iter::once(operation).chain(said).collect()
 }
 
 fn segment_kind(origin: Origin) -> SegmentKind {

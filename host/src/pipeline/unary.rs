@@ -276,7 +276,8 @@ impl Pipeline {
     /// Tells the policies that reserved something what came of it. A fault here changes nothing for the client.
     async fn settle(&self, bundle: &Bundle, facts: &CallFacts, spent: &Settlement) {
         let settling = |entry: &&Entry| {
-            entry.mode == Mode::Enforce && entry.component.capabilities().iter().any(|it| it == SETTLES)
+            // In shadow it counted too.
+            entry.mode != Mode::Off && entry.component.capabilities().iter().any(|it| it == SETTLES)
         };
         for entry in bundle.policies.iter().filter(settling) {
             let ran = self.components.settle(&entry.component, facts, spent).await;

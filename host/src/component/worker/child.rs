@@ -20,7 +20,9 @@ use super::{Load, POOL};
 use crate::component::cache::Trusted;
 use crate::component::call::Ran;
 use crate::component::compile::Compiled;
-use crate::component::contract::{BodyView, Budget, Counters, Egress, Fetched, Grants, Segment, egress};
+use crate::component::contract::{
+    BodyView, Bucket, Budget, Counters, Egress, Fetched, Grants, Segment, egress,
+};
 use crate::component::engine::{self, Fuel};
 use crate::component::fault::Fault;
 use crate::component::guest::{Guest, Runner, Unfit};
@@ -279,17 +281,18 @@ impl BodyView for Line {
 
 impl Counters for Line {
     /// Whose counters they are the gateway knows by the call.
-    fn take(
-        &self,
-        _tenant: &str,
-        _component: &str,
-        key: &str,
-        cost: u32,
-        limit: u32,
-        window: Duration,
-    ) -> Result<u32, Duration> {
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
+        let Bucket { key, limit, window, .. } = *bucket;
         match self.ask(Wish::Take { key: key.to_owned(), cost, limit, window }).0 {
             Told::Taken(taken) => taken,
+            _ => std::process::exit(10),
+        }
+    }
+
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
+        let Bucket { key, limit, window, .. } = *bucket;
+        match self.ask(Wish::Correct { key: key.to_owned(), taken, used, limit, window }).0 {
+            Told::Corrected => {}
             _ => std::process::exit(10),
         }
     }

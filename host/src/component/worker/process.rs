@@ -19,7 +19,7 @@ use super::frame::{self, Answer, Facts, MOST_SAID, Order, Question, Report, Said
 use super::{Kept, VERB, Worker, locked};
 use crate::component::capability::{Errand, egress};
 use crate::component::compile::describe;
-use crate::component::contract::{BodyView, Budget, Counters, Fetched, Grants, Window};
+use crate::component::contract::{BodyView, Bucket, Budget, Counters, Fetched, Grants, Window};
 use crate::component::fault::Fault;
 use crate::component::guest::{Load, Unfit};
 use crate::component::limits::{LOG_BYTES, Limits, NOTE_BYTES};
@@ -68,6 +68,7 @@ pub(super) struct Asked {
     kind: Kind,
     component: Arc<str>,
     tenant: String,
+    trace: String,
     began: Duration,
     counters: Option<Arc<dyn Counters>>,
     body: Option<Arc<dyn BodyView>>,
@@ -254,6 +255,7 @@ impl Asked {
             },
             component: Arc::clone(&scene.component),
             tenant: scene.tenant.clone(),
+            trace: scene.seed.clone(),
             began: scene.began,
             counters: scene.counters.clone(),
             body,
@@ -326,7 +328,11 @@ impl Asked {
             Wish::Body => Told::Body,
             Wish::Texts => Told::Texts(body.texts()),
             Wish::Take { key, cost, limit, window } => {
-                Told::Taken(self.counters()?.take(&self.tenant, &self.component, &key, cost, limit, window))
+                Told::Taken(self.counters()?.take(&self.bucket(&key, limit, window), cost))
+            }
+            Wish::Correct { key, taken, used, limit, window } => {
+                self.counters()?.correct(&self.bucket(&key, limit, window), taken, used);
+                Told::Corrected
             }
             Wish::Reserve { key, window, micro, cap } => {
                 Told::Reserved(self.counters()?.reserve(&self.budget(&key, window), micro, cap))
@@ -342,6 +348,10 @@ impl Asked {
 
     fn counters(&self) -> Result<&Arc<dyn Counters>, &'static str> {
         self.counters.as_ref().ok_or("it asked for counters where none are")
+    }
+
+    fn bucket<'a>(&'a self, key: &'a str, limit: u32, window: Duration) -> Bucket<'a> {
+        Bucket { tenant: &self.tenant, component: &self.component, key, limit, window, call: &self.trace }
     }
 
     fn budget<'a>(&'a self, key: &'a str, window: Window) -> Budget<'a> {

@@ -12,7 +12,7 @@ use ed25519_dalek::SigningKey;
 use sallyport::clock::{SystemClock, SystemEntropy};
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
-use sallyport::component::contract::{BodyView, Budget, Call, Counters, Grants, Principal, Segment};
+use sallyport::component::contract::{BodyView, Bucket, Budget, Call, Counters, Grants, Principal, Segment};
 use sallyport::component::{
     Component, Components, ExchangeRequest, Fuel, Settings, Tier, first_party, first_party_publisher,
 };
@@ -150,9 +150,11 @@ impl Host {
 // === impl NoCounters ===
 
 impl Counters for NoCounters {
-    fn take(&self, _: &str, _: &str, _: &str, _: u32, limit: u32, _: Duration) -> Result<u32, Duration> {
-        Ok(limit)
+    fn take(&self, bucket: &Bucket<'_>, _: u32) -> Result<u32, Duration> {
+        Ok(bucket.limit)
     }
+
+    fn correct(&self, _: &Bucket<'_>, _: u32, _: u32) {}
 
     fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {
         Ok(cap)
