@@ -189,6 +189,7 @@ fn fresh_calls(criterion: &mut Criterion) {
         compiler: compiler(),
         development: true,
         fuel: Fuel::Off,
+        compile_seconds: u32::MAX,
     };
     let components = Components::start(
         settings,

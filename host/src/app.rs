@@ -110,6 +110,7 @@ impl App {
             compiler,
             development,
             fuel: component::Fuel::Off,
+            compile_seconds: config.components.quota.compile_seconds_per_hour,
         };
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
@@ -187,6 +188,7 @@ impl App {
             () = http::serve(listener, router, head_timeout, &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
             () = self.edge.catalog.keep_revoked_out() => {}
+            () = self.edge.catalog.keep_admitting() => {}
             () = self.forget_evidence() => {}
         }
         self.keeper.lock().await.rest();

@@ -18,15 +18,18 @@ use tokio::sync::{Notify, watch};
 use crate::audit::{Audit, Event, Kind, Outcome, Unavailable, Who};
 use crate::clock::Clock;
 use crate::component::contract::Egress;
-use crate::component::{AdmitError, Component, Components, Fault};
+use crate::component::{AdmitError, Budget, Component, Components, Fault};
 use crate::config::{self, Config};
 use crate::db::{Db, DbError};
 
+mod ahead;
 mod assemble;
+mod delete;
 mod judge;
 mod keep;
 mod list;
 mod place;
+mod quota;
 mod shelf;
 mod step;
 mod stock;
@@ -75,6 +78,10 @@ pub struct Catalog {
     trials: Mutex<Vec<keep::Watched>>,
     /// The configuration of the last assembly.
     config: ArcSwapOption<Config>,
+    /// Components of tenants that are placed and were not compiled when they were asked for.
+    ahead: ahead::Ahead,
+    /// Uploads that each tenant has left in this hour.
+    uploads: Mutex<HashMap<TenantId, Budget>>,
     changed: Notify,
     applied: watch::Sender<i64>,
 }
@@ -135,6 +142,39 @@ pub enum CatalogError {
     /// The component host does not take it.
     #[error("the component is not admitted")]
     Admit(#[source] AdmitError),
+    /// It is placed, and not compiled yet.
+    #[error("it is being compiled; until then it refuses")]
+    Compiling,
+    /// It is placed, and could not be compiled.
+    #[error("it could not be admitted: {0}")]
+    NotAdmitted(String),
+    /// The tenant stores as much as it may.
+    #[error(
+        "this catalog holds {used} of {most} bytes, and {more} more do not fit: delete versions that nobody uses"
+    )]
+    QuotaBytes {
+        /// What is stored.
+        used: u64,
+        /// What was to be stored besides.
+        more: u64,
+        /// What may be stored.
+        most: u64,
+    },
+    /// The tenant stores as many versions as it may.
+    #[error("this catalog holds {most} versions, which is all it may: delete some that nobody uses")]
+    QuotaVersions {
+        /// What may be stored.
+        most: u64,
+    },
+    /// The tenant uploaded as often as it may.
+    #[error("this tenant has used up its uploads; there is one more in {} s", retry_after.as_secs())]
+    QuotaUploads {
+        /// From when there is one again.
+        retry_after: Duration,
+    },
+    /// Somebody needs the version.
+    #[error("{0}")]
+    InUse(String),
     /// The step does not lead anywhere from here.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -158,6 +198,15 @@ pub enum CatalogError {
 // === impl CatalogError ===
 
 impl CatalogError {
+    /// When it is worth trying again, if a tenant asked for more than its share of an hour.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Admit(error) => error.retry_after(),
+            Self::QuotaUploads { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// What calls of a component end in that could not be put in force.
     fn fault(self) -> Fault {
         match self {
@@ -198,6 +247,8 @@ impl Catalog {
             admitted: Mutex::default(),
             trials: Mutex::default(),
             config: ArcSwapOption::empty(),
+            ahead: ahead::Ahead::default(),
+            uploads: Mutex::default(),
             changed: Notify::new(),
             applied: watch::Sender::new(-1),
         })

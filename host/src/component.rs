@@ -17,6 +17,7 @@ use self::link::Linkers;
 use self::worker::Workers;
 
 pub use self::admit::{AdmitError, Component};
+pub use self::budget::Budget;
 pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
 pub use self::call::{Ended, Exchange, ExchangeRequest, Ran};
 pub use self::capability::Errand;
@@ -37,6 +38,7 @@ pub use self::world::{Needs, VERSION as WORLD_VERSION, WorldError, check as chec
 
 mod admit;
 mod bindings;
+mod budget;
 mod bundle;
 mod cache;
 mod call;
@@ -79,6 +81,8 @@ pub struct Settings {
     pub development: bool,
     /// Whether guests' work is counted besides being timed.
     pub fuel: Fuel,
+    /// Seconds of compiling that a tenant's components may take in an hour.
+    pub compile_seconds: u32,
 }
 
 /// Why the component host does not start.
@@ -146,7 +150,7 @@ impl Components {
         Ok(Arc::new(Self {
             compatibility,
             runner,
-            compiler: Compiler::new(settings.compiler.clone()),
+            compiler: Compiler::new(settings.compiler.clone(), settings.compile_seconds, Arc::clone(&clock)),
             workers: Workers::new(settings.compiler.clone()),
             cache: Arc::new(cache),
             settings,
@@ -186,13 +190,14 @@ impl std::fmt::Debug for Components {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { pool, cache_dir, cache_key: _, compiler, development, fuel } = self;
+        let Self { pool, cache_dir, cache_key: _, compiler, development, fuel, compile_seconds } = self;
         out.debug_struct("Settings")
             .field("pool", pool)
             .field("cache_dir", cache_dir)
             .field("compiler", compiler)
             .field("development", development)
             .field("fuel", fuel)
+            .field("compile_seconds", compile_seconds)
             .finish_non_exhaustive()
     }
 }

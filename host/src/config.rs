@@ -143,6 +143,21 @@ pub struct ComponentSettings {
     pub pool: u32,
     /// Which components run in worker processes.
     pub isolation: Isolation,
+    /// What a tenant may take of what all share.
+    pub quota: Quota,
+}
+
+/// What each tenant may store, upload and have compiled: `components.quota`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes of packages.
+    pub bytes: u64,
+    /// Versions of components, all together.
+    pub versions: u32,
+    /// Uploads in an hour, those that are refused included.
+    pub uploads_per_hour: u32,
+    /// Seconds of compiling in an hour.
+    pub compile_seconds_per_hour: u32,
 }
 
 /// Which components run in worker processes: `components.isolation`.
@@ -169,6 +184,14 @@ pub enum DenyStatus {
     S400,
     /// A normal answer of one block that names the policy.
     Answer,
+}
+
+// === impl Quota ===
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self { bytes: 1 << 29, versions: 200, uploads_per_hour: 120, compile_seconds_per_hour: 600 }
+    }
 }
 
 // === impl Config ===

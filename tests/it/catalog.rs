@@ -2,14 +2,19 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sallyport::app::{App, Deps};
+use sallyport::clock::ManualClock;
+use sallyport::config::Config;
 use sallyport_protocol::package::Statement;
-use sallyport_tests::gateway::TestApp;
+use sallyport_tests::gateway::{TestApp, binary};
 use sallyport_tests::upstream::{Script, Turn};
 use sallyport_tests::vendor::{Admin, Vendor};
 use sallyport_tests::wait::{SOON, until};
 use serde_json::{Value, json};
+use time::macros::datetime;
 
 use crate::{hello, in_seconds};
 
@@ -225,7 +230,7 @@ async fn a_tenants_hook_is_seen_listed_and_run_by_that_tenant_alone() {
     assert_eq!(platform.call(&hello()).await.status, 200);
 
     for stranger in [&other, &platform] {
-        assert_eq!(stranger.get("components").await.json(), json!({"components": []}));
+        assert_eq!(stranger.get("components").await.json()["components"], json!([]));
         assert_eq!(stranger.get("publishers").await.json(), json!({"publishers": []}));
         let missing = stranger.get(SCOPE).await;
         let unknown = stranger.get("components/acme/no-such-thing").await;
@@ -359,6 +364,17 @@ async fn a_package_that_is_not_right_is_refused_and_leaves_a_row() {
     let rows = app.audit_rows();
     let refused = rows.iter().filter(|row| row["kind"] == "admin" && row["outcome"] == "denied").count();
     assert_eq!(refused, cases.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_whose_own_components_have_expired_starts_all_the_same() {
+    let app = TestApp::with(|config| config.component("sallyport/scope", nothing())).await;
+    app.stop();
+    let config = Config::load(&app.home().join("sallyport.yaml")).unwrap();
+    let clock = Arc::new(ManualClock::new(datetime!(2045-01-01 12:00 UTC)));
+    let deps = Deps { clock, compiler: Some(binary().to_owned()), ..Deps::default() };
+    let built = App::build(config, deps).await;
+    assert!(built.is_ok(), "{:#}", built.unwrap_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

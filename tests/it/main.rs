@@ -34,6 +34,7 @@ mod replicas;
 mod rewrite;
 mod rig;
 mod routing;
+mod shares;
 mod swap;
 mod tenants;
 mod tidy;

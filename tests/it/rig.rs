@@ -115,6 +115,7 @@ impl Rig {
             compiler: program,
             development: true,
             fuel: Fuel::Off,
+            compile_seconds: u32::MAX,
         };
         let clock = Arc::new(ManualClock::new(hostile::NOW));
         let counted = Arc::new(Counted::default());

@@ -16,12 +16,16 @@ use crate::wait::within;
 
 /// No answer of the gateway may take longer than this in a story.
 pub const LIMIT: Duration = Duration::from_secs(30);
+/// The same for answers that wait for a compiler: a component may compute for ten seconds while it is configured, on a machine
+/// that does other things too.
+pub const PATIENT: Duration = Duration::from_mins(3);
 
 /// Keeps connections open between calls.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: SocketAddr,
     pool: Pool<HttpConnector, Full<Bytes>>,
+    limit: Duration,
 }
 
 /// An answer, complete.
@@ -66,7 +70,14 @@ impl Client {
     pub fn new(address: SocketAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { address, pool: Pool::builder(TokioExecutor::new()).build(connector) }
+        Self { address, pool: Pool::builder(TokioExecutor::new()).build(connector), limit: LIMIT }
+    }
+
+    /// The same client, which waits for a compiler.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.limit = PATIENT;
+        self
     }
 
     /// Sends a request and reads the whole answer; fails only if no head came.
@@ -78,7 +89,7 @@ impl Client {
         body: Bytes,
     ) -> anyhow::Result<Reply> {
         let stream = self.try_open(method, target, headers, body).await?;
-        Ok(within("reading a reply", LIMIT, stream.whole()).await)
+        Ok(within("reading a reply", self.limit, stream.whole()).await)
     }
 
     /// Sends a request and reads the whole answer.
@@ -106,7 +117,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body))?;
-        let response = tokio::time::timeout(LIMIT, self.pool.request(request)).await??;
+        let response = tokio::time::timeout(self.limit, self.pool.request(request)).await??;
         let (head, body) = response.into_parts();
         Ok(Stream { status: head.status.as_u16(), headers: head.headers, body, buffer: BytesMut::new() })
     }

@@ -122,7 +122,7 @@ impl<'a> Admin<'a> {
     pub async fn send(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Reply {
         let bearer = format!("Bearer {}", self.token);
         let target = format!("/v1/admin/{path}");
-        self.app.client().send(method, &target, &[("authorization", &bearer)], body.into()).await
+        self.app.client().patient().send(method, &target, &[("authorization", &bearer)], body.into()).await
     }
 
     /// Looks.

@@ -1,7 +1,7 @@
 //! From the configuration's list of components and the catalog's places to bundles. What the configuration names has to be
 //! admitted, or nothing changes; what the catalog places and cannot be put there leaves its place empty, which refuses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -12,13 +12,14 @@ use sallyport_protocol::package::{Kind, Package, Rollback, Verified};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::ahead::Ask;
 use super::keep::Watched;
 use super::place::{Placement, Tried};
 use super::shelf::Shelf;
 use super::stock::{Placed, Revocations, Stock, Subject};
 use super::{Catalog, CatalogError, Id};
 use crate::component::contract::Grants;
-use crate::component::{Bundle, Component, Entry, Fault, Mode, Tier, Trial};
+use crate::component::{AdmitError, Bundle, Component, Entry, Fault, Mode, Tier, Trial};
 use crate::config::{self, Config};
 use crate::db::DbError;
 use crate::db::component::Floor;
@@ -35,6 +36,7 @@ pub struct Assembled {
     config: Arc<Config>,
     components: HashMap<Id, Arc<Component>>,
     watched: Vec<Watched>,
+    wanted: HashSet<Id>,
 }
 
 /// One assembly in progress.
@@ -46,6 +48,8 @@ struct Assembly<'a> {
     before: HashMap<Id, Arc<Component>>,
     used: HashMap<Id, Arc<Component>>,
     watched: Vec<Watched>,
+    /// What tenants' places want, whether it is there or not.
+    wanted: HashSet<Id>,
 }
 
 /// What stands in one place.
@@ -75,18 +79,19 @@ impl Catalog {
             before,
             used: HashMap::new(),
             watched: Vec::new(),
+            wanted: HashSet::new(),
         };
         let (entries, providers, trials) = assembly.platform().await?;
         let predicates = assembly.predicates().await?;
         let tenants = assembly.tenants(&entries, &providers, &trials, &predicates).await?;
-        let Assembly { used, watched, .. } = assembly;
+        let Assembly { used, watched, wanted, .. } = assembly;
         // What was revoked while it was being compiled begins to run as what it is.
         let revocations = Revocations::read(&self.db).await.context("the revocations cannot be read")?;
         end(&used, &revocations);
         let default = Bundle::assemble(&entries, providers, trials, predicates);
         let next_expiry = stock.next_expiry(self.clock.now());
         let config = Arc::clone(config);
-        Ok(Assembled { default, tenants, epoch, next_expiry, config, components: used, watched })
+        Ok(Assembled { default, tenants, epoch, next_expiry, config, components: used, watched, wanted })
     }
 
     /// `assembled` is about to be put in force: its components are from here on the ones that a revocation ends, its trials the
@@ -95,6 +100,7 @@ impl Catalog {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&assembled.components);
         self.trials.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&assembled.watched);
         self.config.store(Some(Arc::clone(&assembled.config)));
+        self.ahead.forget(|id| assembled.components.contains_key(id), |id| assembled.wanted.contains(id));
     }
 
     /// Verifies a package for a place and admits it. `placement.since` is when it was put there: what was right then, and was
@@ -111,7 +117,12 @@ impl Catalog {
         let tier = stock.tier(config, package.statement().kind, tenant);
         let grants = self.grants(config, package);
         let admitted = self.components.admit_to(tier, tenant, &verified, &placement.config, grants).await;
-        admitted.map_err(CatalogError::Admit)
+        let component = admitted.map_err(CatalogError::Admit)?;
+        if tenant.is_some() {
+            let id = Id::new(tenant, package, &placement.config, config);
+            self.ahead.put(id, Arc::clone(&component));
+        }
+        Ok(component)
     }
 
     /// The ways out that the configuration gives the package's component, of those that it asks for.
@@ -423,6 +434,16 @@ impl Assembly<'_> {
     async fn settled(&mut self, placed: &Placed, placement: &Placement) -> Option<Arc<Component>> {
         match self.placed(placed, placement).await {
             Ok(component) => Some(component),
+            Err((CatalogError::Compiling, _)) if self.was_before(placed).is_some() => {
+                let name = placed.name.as_str();
+                tracing::info!(
+                    component.name = name,
+                    "a component is being compiled; what was in force stays"
+                );
+                let (id, component) = self.was_before(placed)?;
+                self.used.insert(id, Arc::clone(&component));
+                Some(component)
+            }
             Err((error, package)) => {
                 let fault = error.fault();
                 tracing::error!(component.name = placed.name, "a component cannot be put in force: {fault}");
@@ -430,6 +451,21 @@ impl Assembly<'_> {
                 Some(Component::absent(package.statement(), placed.tenant.clone(), fault))
             }
         }
+    }
+
+    /// What was in force in a tenant's place before what stands there now, if it runs and may run.
+    fn was_before(&self, placed: &Placed) -> Option<(Id, Arc<Component>)> {
+        let before = placed.place.previous.last()?;
+        let config = canonical::digest(&before.config);
+        let (id, component) = self.before.iter().find(|(id, component)| {
+            id.tenant == placed.tenant
+                && id.name == placed.name
+                && id.version == before.version
+                && id.config == config
+                && component.barred().is_none()
+                && self.stock.allows(component, placed.tenant.as_ref(), self.catalog.clock.now())
+        })?;
+        Some((id.clone(), Arc::clone(component)))
     }
 
     async fn tried(&mut self, placed: &Placed, tried: &Tried) -> Option<Trial> {
@@ -458,16 +494,39 @@ impl Assembly<'_> {
         let verified = catalog.verify_placed(self.config, self.stock, placement, &package, tenant).await;
         let verified = verified.map_err(|error| (error, Some(package.clone())))?;
         let tier = self.stock.tier(self.config, package.statement().kind, tenant);
-        let component = match self.kept(&id, tier) {
-            Some(component) => component,
-            None => catalog
+        self.wanted.extend(tenant.map(|_| id.clone()));
+        let component = match (self.kept(&id, tier), tenant) {
+            (Some(component), _) => component,
+            (None, Some(tenant)) => {
+                let grants = catalog.grants(self.config, &package);
+                let ask =
+                    Ask { tier, tenant: tenant.clone(), verified, config: placement.config.clone(), grants };
+                self.tenants_own(&id, ask).await.map_err(|error| (error, Some(package)))?
+            }
+            (None, None) => catalog
                 .components
-                .admit_to(tier, tenant, &verified, &placement.config, catalog.grants(self.config, &package))
+                .admit_to(tier, None, &verified, &placement.config, catalog.grants(self.config, &package))
                 .await
                 .map_err(|error| (CatalogError::Admit(error), Some(package)))?,
         };
         self.used.insert(id, Arc::clone(&component));
         Ok(component)
+    }
+
+    /// A tenant's component whose code is there. Where it has to be compiled first, that is done beside this assembly: nobody
+    /// else waits for it.
+    async fn tenants_own(&self, id: &Id, ask: Ask) -> Result<Arc<Component>, CatalogError> {
+        let catalog = self.catalog;
+        if let Some(ready) = catalog.ahead.ready(id, ask.tier) {
+            return Ok(ready);
+        }
+        let Ask { tier, tenant, verified, config, grants } = &ask;
+        let kept =
+            catalog.components.admit_compiled(*tier, Some(tenant), verified, config, grants.clone()).await;
+        match kept {
+            Err(AdmitError::NotCompiled) => Err(catalog.ahead.ask(id, ask)),
+            kept => kept.map_err(CatalogError::Admit),
+        }
     }
 
     /// A component that the configuration names, from the shelf.
@@ -482,8 +541,9 @@ impl Assembly<'_> {
         let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
         let now = catalog.clock.now();
         let publishers = self.stock.publishers(self.config, now);
+        let at = self.shelf.looked_at(package.statement(), now);
         let verified = package
-            .verify(&publishers, now, &host_version(), None, serial)
+            .verify(&publishers, at, &host_version(), None, serial)
             .context("the package is not trusted")?;
         if let Err(error) = check_serial(floor.as_ref(), &verified) {
             bail!("{error}");

@@ -99,7 +99,7 @@ impl Keeper {
             let now = self.catalog.clock.now();
             let expired = self.next_expiry.is_some_and(|expires| expires <= now);
             match self.catalog.db.catalog_epoch().await {
-                Ok(epoch) if epoch != self.epoch || expired => return,
+                Ok(epoch) if epoch != self.epoch || expired || self.catalog.ahead.has_news() => return,
                 Ok(_) => {}
                 Err(error) => unreadable(error),
             }

@@ -33,7 +33,7 @@ impl Catalog {
                 })
             })
             .collect();
-        Ok(json!({ "components": components }))
+        Ok(json!({ "components": components, "usage": self.usage(tenant).await? }))
     }
 
     /// One component: its versions, its place, what it may do, and what the newest release wants besides.

@@ -248,6 +248,21 @@ impl Place {
         Ok(next)
     }
 
+    /// What a version is used for here; `None` if nothing needs it. A step back takes something to step back from: once nothing
+    /// is in force, what was before needs no keeping.
+    pub(super) fn use_of(&self, version: &str) -> Option<&'static str> {
+        let is = |placement: &Placement| placement.version == version;
+        if self.active.as_ref().is_some_and(is) {
+            Some("is in force")
+        } else if self.trial.as_ref().is_some_and(|trial| is(&trial.placement)) {
+            Some("is tried")
+        } else if self.active.is_some() && self.previous.iter().any(is) {
+            Some("was in force before, and a rollback may lead to it")
+        } else {
+            None
+        }
+    }
+
     /// What was in force before: the last one, or the last one of a version.
     pub(super) fn before(&self, version: Option<&str>) -> Result<&Placement, StepError> {
         let active = self.active.as_ref().ok_or(StepError::NotActive)?;

@@ -1,9 +1,10 @@
 //! The packages that are at hand without an upload: those inside the binary, and the files that the configuration names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, bail};
-use sallyport_protocol::package::{Kind, Package};
+use sallyport_protocol::package::{Kind, Package, Statement};
+use time::OffsetDateTime;
 
 use crate::component::first_party;
 use crate::config::Config;
@@ -15,6 +16,8 @@ const SUFFIX: &str = ".sallyport";
 
 /// The packages at hand, by name.
 pub(super) struct Shelf {
+    /// Names of those inside the binary.
+    embedded: HashSet<String>,
     packages: HashMap<String, Package>,
     /// Names of the packages that the bundle names by their files.
     files: HashMap<String, String>,
@@ -24,10 +27,11 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn stock(config: &Config) -> anyhow::Result<Self> {
-        let mut packages = HashMap::new();
+        let (mut packages, mut embedded_names) = (HashMap::new(), HashSet::new());
         for embedded in first_party() {
             let package = Package::parse(embedded.bytes).with_context(|| embedded.name.to_owned())?;
             packages.insert(embedded.name.to_owned(), package);
+            embedded_names.insert(embedded.name.to_owned());
         }
         let mut files = HashMap::new();
         let listed = config.components.packages.iter().map(|file| (None, file.clone()));
@@ -44,7 +48,22 @@ impl Shelf {
             files.extend(wanted.map(|wanted| (wanted, name.clone())));
             packages.insert(name, package);
         }
-        Ok(Self { packages, files })
+        Ok(Self { embedded: embedded_names, packages, files })
+    }
+
+    /// When to look at the validity of a package: now, but for the components inside the binary. Those do not expire: a gateway
+    /// that ran yesterday starts today, and whoever may not run them any more is told by a revocation.
+    pub(super) fn looked_at(&self, statement: &Statement, now: OffsetDateTime) -> OffsetDateTime {
+        let name = statement.name.as_str();
+        if now < statement.expires || !self.embedded.contains(name) {
+            return now;
+        }
+        tracing::warn!(
+            component.name = name,
+            "a component of this gateway was to be replaced by {}: it runs on, but a newer release is due",
+            statement.expires.date()
+        );
+        statement.expires - time::Duration::SECOND
     }
 
     /// The name of what the bundle names by name or by file.

@@ -98,15 +98,35 @@ impl Stock {
         statement: &Statement,
         now: OffsetDateTime,
     ) -> Vec<String> {
-        let granted = |capability: &String| {
-            self.grants.iter().any(|grant| {
-                grant.tenant_id == crate::db::catalog::scope(tenant)
-                    && grant.name == statement.name.as_str()
-                    && grant.capability == *capability
-                    && grant.expires_at.is_none_or(|expires| now < expires)
-            })
-        };
-        statement.capabilities.iter().filter(|capability| !granted(capability)).cloned().collect()
+        let granted = |it: &&String| self.is_granted(tenant, statement.name.as_str(), it, now);
+        statement.capabilities.iter().filter(|it| !granted(it)).cloned().collect()
+    }
+
+    /// Whether a component that ran already may go on: neither revoked nor without a grant.
+    pub(super) fn allows(
+        &self,
+        component: &Component,
+        tenant: Option<&TenantId>,
+        now: OffsetDateTime,
+    ) -> bool {
+        let granted = |it: &String| self.is_granted(tenant, component.name(), it, now);
+        self.revocation(Subject::component(component, tenant)).is_none()
+            && component.capabilities().iter().all(granted)
+    }
+
+    fn is_granted(
+        &self,
+        tenant: Option<&TenantId>,
+        name: &str,
+        capability: &str,
+        now: OffsetDateTime,
+    ) -> bool {
+        self.grants.iter().any(|grant| {
+            grant.tenant_id == crate::db::catalog::scope(tenant)
+                && grant.name == name
+                && grant.capability == capability
+                && grant.expires_at.is_none_or(|expires| now < expires)
+        })
     }
 
     /// When the next grant expires.

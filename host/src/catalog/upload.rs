@@ -4,12 +4,13 @@ use sallyport_protocol::package::{Kind, Package};
 use serde_json::{Value, json};
 
 use super::assemble::{check_serial, host_version};
+use super::quota::no_room;
 use super::shelf::NAMESPACE;
 use super::stock::{Stock, Subject};
 use super::{Actor, Catalog, CatalogError};
 use crate::component::contract::nowhere;
 use crate::component::{AdmitError, Structure};
-use crate::db::catalog::{Version, scope};
+use crate::db::catalog::{Kept, Version, scope};
 
 impl Catalog {
     /// Keeps a package. The same bytes again change nothing.
@@ -36,6 +37,7 @@ impl Catalog {
             return Err(CatalogError::Revoked(revoked.reason.clone()));
         }
         let config = self.config.load_full().ok_or(CatalogError::NotYet)?;
+        let room = self.check_room(tenant, bytes.len()).await?;
         let floor = self.floor(tenant, name).await?;
         let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
         let now = self.clock.now();
@@ -80,10 +82,13 @@ impl Catalog {
             uploaded_at: now,
             uploaded_by: actor.who.user_id.clone(),
         };
-        if !self.db.insert_component_version(&stored, &bytes).await? {
-            return Err(CatalogError::Changed);
+        match (self.db.insert_component_version(&stored, &bytes, room.as_ref()).await?, room) {
+            (Kept::Yes, _) => self.show(tenant, name).await,
+            (Kept::NoRoom(used), Some(room)) => {
+                Err(no_room(&room, &used, bytes.len()).unwrap_or(CatalogError::Changed))
+            }
+            (Kept::Already | Kept::NoRoom(_), _) => Err(CatalogError::Changed),
         }
-        self.show(tenant, name).await
     }
 
     /// A name is of one kind, and a serial is one release, also among those that were never in force.

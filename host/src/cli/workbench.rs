@@ -47,6 +47,7 @@ pub(super) fn workbench(code: &Path) -> anyhow::Result<Arc<Components>> {
         compiler: own_program().context("cannot find this binary")?,
         development: true,
         fuel: Fuel::Counted,
+        compile_seconds: u32::MAX,
     };
     let clock = Arc::new(SystemClock::default());
     Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock)

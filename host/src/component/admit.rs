@@ -59,6 +59,9 @@ pub enum AdmitError {
     /// It could not be compiled, or refused its configuration.
     #[error("the component could not be prepared")]
     Compile(#[from] CompileError),
+    /// It would have to be compiled first, and whoever asks does not wait for that.
+    #[error("the component is not compiled yet")]
+    NotCompiled,
     /// Its code or types do not fit this host.
     #[error("the component could not be linked: {0}")]
     Link(String),
@@ -76,6 +79,14 @@ impl AdmitError {
     /// Whether the component itself is fine, and only refused the configuration.
     pub fn is_about_configuration(&self) -> bool {
         matches!(self, Self::Compile(CompileError::Refused(_)) | Self::Trial(Fault::Configure { .. }))
+    }
+
+    /// When it is worth trying again, if only the compiler was not to be had.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Compile(error) => error.retry_after(),
+            _ => None,
+        }
     }
 }
 
@@ -378,9 +389,36 @@ impl Components {
         Ok(component)
     }
 
+    /// The same for a component whose code is kept; [`AdmitError::NotCompiled`] where it is not, without a wait for the
+    /// compiler.
+    pub async fn admit_compiled(
+        &self,
+        tier: Tier,
+        owner: Option<&TenantId>,
+        verified: &Verified,
+        config: &serde_json::Value,
+        grants: Grants,
+    ) -> Result<Arc<Component>, AdmitError> {
+        let component = self.admit_from(Code::Kept, tier, owner, verified, config, grants).await?;
+        Box::pin(self.self_test(&component, verified.component())).await?;
+        Ok(component)
+    }
+
     /// The same without the self-test: for [`Components::rehearse`], which reports on every sample by itself.
     pub async fn admit_untested(
         &self,
+        tier: Tier,
+        owner: Option<&TenantId>,
+        verified: &Verified,
+        config: &serde_json::Value,
+        grants: Grants,
+    ) -> Result<Arc<Component>, AdmitError> {
+        self.admit_from(Code::Any, tier, owner, verified, config, grants).await
+    }
+
+    async fn admit_from(
+        &self,
+        code: Code,
         tier: Tier,
         owner: Option<&TenantId>,
         verified: &Verified,
@@ -402,8 +440,9 @@ impl Components {
         }
         let (package, wanted) = (verified.clone(), config.clone());
         let fuel = self.settings.fuel;
-        let prepared = blocking(move || prepare(&package, &wanted, fuel)).await??;
-        let (executor, snapshotted) = self.executor(tier, owner, &prepared, verified).await?;
+        let mut prepared = blocking(move || prepare(&package, &wanted, fuel)).await??;
+        prepared.job.yields = owner.is_some();
+        let (executor, snapshotted) = self.executor(code, tier, owner, &prepared, verified).await?;
         let Prepared { structure, config_digest, job } = prepared;
         let statement = verified.statement();
         let configuration = Arc::from(job.config.as_str());
@@ -435,6 +474,7 @@ impl Components {
     /// Puts code where it runs: kept code, or where there is none that fits, code from a child.
     async fn executor(
         &self,
+        code: Code,
         tier: Tier,
         owner: Option<&TenantId>,
         prepared: &Prepared,
@@ -448,7 +488,10 @@ impl Components {
                 installed => return installed,
             }
         }
-        let compiled = self.compiler.compile(&prepared.job, verified.component()).await?;
+        if code == Code::Kept {
+            return Err(AdmitError::NotCompiled);
+        }
+        let compiled = self.compiler.compile(owner, &prepared.job, verified.component()).await?;
         let cache = Arc::clone(&self.cache);
         let trusted = blocking(move || {
             let trusted = Trusted::fresh(compiled);
@@ -510,6 +553,15 @@ impl From<Unfit> for AdmitError {
     }
 }
 
+/// Where a component's code may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    /// From the cache alone.
+    Kept,
+    /// From the compiler too.
+    Any,
+}
+
 /// What is known of a component before it is compiled.
 pub(super) struct Prepared {
     pub(super) structure: Structure,
@@ -539,6 +591,7 @@ pub(super) fn prepare(
         config: written,
         limits,
         fuel,
+        yields: false,
     };
     Ok(Prepared { config_digest: canonical_digest(config), structure, job })
 }

@@ -2,21 +2,25 @@
 //! touches the gateway. This file owns the job, the answer and the parent's side.
 
 mod child;
+mod queue;
 mod snapshot;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::Kind;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 
+use self::queue::{Busy, Queue};
 use super::engine::Fuel;
 use super::limits::Limits;
 use super::program;
 use super::world::Needs;
+use crate::clock::Clock;
 
 pub use self::child::compile_child;
 pub use self::snapshot::possible as can_be_snapshotted;
@@ -26,6 +30,8 @@ pub const VERB: &str = "compile-component";
 
 /// Wall time of one job: beyond the child's own limit of CPU time, should it sleep.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// When a tenant whose line is full had better come back.
+const SOON: Duration = Duration::from_secs(10);
 /// Bytes of compiled code that are taken from a child.
 const MAX_CODE: usize = 256 * 1024 * 1024;
 /// Bytes of its last words that are kept.
@@ -51,6 +57,8 @@ pub(crate) struct Job {
     pub(crate) limits: Limits,
     /// Whether the code counts its work.
     pub(crate) fuel: Fuel,
+    /// It is compiled for a tenant: calls and the platform's own components come first.
+    pub(crate) yields: bool,
 }
 
 /// What the child says, ahead of the code.
@@ -95,6 +103,15 @@ pub enum CompileError {
     /// Talking to it failed.
     #[error("the compiler could not be talked to")]
     Talk(#[source] std::io::Error),
+    /// As many of the tenant's components wait for the compiler as may.
+    #[error("{} components of this tenant wait to be compiled already", queue::MOST_WAITING)]
+    QueueFull,
+    /// The tenant used up its time.
+    #[error("this tenant has used up its time for compiling; there is more in {} s", retry_after.as_secs())]
+    Spent {
+        /// From when there is time again.
+        retry_after: Duration,
+    },
     /// It took too long.
     #[error("compiling took longer than {0:?}")]
     TimedOut(Duration),
@@ -120,23 +137,29 @@ pub enum CompileError {
     Failed(String),
 }
 
-/// Starts compilers, one at a time.
+/// Starts compilers: one at a time for the platform, and one at a time for its tenants.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     program: PathBuf,
-    turn: Semaphore,
+    queue: Queue,
 }
 
 // === impl Compiler ===
 
 impl Compiler {
-    pub(crate) fn new(program: PathBuf) -> Self {
-        Self { program, turn: Semaphore::new(1) }
+    /// A tenant's components may take `hourly` seconds of compiling in an hour.
+    pub(crate) fn new(program: PathBuf, hourly: u32, clock: Arc<dyn Clock>) -> Self {
+        Self { program, queue: Queue::new(hourly, clock) }
     }
 
-    /// Compiles `component` in a child process.
-    pub(crate) async fn compile(&self, job: &Job, component: &[u8]) -> Result<Compiled, CompileError> {
-        let _turn = self.turn.acquire().await;
+    /// Compiles `component` in a child process, for `owner`, a tenant, or for the platform.
+    pub(crate) async fn compile(
+        &self,
+        owner: Option<&TenantId>,
+        job: &Job,
+        component: &[u8],
+    ) -> Result<Compiled, CompileError> {
+        let _turn = self.queue.turn(owner).await?;
         let head = frame_head(job).ok_or(CompileError::Garbled)?;
         match tokio::time::timeout(PATIENCE, self.talk(&head, component)).await {
             Ok(answer) => answer,
@@ -189,6 +212,28 @@ impl std::fmt::Debug for Compiled {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { snapshotted, code } = self;
         out.debug_struct("Compiled").field("snapshotted", snapshotted).field("bytes", &code.len()).finish()
+    }
+}
+
+// === impl CompileError ===
+
+impl CompileError {
+    /// When it is worth trying again, if only the compiler was not to be had.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull => Some(SOON),
+            Self::Spent { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+impl From<Busy> for CompileError {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Full => Self::QueueFull,
+            Busy::Spent { retry_after } => Self::Spent { retry_after },
+        }
     }
 }
 

@@ -4,8 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
 use tokio::process::{Child, Command};
 
+/// How much later than the gateway's own threads those get their turn that work for a tenant.
+pub(super) const NICE: i32 = 5;
 /// What the binary and its processes are called.
 const NAME: &str = "sallyport";
 
@@ -28,6 +31,24 @@ pub(super) fn start(program: &Path, verb: &str) -> io::Result<Child> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
+}
+
+/// Takes a limit upon itself: never a wider one than this process was given.
+pub(super) fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let given = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Some(most.min(given));
+    setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
+    Ok(())
+}
+
+/// Puts this process behind those of niceness below `nice`. One that is nicer already stays so: to be less nice takes a
+/// privilege, and nobody asked for it.
+pub(super) fn yield_to(nice: i32) -> io::Result<()> {
+    let now = getpriority_process(None)?;
+    if now < nice {
+        setpriority_process(None, nice)?;
+    }
+    Ok(())
 }
 
 /// The kernel names a process after the path that it was started by, which need not tell an operator anything.

@@ -19,7 +19,7 @@ use super::node::{self, Node, Section};
 use super::report::{Problems, Report};
 use super::{
     AuditSettings, AuthSettings, BundleEntry, ComponentSettings, Config, DenyStatus, Durability, Endpoint,
-    EvidenceSettings, Gateway, Isolation, Mode, Model, Patience, Pattern, Predicate, Recording, Route,
+    EvidenceSettings, Gateway, Isolation, Mode, Model, Patience, Pattern, Predicate, Quota, Recording, Route,
     SECRETS_FILE, SHIPPED_COMPONENTS, SHIPPED_PREDICATES, SHIPPED_PROVIDERS, Scheme, Secrets, Server, Sink,
 };
 
@@ -68,7 +68,9 @@ pub(super) const ENTRY: [&str; 7] =
 /// Keys of `hooks`.
 pub(super) const HOOKS: [&str; 1] = ["session_idle_seconds"];
 /// Keys of `components`.
-pub(super) const COMPONENTS: [&str; 4] = ["publishers", "packages", "pool", "isolation"];
+pub(super) const COMPONENTS: [&str; 5] = ["publishers", "packages", "pool", "isolation", "quota"];
+/// Keys of `components.quota`.
+pub(super) const QUOTA: [&str; 4] = ["bytes", "versions", "uploads_per_hour", "compile_seconds_per_hour"];
 /// Keys of a publisher.
 pub(super) const PUBLISHER: [&str; 6] = ["key", "namespace", "kinds", "tenant", "development", "revoked"];
 /// Keys of `audit`.
@@ -469,6 +471,9 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
     if let Some(isolation) = section.get("isolation").and_then(|node| node.choice(&ISOLATIONS)) {
         settings.isolation = isolation;
     }
+    if let Some(node) = section.get("quota") {
+        settings.quota = quota(&node);
+    }
     for node in section.get("packages").map_or_else(Vec::new, |node| node.items()) {
         let Some(path) = node.text().map(|text| home.join(text)) else { continue };
         if let Some((name, kind)) = read_package(&node, &path) {
@@ -496,6 +501,21 @@ fn components(top: &Section<'_>, home: &Path) -> (ComponentSettings, Known) {
     let publishers = section.get("publishers").map_or_else(Vec::new, |node| node.items());
     settings.publishers = publishers.iter().filter_map(publisher).collect();
     (settings, known)
+}
+
+fn quota(node: &Node<'_>) -> Quota {
+    let section = node.section(&QUOTA);
+    let number = |key: &str, usual: u32| {
+        let found = section.get(key).and_then(|node| node.number(1..=1_000_000));
+        found.and_then(|number| u32::try_from(number).ok()).unwrap_or(usual)
+    };
+    let usual = Quota::default();
+    Quota {
+        bytes: section.get("bytes").and_then(|node| node.number(1..=1 << 40)).unwrap_or(usual.bytes),
+        versions: number("versions", usual.versions),
+        uploads_per_hour: number("uploads_per_hour", usual.uploads_per_hour),
+        compile_seconds_per_hour: number("compile_seconds_per_hour", usual.compile_seconds_per_hour),
+    }
 }
 
 fn publisher(item: &Node<'_>) -> Option<Publisher> {

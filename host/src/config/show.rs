@@ -54,6 +54,12 @@ pub(super) fn effective(config: &Config) -> Value {
             "packages": config.components.packages,
             "pool": config.components.pool,
             "isolation": config.components.isolation.as_str(),
+            "quota": {
+                "bytes": config.components.quota.bytes,
+                "versions": config.components.quota.versions,
+                "uploads_per_hour": config.components.quota.uploads_per_hour,
+                "compile_seconds_per_hour": config.components.quota.compile_seconds_per_hour,
+            },
         },
         "audit": {
             "durability": match config.audit.durability { Durability::Spool => "spool", Durability::Strict => "strict" },

@@ -415,6 +415,7 @@ fn the_guide_names_every_key() {
         &read::HOOKS,
         &egress::KEYS,
         &read::COMPONENTS,
+        &read::QUOTA,
         &read::PUBLISHER,
         &read::AUDIT,
         &read::AUTH,

@@ -3,7 +3,7 @@
 //! | role | may |
 //! |---|---|
 //! | `admin` | everything, in the platform's catalog and, with `?tenant=`, in a tenant's |
-//! | `tenant-admin` | upload, step, trust and revoke in the catalog of its own tenant |
+//! | `tenant-admin` | upload, delete, step, trust and revoke in the catalog of its own tenant |
 //! | `author` | upload to the catalog of its own tenant, and look at it |
 //!
 //! Whatever was not done leaves a row too. Another tenant's things are as if they were not there.
@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router<Arc<Edge>> {
     Router::new()
         .route("/v1/admin/components", get(list).post(upload))
         .route(component, get(show))
-        .route(&format!("{component}/{{step}}"), post(step))
+        .route(&format!("{component}/{{step}}"), post(step).delete(remove))
         .route(&format!("{component}/grants"), post(grant))
         .route(&format!("{component}/grants/{{*capability}}"), delete(withdraw_grant))
         .route("/v1/admin/publishers", get(publishers).post(trust))
@@ -56,6 +56,7 @@ enum Ask {
     Upload,
     Show { name: String },
     Step { name: String, step: String },
+    Delete { name: String, version: String },
     Grant { name: String },
     WithdrawGrant { name: String, capability: String },
     Publishers,
@@ -163,6 +164,15 @@ async fn step(
     Desk::serve(edge, scope, request, Ask::Step { name: format!("{namespace}/{name}"), step }).await
 }
 
+async fn remove(
+    State(edge): State<Arc<Edge>>,
+    Path((namespace, name, version)): NamedAnd,
+    scope: Query<Scope>,
+    request: Request,
+) -> Response {
+    Desk::serve(edge, scope, request, Ask::Delete { name: format!("{namespace}/{name}"), version }).await
+}
+
 async fn grant(
     State(edge): State<Arc<Edge>>,
     Path((namespace, name)): Named,
@@ -207,6 +217,7 @@ impl Ask {
             Self::List | Self::Show { .. } | Self::Publishers | Self::Revocations => Reach::Look,
             Self::Upload => Reach::Upload,
             Self::Step { .. }
+            | Self::Delete { .. }
             | Self::Grant { .. }
             | Self::WithdrawGrant { .. }
             | Self::Trust
@@ -264,7 +275,11 @@ impl Desk {
             Ask::Show { name } => catalog.show(tenant, &name).await,
             Ask::Publishers => catalog.publishers(tenant).await,
             Ask::Revocations => catalog.revocations(tenant).await,
-            Ask::Upload => catalog.upload(&actor, self.bytes(MAX_PACKAGE).await?.into()).await,
+            Ask::Upload => {
+                catalog.begin_upload(&actor)?;
+                catalog.upload(&actor, self.bytes(MAX_PACKAGE).await?.into()).await
+            }
+            Ask::Delete { name, version } => catalog.delete(&actor, &name, &version).await,
             Ask::Step { name, step } => {
                 let verb = Verb::parse(&step).ok_or(CatalogError::NotFound)?;
                 let StepBody { version, config, mode, percent, slo, order, told, reason } =

@@ -13,6 +13,7 @@ use super::mark;
 use crate::auth::AuthFault;
 use crate::catalog::CatalogError;
 use crate::component::contract::RefusalKind;
+use crate::component::{AdmitError, CompileError};
 use crate::config::DenyStatus;
 use crate::pipeline::Refusal;
 
@@ -162,7 +163,11 @@ impl ApiError {
             message.push_str(&source.to_string());
             cause = source.source();
         }
-        Self::new(status, kind.as_str(), message, request_id).with(SHOULD_RETRY, "false").with(CODE, code)
+        let told = Self::new(status, kind.as_str(), message, request_id).with(CODE, code);
+        match error.retry_after() {
+            Some(after) => told.retry_after(u32::try_from(after.as_millis()).unwrap_or(u32::MAX)),
+            None => told.with(SHOULD_RETRY, "false"),
+        }
     }
 
     pub(super) fn wrong_method(request_id: &str) -> Self {
@@ -247,7 +252,23 @@ pub(super) fn catalog_table(error: &CatalogError) -> (StatusCode, ErrorType, &'s
         CatalogError::Revoked(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "revoked"),
         CatalogError::OtherBytes(_) => (StatusCode::CONFLICT, invalid, "other_bytes"),
         CatalogError::Grants { .. } => (StatusCode::CONFLICT, invalid, "grant_needed"),
-        CatalogError::Admit(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "not_admitted"),
+        CatalogError::Admit(AdmitError::Compile(CompileError::QueueFull)) => {
+            (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "compile_queue_full")
+        }
+        CatalogError::Admit(AdmitError::Compile(CompileError::Spent { .. })) => {
+            (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "compile_time_spent")
+        }
+        CatalogError::Admit(_) | CatalogError::Compiling | CatalogError::NotAdmitted(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, invalid, "not_admitted")
+        }
+        CatalogError::QuotaBytes { .. } => {
+            (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge, "quota_bytes")
+        }
+        CatalogError::QuotaVersions { .. } => (StatusCode::CONFLICT, invalid, "quota_versions"),
+        CatalogError::QuotaUploads { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "quota_uploads")
+        }
+        CatalogError::InUse(_) => (StatusCode::CONFLICT, invalid, "in_use"),
         CatalogError::Step(_) => (StatusCode::CONFLICT, invalid, "no_such_step"),
         CatalogError::Changed => (StatusCode::CONFLICT, invalid, "changed_meanwhile"),
         CatalogError::NotYet => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "not_in_force_yet"),

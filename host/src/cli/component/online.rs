@@ -31,6 +31,8 @@ pub enum Command {
     Withdraw(Named),
     /// Take a component out of force
     Retire(Named),
+    /// Delete a version that nobody uses
+    Delete(Delete),
     /// Permit a component to use a capability
     Grant(Grant),
     /// Take a capability back
@@ -44,6 +46,18 @@ pub enum Command {
 pub struct Push {
     /// The package
     pub package: PathBuf,
+    /// Where
+    #[command(flatten)]
+    pub at: Where,
+}
+
+/// What `delete` is asked.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// `namespace/name`
+    pub name: String,
+    /// Which release
+    pub release: String,
     /// Where
     #[command(flatten)]
     pub at: Where,
@@ -169,6 +183,10 @@ pub(super) async fn run(
         Command::Canary(asked) => asked.step.take("canary", asked.body(), home).await?,
         Command::Withdraw(asked) => asked.take("withdraw", home).await?,
         Command::Retire(asked) => asked.take("retire", home).await?,
+        Command::Delete(Delete { name, release, at }) => {
+            let path = format!("components/{}/{}", checked(name)?, checked_version(release)?);
+            Remote::open(at, home)?.delete(&path).await?
+        }
         Command::Grant(Grant { name, capability, expires, at }) => {
             let mut body = json!({ "capability": capability });
             put(&mut body, "expires_at", expires.as_deref());
@@ -197,6 +215,7 @@ pub(super) async fn run(
     }
     match command {
         Command::List(_) => table(&answer, out)?,
+        Command::Delete(asked) => writeln!(out, "{}@{} is deleted.", asked.name, asked.release)?,
         Command::Revoke(asked) => writeln!(out, "{} is revoked.", asked.what)?,
         _ => one(&answer, out)?,
     }
@@ -265,6 +284,12 @@ fn checked(name: &str) -> anyhow::Result<&str> {
     Ok(name)
 }
 
+/// A version that goes into a path, where a plus sign would be a blank.
+fn checked_version(version: &str) -> anyhow::Result<String> {
+    let parsed = semver::Version::parse(version).with_context(|| format!("{version:?} is no version"))?;
+    Ok(parsed.to_string().replace('+', "%2B"))
+}
+
 fn put(body: &mut Value, name: &str, value: Option<impl Into<Value>>) {
     if let (Some(fields), Some(value)) = (body.as_object_mut(), value) {
         fields.insert(name.to_owned(), value.into());
@@ -295,6 +320,17 @@ fn table(answer: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
             )?;
         }
     }
+    let Some(usage) = answer.get("usage") else { return Ok(()) };
+    let number = |name: &str| usage.get(name).and_then(Value::as_u64);
+    let most = |name: &str| number(name).map(|most| format!(" of {most}")).unwrap_or_default();
+    writeln!(
+        out,
+        "{} bytes{} in {} versions{}",
+        number("bytes").unwrap_or(0),
+        most("most_bytes"),
+        number("versions").unwrap_or(0),
+        most("most_versions"),
+    )?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::Resource;
 use wasmtime::component::{Component, Instance};
 use wasmtime::{Engine, Store};
 
@@ -43,6 +43,9 @@ pub fn compile_child() -> ExitCode {
         return ExitCode::from(3);
     }
     let Some((job, start)) = read_frame::<Job>(&frame) else { return ExitCode::from(4) };
+    if job.yields && program::yield_to(program::NICE).is_err() {
+        return ExitCode::from(8);
+    }
     // A thread of its own: the caller may have a runtime, and this needs one.
     let worker = thread::Builder::new()
         .stack_size(STACK)
@@ -74,7 +77,7 @@ fn work(job: &Job, component: &[u8]) -> (Answer, Vec<u8>) {
 
 // === private helpers ===
 
-fn limit_self() -> rustix::io::Result<()> {
+fn limit_self() -> std::io::Result<()> {
     let limits = [
         (Resource::Core, 0),
         (Resource::Data, MAX_DATA),
@@ -83,7 +86,7 @@ fn limit_self() -> rustix::io::Result<()> {
         (Resource::Nofile, MAX_FILES),
     ];
     for (resource, limit) in limits {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        program::limit(resource, limit)?;
     }
     Ok(())
 }

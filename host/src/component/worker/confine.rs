@@ -5,8 +5,10 @@
 
 use std::path::Path;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Resource, Signal};
 use serde::{Deserialize, Serialize};
+
+use crate::component::program;
 
 /// Bytes of data: memories of guests, heap, compiled code.
 const MAX_DATA: u64 = 2 << 30;
@@ -14,8 +16,6 @@ const MAX_DATA: u64 = 2 << 30;
 const MAX_FILE: u64 = 512 << 20;
 /// Open files: one for each memory image.
 const MAX_FILES: u64 = 512;
-/// How much later than the gateway's own threads a worker's get their turn.
-const NICE: i32 = 5;
 
 /// Which of the kernel's walls stand around a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,15 +56,14 @@ pub(super) fn begin() -> std::io::Result<()> {
         (Resource::Nofile, MAX_FILES),
     ];
     for (resource, limit) in limits {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        program::limit(resource, limit)?;
     }
     #[cfg(target_os = "linux")]
     {
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     }
-    rustix::process::setpriority_process(None, NICE)?;
-    Ok(())
+    program::yield_to(program::NICE)
 }
 
 /// No file and no socket from here on, for this thread and all that it starts.

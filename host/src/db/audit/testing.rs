@@ -42,6 +42,16 @@ pub(crate) async fn execute(db: &Db, sql: &str) {
     on!(db, pool => { QueryBuilder::new(sql).build().execute(pool).await.unwrap(); });
 }
 
+/// A row of a trace, with this payload.
+pub(crate) async fn insert_payload(db: &Db, tenant: &str, trace: &str, payload: &str) {
+    let columns = "kind, user_id, session_id, trace_id, client_id, tenant_id, policy_ver, call_source, outcome, \
+                   payload, replica, sequence";
+    let values = format!(
+        "'inference', 'u', 's', '{trace}', 'c', '{tenant}', 'v', 'api', 'allowed', '{payload}', 'r', 1"
+    );
+    execute(db, &format!("INSERT INTO audit_events ({columns}) VALUES ({values})")).await;
+}
+
 /// Takes the table away: every insert fails from now on.
 pub(crate) async fn take_away(db: &Db) {
     execute(db, "ALTER TABLE audit_events RENAME TO audit_events_away").await;
