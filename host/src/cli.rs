@@ -98,6 +98,12 @@ enum Command {
     /// Keys that sign components
     #[command(subcommand)]
     Key(key::Command),
+    /// Print every limit that clients, upstreams and components can meet
+    Limits {
+        /// As a table in Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Compile one component; the gateway calls itself with this, in a limited process
     #[command(name = COMPILE_VERB, hide = true)]
     CompileComponent,
@@ -152,6 +158,9 @@ pub fn main() -> ExitCode {
 
 /// Runs one command; the answer goes to `out`.
 pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Ending> {
+    if let Command::Limits { markdown } = cli.command {
+        return show::limits(markdown, cli.json, out);
+    }
     let file = cli.file()?;
     let json = cli.json;
     match cli.command {
@@ -198,7 +207,9 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
         }
         Command::Component(command) => Box::pin(component::run(command, &file, json, out)).await,
         Command::Key(command) => key::run(&command, file.parent().unwrap_or(&file), json, out).await,
-        Command::CompileComponent | Command::RunComponents => anyhow::bail!("runs in a process of its own"),
+        Command::CompileComponent | Command::RunComponents | Command::Limits { .. } => {
+            anyhow::bail!("runs in a process of its own")
+        }
     }
 }
 

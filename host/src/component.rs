@@ -129,6 +129,11 @@ pub struct Components {
     clock: Arc<dyn Clock>,
 }
 
+/// The limits of components.
+pub(crate) fn limits() -> Vec<crate::limits::Limit> {
+    limits::table()
+}
+
 // === impl Components ===
 
 impl Components {

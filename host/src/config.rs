@@ -17,6 +17,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::limits::Limit;
+
 pub use sallyport_protocol::cost::PriceList;
 pub use sallyport_protocol::hooks::Attachment;
 pub use sallyport_protocol::package::Publisher;
@@ -184,6 +186,25 @@ pub enum DenyStatus {
     S400,
     /// A normal answer of one block that names the policy.
     Answer,
+}
+
+/// The limits that the configuration has defaults for, or keeps itself.
+pub(crate) fn limits() -> Vec<Limit> {
+    const PART: &str = "config";
+    let head = Duration::from_millis(read::DEFAULT_HEAD_TIMEOUT_MS);
+    vec![
+        Limit::bytes(
+            PART,
+            "body of a request",
+            read::DEFAULT_BODY_LIMIT,
+            "413 `request_too_large`, not retried",
+        )
+        .set_by("server.body_limit_bytes"),
+        Limit::time(PART, "until the head of a request is there", head, "the connection is closed")
+            .set_by("server.head_timeout_ms"),
+        Limit::count(PART, "guests at once", read::DEFAULT_POOL.into(), "529 `overloaded`")
+            .set_by("components.pool"),
+    ]
 }
 
 // === impl Quota ===

@@ -31,6 +31,7 @@ use crate::clock::{Clock, Entropy};
 use crate::component::Components;
 use crate::config::{Config, DenyStatus};
 use crate::db::Db;
+use crate::limits::Limit;
 use crate::pipeline::Pipeline;
 
 pub(crate) use self::serve::serve;
@@ -98,6 +99,24 @@ pub(crate) fn router(edge: Arc<Edge>) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(edge)
+}
+
+/// The limits of the edge.
+pub(crate) fn limits() -> Vec<Limit> {
+    const PART: &str = "edge";
+    vec![
+        Limit::count(PART, "connections", count(serve::CONNECTIONS), "a further one waits until one closes"),
+        Limit::count(PART, "HTTP/2 streams of a connection", serve::STREAMS.into(), "the client waits"),
+        Limit::bytes(PART, "head of a request", serve::HEAD_BYTES, "431, or the connection is closed"),
+        Limit::time(PART, "running answers when the gateway is told to end", serve::DRAIN, "they are cut"),
+        Limit::bytes(PART, "body of a reported event", hooks::LONGEST_REPORT, "413"),
+        Limit::bytes(PART, "JSON of an administrator", admin::MAX_JSON, "413"),
+        Limit::count(PART, "models of one page", count(models::LARGEST_PAGE), "the page is as long as this"),
+    ]
+}
+
+fn count(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 // === impl Edge ===

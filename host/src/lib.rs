@@ -13,6 +13,7 @@ pub mod config;
 pub mod db;
 pub mod evidence;
 mod http;
+pub mod limits;
 pub mod pipeline;
 pub mod telemetry;
 pub mod upstream;

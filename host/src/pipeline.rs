@@ -31,6 +31,7 @@ use crate::clock::{Clock, Entropy};
 use crate::component::{Bundle, Components, Registry};
 use crate::config::{Config, Recording, Route};
 use crate::evidence::Evidence;
+use crate::limits::Limit;
 use crate::upstream::Upstream;
 
 use self::exchange::{Begin, Exchanging};
@@ -155,6 +156,29 @@ struct Call {
     route: Route,
     config: Arc<Config>,
     record: Record,
+}
+
+/// The limits of a call.
+pub(crate) fn limits() -> Vec<Limit> {
+    const PART: &str = "pipeline";
+    vec![
+        Limit::bytes(
+            PART,
+            "one tool call that hooks judge",
+            gate::LONGEST_CALL,
+            "the stream ends with an error that says so",
+        ),
+        Limit::bytes(PART, "a whole reply", unary::LONGEST_REPLY, "502 `upstream_answer`"),
+        Limit::bytes(PART, "an upstream's error", unary::LONGEST_ERROR, "502 `upstream_answer`"),
+        Limit::count(
+            PART,
+            "upstream requests of one call",
+            exchange::MOST_REQUESTS.into(),
+            "502 `provider_contract`",
+        ),
+        Limit::count(PART, "waits of one call", exchange::MOST_WAITS.into(), "502 `provider_contract`"),
+        Limit::time(PART, "all waits of one call", exchange::LONGEST_WAIT, "502 `provider_contract`"),
+    ]
 }
 
 // === impl Pipeline ===

@@ -19,7 +19,8 @@ use sallyport_protocol::messages::splice::{self, Splice};
 
 use crate::component::contract::Edit;
 use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
-use crate::config::{Endpoint, ExposeSecret as _, Patience, SecretString};
+use crate::config::{Endpoint, ExposeSecret as _, Patience, SecretString, is_plain_path};
+use crate::limits::Limit;
 
 use self::connect::Within;
 
@@ -94,6 +95,26 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("the upstream fell silent")]
     Silent,
+}
+
+/// The limits of the upstream side.
+pub(crate) fn limits() -> Vec<Limit> {
+    const PART: &str = "upstream";
+    let patience = Patience::default();
+    vec![
+        Limit::time(PART, "connecting to an upstream", CONNECT, "502"),
+        Limit::time(PART, "until the head of an answer", patience.first_byte, "504")
+            .set_by("gateway.routes[].timeouts.first_byte_ms"),
+        Limit::time(
+            PART,
+            "between two pieces of an answer",
+            patience.idle,
+            "504, or the stream ends with an error",
+        )
+        .set_by("gateway.routes[].timeouts.idle_ms"),
+        Limit::count(PART, "headers of a provider's request", MOST_HEADERS as u64, "502 `provider_contract`"),
+        Limit::bytes(PART, "path and query of a provider's request", LONGEST_PATH, "502 `provider_contract`"),
+    ]
 }
 
 // === impl Upstream ===
@@ -179,7 +200,7 @@ fn build(
     original: &Bytes,
 ) -> Result<Request<Full<Bytes>>, SendError> {
     let UpstreamRequest { method, path, headers, body, auth } = wanted;
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| SendError::NotAllowed("method"))?;
+    let method = method_of(&method)?;
     let body = assemble(body, original)?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
@@ -209,13 +230,33 @@ fn build(
     Ok(request)
 }
 
-/// The provider says the path, the host everything before it: nothing in the path may reach beyond.
+/// The methods that ask something of a resource. `CONNECT` and `TRACE` do other things, and nobody knows what one does that is
+/// not registered.
+fn method_of(method: &str) -> Result<Method, SendError> {
+    match method {
+        "GET" => Ok(Method::GET),
+        "HEAD" => Ok(Method::HEAD),
+        "POST" => Ok(Method::POST),
+        "PUT" => Ok(Method::PUT),
+        "PATCH" => Ok(Method::PATCH),
+        "DELETE" => Ok(Method::DELETE),
+        _ => Err(SendError::NotAllowed("method")),
+    }
+}
+
+/// The provider says the path, the host everything before it: nothing in the path may reach beyond, however the upstream
+/// decodes it. A query is data, and holds what it likes.
 fn uri(endpoint: &Endpoint, path: &str) -> Result<Uri, SendError> {
     let refused = SendError::NotAllowed("path");
     let plain = path.is_empty() || (path.starts_with('/') && !path.starts_with("//"));
     let odd = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'\\' | b'#');
-    let climbs = path.split(['/', '?']).any(|segment| segment == ".." || segment == ".");
-    if !plain || climbs || path.len() > LONGEST_PATH || path.bytes().any(odd) {
+    let before = path.split('?').next().unwrap_or_default();
+    if !plain
+        || !is_plain_path(before)
+        || climbs(before)
+        || path.len() > LONGEST_PATH
+        || path.bytes().any(odd)
+    {
         return Err(refused);
     }
     Uri::builder()
@@ -224,6 +265,11 @@ fn uri(endpoint: &Endpoint, path: &str) -> Result<Uri, SendError> {
         .path_and_query(endpoint.join(path))
         .build()
         .map_err(|_| refused)
+}
+
+/// Whether a segment is one that some server takes for the one above: parameters after `;` do not count there.
+fn climbs(path: &str) -> bool {
+    path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
 fn assemble(body: RequestBody, original: &Bytes) -> Result<Bytes, SendError> {

@@ -70,7 +70,9 @@ pub struct ExchangeRequest {
 /// A provider at work on one client call. Dropped, it is gone, whatever it was doing.
 pub struct Exchange {
     live: Option<Live>,
+    /// Of the exchange so far: what it may take in all grows with each input.
     limits: Limits,
+    body_bytes: usize,
     lane: Arc<SlowLane>,
     guest: Arc<Guest>,
     component: Arc<Component>,
@@ -145,7 +147,8 @@ impl Runner {
         body: &Arc<dyn BodyView>,
     ) -> Ran<policy::Verdict> {
         let (call, body) = (call.clone(), Arc::clone(body));
-        self.one_call(guest, scene, |mut run| {
+        let handed = body.len();
+        self.one_call(guest, scene, handed, |mut run| {
             guest!(run, Policy, instance, store => {
                 let body = store.data_mut().table.push(Body::new(body))?;
                 let rep = body.rep();
@@ -167,7 +170,9 @@ impl Runner {
         spent: &policy::Settlement,
     ) -> Ran<()> {
         let (call, spent) = (call.clone(), spent.clone());
-        self.one_call(guest, scene, |mut run| {
+        // Names of tools are all of a body that it is told.
+        let handed = call.tools.iter().map(String::len).sum();
+        self.one_call(guest, scene, handed, |mut run| {
             guest!(run, Policy, instance, store => {
                 instance.sallyport_gateway_policy_api().call_settle(&mut *store, &call, &spent).await?;
             })
@@ -184,7 +189,7 @@ impl Runner {
         text: &str,
     ) -> Ran<Vec<scanner::Finding>> {
         let text = text.to_owned();
-        self.one_call(guest, scene, |mut run| {
+        self.one_call(guest, scene, text.len(), |mut run| {
             guest!(run, Scanner, instance, store => {
                 instance.sallyport_gateway_scanner_api().call_scan(&mut *store, kind, &text).await?
             })
@@ -201,7 +206,8 @@ impl Runner {
         body: &Arc<dyn BodyView>,
     ) -> Ran<bool> {
         let (call, body) = (call.clone(), Arc::clone(body));
-        self.one_call(guest, scene, |mut run| {
+        let handed = body.len();
+        self.one_call(guest, scene, handed, |mut run| {
             guest!(run, Predicate, instance, store => {
                 let body = store.data_mut().table.push(Body::new(body))?;
                 let rep = body.rep();
@@ -222,7 +228,7 @@ impl Runner {
         what: &hook::Occurrence,
     ) -> Ran<hook::Outcome> {
         let what = what.clone();
-        self.one_call(guest, scene, |mut run| {
+        self.one_call(guest, scene, told(&what), |mut run| {
             guest!(run, Hook, instance, store => {
                 instance.sallyport_gateway_hook_api().call_on_event(&mut *store, &what).await?
             })
@@ -238,7 +244,9 @@ impl Runner {
         scene: Scene,
         request: ExchangeRequest,
     ) -> Result<Exchange, Fault> {
-        let mut run = self.begin(guest, scene)?;
+        let limits = guest.limits.handed(request.body.len());
+        let body_bytes = request.body.len();
+        let mut run = self.begin(guest, scene, limits)?;
         let meter = run.start();
         let calling = guest!(run, Provider, instance, store => {
             let ExchangeRequest { call, body, upstream_model, model_span, headers, kind, target } = request;
@@ -248,8 +256,8 @@ impl Runner {
             let exchange = api.exchange().call_constructor(&mut *store, &request).await?;
             (instance, exchange)
         });
-        let (run, called) = metered(guest, &self.lane, &meter, calling).await?;
-        let (provider, exchange) = answer(called, &guest.limits)?;
+        let (run, called) = metered(guest, &limits, &self.lane, &meter, calling).await?;
+        let (provider, exchange) = answer(called, &limits)?;
         let Run { store, place, .. } = run;
         let fuel = self.fuel;
         Ok(Exchange {
@@ -258,7 +266,8 @@ impl Runner {
             spent: spent(&store, fuel),
             fuel,
             live: Some(Live { store, provider, exchange, _place: place }),
-            limits: guest.limits,
+            limits: Limits { cpu: guest.limits.cpu, ..limits },
+            body_bytes,
             lane: Arc::clone(&self.lane),
             guest: Arc::clone(guest),
             component: Arc::clone(component),
@@ -270,7 +279,7 @@ impl Runner {
     pub(super) async fn try_out(&self, guest: &Arc<Guest>, scene: Scene) -> Result<(), Fault> {
         macro_rules! tried {
             ($world:ident) => {
-                self.one_call(guest, scene, |mut run| {
+                self.one_call(guest, scene, 0, |mut run| {
                     guest!(run, $world, _instance, store => store.data().within_limits()?)
                 })
                 .await
@@ -287,37 +296,39 @@ impl Runner {
     }
 
     /// Takes a place in the pool.
-    fn begin(&self, guest: &Arc<Guest>, scene: Scene) -> Result<Run, Fault> {
+    fn begin(&self, guest: &Arc<Guest>, scene: Scene, limits: Limits) -> Result<Run, Fault> {
         let place =
             Arc::clone(&self.places).try_acquire_many_owned(guest.weight).map_err(|_| Fault::Exhausted)?;
-        let store = State::store(&self.engine, self.fuel, guest.limits, scene);
+        let store = State::store(&self.engine, self.fuel, limits, scene);
         Ok(Run { store, guest: Arc::clone(guest), place })
     }
 
-    /// One call in a store of its own.
+    /// One call in a store of its own, which hands `handed` bytes over.
     async fn one_call<T, G>(
         &self,
         guest: &Arc<Guest>,
         scene: Scene,
+        handed: usize,
         calling: impl FnOnce(Run) -> G + Send,
     ) -> Ran<T>
     where
         T: Send + 'static,
         G: Future<Output = (Run, Called<T>)> + Send + 'static,
     {
-        let run = match self.begin(guest, scene) {
+        let limits = guest.limits.handed(handed);
+        let run = match self.begin(guest, scene, limits) {
             Ok(run) => run,
             Err(fault) => return Ran::failed(fault),
         };
         let meter = run.start();
-        let ran = metered(guest, &self.lane, &meter, calling(run)).await;
+        let ran = metered(guest, &limits, &self.lane, &meter, calling(run)).await;
         let micros = micros(&meter);
         match ran {
             Ok((mut run, called)) => {
                 let Left { notes, log, errands } = run.store.data_mut().leave();
                 let now = run.store.data().scene.now;
                 let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.fuel));
-                let result = answer(called, &guest.limits);
+                let result = answer(called, &limits);
                 Ran { result, micros, memory, fuel, notes, taken: Vec::new(), now, log, errands }
             }
             Err(fault) => Ran { micros, ..Ran::failed(fault) },
@@ -335,14 +346,16 @@ impl Exchange {
             return Err(Ended::Fault(fault.clone()));
         }
         let meter = Arc::clone(&live.store.data().meter);
-        meter.grant(self.limits.cpu, self.limits.cpu_total);
+        let (one, more) = self.limits.input(self.handed(&input));
+        self.limits.cpu_total = self.limits.cpu_total.saturating_add(more);
+        meter.grant(one, self.limits.cpu_total);
         let calling = async move {
             let Live { store, provider, exchange, .. } = &mut live;
             let api = provider.sallyport_gateway_provider_api();
             let called = api.exchange().call_next(store, *exchange, &input).await;
             (live, called.map(Ok))
         };
-        let ran = metered(&self.guest, &self.lane, &meter, calling).await;
+        let ran = metered(&self.guest, &self.limits, &self.lane, &meter, calling).await;
         self.micros = micros(&meter);
         // What it said while it was being revoked does not count.
         if let Some(fault) = self.component.barred() {
@@ -364,6 +377,15 @@ impl Exchange {
                 self.left = live.store.data_mut().leave();
                 Err(Ended::Fault(fault))
             }
+        }
+    }
+
+    /// How many bytes an input hands over. The body is read when the exchange begins.
+    fn handed(&self, input: &Input) -> usize {
+        match input {
+            Input::Start => self.body_bytes,
+            Input::Chunk(bytes) => bytes.len(),
+            _ => 0,
         }
     }
 
@@ -442,11 +464,12 @@ impl<T> Ran<T> {
 /// Drives a guest to its end: metered, and with the safety net of the wall clock. What runs into that net leaves nothing.
 async fn metered<T: Send + 'static>(
     guest: &Guest,
+    limits: &Limits,
     lane: &SlowLane,
     meter: &Arc<Meter>,
     calling: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Fault> {
-    let limit = guest.limits.wall;
+    let limit = limits.wall;
     let ran = tokio::time::timeout(limit, meter.run(lane, guest.is_slow(), calling)).await;
     guest.was_slow(meter.was_slow());
     match ran {
@@ -454,6 +477,25 @@ async fn metered<T: Send + 'static>(
         Ok(None) => Err(Fault::Exhausted),
         Err(_) => Err(Fault::Deadline { limit }),
     }
+}
+
+/// How many bytes an event tells.
+pub(super) fn told(what: &hook::Occurrence) -> usize {
+    let event = match &what.event {
+        hook::Event::PreToolUse(call) => call.input.len(),
+        hook::Event::PostToolUse(result) => result.call.input.len().saturating_add(result.output.len()),
+        hook::Event::PostToolUseFailure(failure) => {
+            failure.call.input.len().saturating_add(failure.error.len())
+        }
+        hook::Event::SessionStart(text)
+        | hook::Event::SessionEnd(text)
+        | hook::Event::UserPromptSubmit(text)
+        | hook::Event::Notification(text)
+        | hook::Event::Stop(text) => text.len(),
+        hook::Event::SubagentStart(_) | hook::Event::SubagentStop(_) => 0,
+        hook::Event::Other(what) => what.value.len(),
+    };
+    event.saturating_add(what.raw.as_ref().map_or(0, String::len))
 }
 
 fn answer<T>(called: Called<T>, limits: &Limits) -> Result<T, Fault> {

@@ -84,10 +84,10 @@ pub(super) const AUTH: [&str; 3] = ["issuer", "audience", "ttl_seconds"];
 pub(super) const PRICES: [&str; 2] = ["file", "models"];
 
 const DEFAULT_PORT: u16 = 8080;
-const DEFAULT_BODY_LIMIT: usize = 32 * 1024 * 1024;
-const DEFAULT_POOL: u32 = 2_000;
+pub(super) const DEFAULT_BODY_LIMIT: usize = 32 * 1024 * 1024;
+pub(super) const DEFAULT_POOL: u32 = 2_000;
 const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
-const DEFAULT_HEAD_TIMEOUT_MS: u64 = 30_000;
+pub(super) const DEFAULT_HEAD_TIMEOUT_MS: u64 = 30_000;
 const MINUTE: u64 = 60;
 const DEFAULT_SESSION_IDLE: u64 = 30 * MINUTE;
 /// Ten years.

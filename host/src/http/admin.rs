@@ -34,7 +34,7 @@ use crate::db::catalog::RevocationKind;
 /// What a credential needs.
 const SCOPE: &str = "admin";
 /// Longest JSON body: a configuration is up to a megabyte.
-const MAX_JSON: usize = 2 * 1024 * 1024;
+pub(super) const MAX_JSON: usize = 2 * 1024 * 1024;
 
 /// The endpoints.
 pub(super) fn routes() -> Router<Arc<Edge>> {

@@ -14,7 +14,7 @@ use super::{Edge, TRACE_ID, caller, read_body};
 use crate::pipeline::Reporter;
 
 /// Longest report.
-const LONGEST_REPORT: usize = 1024 * 1024;
+pub(super) const LONGEST_REPORT: usize = 1024 * 1024;
 
 /// `POST /v1/hooks/{event}`
 pub(super) async fn report(

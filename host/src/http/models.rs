@@ -13,7 +13,7 @@ use super::{Edge, caller};
 use crate::pipeline::Listing;
 
 /// Largest page, and the default one.
-const LARGEST_PAGE: usize = 1_000;
+pub(super) const LARGEST_PAGE: usize = 1_000;
 const USUAL_PAGE: usize = 20;
 
 #[derive(Debug, Deserialize)]

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Connections at once.
-const CONNECTIONS: usize = 10_000;
+pub(super) const CONNECTIONS: usize = 10_000;
 /// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 256;
+pub(super) const STREAMS: u32 = 256;
 /// Longest head of a request.
-const HEAD_BYTES: usize = 64 * 1024;
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// How long running answers may take to end.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// How long to wait before accepting again after the system refused, for lack of files for example.
 const BREATH: Duration = Duration::from_millis(50);
 

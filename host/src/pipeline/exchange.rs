@@ -19,10 +19,11 @@ use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault, Said}
 use crate::config::{ExposeSecret as _, SecretString};
 use crate::upstream::{self, AnswerBody, Destination, SendError};
 
-/// Longest a provider may ask to wait.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// Longest that the waits of a provider may take in one call, and how many there may be: each costs a call of the guest.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
+pub(super) const MOST_WAITS: u32 = 32;
 /// Upstream requests that one call may take.
-const MOST_REQUESTS: u32 = 32;
+pub(super) const MOST_REQUESTS: u32 = 32;
 
 /// A provider at work on one call.
 pub(super) struct Exchanging {
@@ -35,6 +36,8 @@ pub(super) struct Exchanging {
     losses: Vec<Loss>,
     headers: HeaderMap,
     requests: u32,
+    waits: u32,
+    waited: Duration,
     /// The provider failed, rather than its upstream.
     broken: bool,
 }
@@ -108,6 +111,8 @@ impl Exchanging {
             losses: Vec::new(),
             headers: HeaderMap::new(),
             requests: 0,
+            waits: 0,
+            waited: Duration::ZERO,
             broken: false,
         };
         exchanging.feed(call, Input::Start).await?;
@@ -162,7 +167,7 @@ impl Exchanging {
                 Output::TokenCount(count) => return Ok(Step::Tokens(count, false)),
                 Output::TokenEstimate(count) => return Ok(Step::Tokens(count, true)),
                 Output::Wait(ms) => {
-                    tokio::time::sleep(Duration::from_millis(ms.into()).min(LONGEST_WAIT)).await;
+                    tokio::time::sleep(self.pause(ms)?).await;
                     self.feed(call, Input::Elapsed).await?;
                 }
                 // Taken in when the outputs came.
@@ -174,6 +179,18 @@ impl Exchanging {
                 }
             }
         }
+    }
+
+    /// How long to wait now that the provider asked for it: no more than is left of what all its waits may take.
+    fn pause(&mut self, ms: u32) -> Result<Duration, Refusal> {
+        let left = LONGEST_WAIT.saturating_sub(self.waited);
+        self.waits += 1;
+        if self.waits > MOST_WAITS || left.is_zero() {
+            return Err(self.broke_contract("too much waiting"));
+        }
+        let pause = Duration::from_millis(ms.into()).min(left);
+        self.waited = self.waited.saturating_add(pause);
+        Ok(pause)
     }
 
     /// Whether the next event is at hand without waiting.

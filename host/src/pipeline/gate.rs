@@ -12,7 +12,7 @@ use crate::component::Bundle;
 use crate::component::contract::hook::{Event, ToolCall as ToolFacts};
 
 /// Longest tool call that is held.
-const LONGEST_CALL: usize = 8 * 1024 * 1024;
+pub(super) const LONGEST_CALL: usize = 8 * 1024 * 1024;
 /// Longest last text that hooks are told of; what is beyond it is left out.
 const LONGEST_TEXT: usize = 256 * 1024;
 

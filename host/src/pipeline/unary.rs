@@ -25,13 +25,13 @@ use crate::evidence::Draft;
 use crate::upstream::AnswerBody;
 
 /// Longest reply that is collected.
-const LONGEST_REPLY: usize = 32 * 1024 * 1024;
+pub(super) const LONGEST_REPLY: usize = 32 * 1024 * 1024;
 /// A policy with this capability is told what every call came to; the others have nothing to settle.
 const SETTLES: &str = "settle";
 /// The stop reason of a turn that the model has ended.
 const END_TURN: &str = "\"end_turn\"";
 /// Longest error body that is collected.
-const LONGEST_ERROR: usize = 1024 * 1024;
+pub(super) const LONGEST_ERROR: usize = 1024 * 1024;
 
 /// A whole answer.
 pub(super) enum Whole {

@@ -34,12 +34,38 @@ fn a_provider_cannot_leave_the_route_by_its_path() {
         "/../x",
         "/a/..",
         "/a b",
+        "/%2e%2e/x",
+        "/a/%2E./x",
+        "/a/..;/x",
+        "/a/..;v=1/x",
+        "/a%2fb",
+        "/a%5Cb",
+        "/a/%252e%252e/x",
         "/a\r\nHost: x",
         "/\u{7f}",
     ] {
         assert!(refusal(request(path, &[], RequestBody::Empty)).contains("path"), "{path}");
     }
     assert!(refusal(request(&format!("/{}", "a".repeat(9_000)), &[], RequestBody::Empty)).contains("path"));
+}
+
+#[test]
+fn a_query_is_data_and_may_hold_what_a_path_may_not() {
+    let endpoint = endpoint();
+    let to = Destination { endpoint: &endpoint, credential: None, patience: Patience::default() };
+    for query in ["a=/../..", "a=%2e%2e", "beta=true&a=..;/", "q=//x"] {
+        let path = format!("/v1/messages?{query}");
+        let built = build(to, request(&path, &[], RequestBody::Empty), &Bytes::new()).unwrap();
+        assert_eq!(built.uri().query(), Some(query));
+    }
+}
+
+#[test]
+fn a_provider_cannot_use_a_method_that_asks_nothing_of_a_resource() {
+    for method in ["CONNECT", "TRACE", "OPTIONS", "PURGE", "post", "", "GET "] {
+        let wanted = UpstreamRequest { method: method.into(), ..request("/x", &[], RequestBody::Empty) };
+        assert!(refusal(wanted).contains("method"), "{method}");
+    }
 }
 
 #[test]

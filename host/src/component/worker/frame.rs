@@ -19,7 +19,7 @@ use crate::component::state::Scene;
 /// Longest frame to a worker: code, or the body of a call.
 pub(super) const MOST_TOLD: usize = 512 << 20;
 /// Longest frame from a worker, whatever the limits of its guests are.
-pub(super) const MOST_SAID: usize = 16 << 20;
+pub(super) const MOST_SAID: usize = 64 << 20;
 
 /// What the gateway says to a worker.
 #[derive(Debug, Serialize, Deserialize)]

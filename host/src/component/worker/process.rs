@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::confine::Confinement;
 use super::frame::{self, Answer, Facts, MOST_SAID, Order, Question, Report, Said, Told, Went, Wish};
 use super::{Kept, VERB, Worker, locked};
+use crate::component::call::told;
 use crate::component::capability::{Errand, egress};
 use crate::component::compile::describe;
 use crate::component::contract::{BodyView, Bucket, Budget, Counters, Fetched, Grants, Window};
@@ -245,7 +246,7 @@ impl Asked {
         Self {
             reply: None,
             since: Instant::now(),
-            limits: load.limits,
+            limits: load.limits.handed(handed(question)),
             kind: match question {
                 Question::Check { .. } => Kind::Verdict,
                 Question::Settle { .. } => Kind::Settled,
@@ -513,6 +514,16 @@ impl Clerk {
 }
 
 // === private helpers ===
+
+/// How many bytes a question hands over, as the worker counts them too.
+fn handed(question: &Question<'_>) -> usize {
+    match question {
+        Question::Check { body_bytes, .. } | Question::Matches { body_bytes, .. } => *body_bytes,
+        Question::Settle { call, .. } => call.tools.iter().map(String::len).sum(),
+        Question::Scan { text, .. } => text.len(),
+        Question::Event(what) => told(what),
+    }
+}
 
 /// Reads one frame; `false` if it is too long.
 async fn next(input: &mut (impl AsyncRead + Unpin), frame: &mut Vec<u8>) -> std::io::Result<bool> {
