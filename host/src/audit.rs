@@ -5,6 +5,7 @@ mod direct;
 mod drain;
 mod event;
 mod row;
+mod rows;
 mod siem;
 mod spool;
 #[cfg(test)]
@@ -27,13 +28,14 @@ pub use self::direct::{COMMAND_LINE, DirectError, record_directly};
 use self::drain::{Consumer, Target};
 pub use self::event::{Event, Intent, Kind, Outcome, Who};
 pub use self::row::{OpenRow, Opening};
+use self::rows::Records;
 use self::siem::Outlet;
 use self::spool::cursor::{Cursor, remembered};
 use self::spool::frame::Chain;
 use self::spool::recover::{Recovered, recover};
 use self::spool::segment::{Disk, LocalDisk, replace};
 use self::spool::shared::Shared;
-use self::spool::{Command, Rows, Sizes, Writer};
+use self::spool::{Command, Sizes, Writer};
 use crate::clock::Clock;
 use crate::db::{Db, DbError};
 
@@ -101,6 +103,9 @@ pub enum Unavailable {
     /// The database was away for too long, or is away and rows must wait for it.
     #[error("the database does not take audit rows")]
     Database,
+    /// A row of the call has no form that can be stored.
+    #[error("an audit row cannot be written: {0}")]
+    Row(String),
     /// The gateway is shutting down.
     #[error("the audit trail is closed")]
     Stopped,
@@ -166,6 +171,8 @@ pub struct Audit {
     _lock: File,
 }
 
+/// The name of a gateway that was given none.
+pub const DEFAULT_REPLICA: &str = "gateway-1";
 /// The last delivery at shutdown may take so long; what is left waits in the spool.
 const LAST_DELIVERY: Duration = Duration::from_secs(5);
 
@@ -180,7 +187,7 @@ impl AuditSettings {
             max_bytes: 1 << 30,
             max_age: Duration::from_hours(1),
             siem: Vec::new(),
-            replica: "local".to_owned(),
+            replica: DEFAULT_REPLICA.to_owned(),
             chain_key: None,
         }
     }
@@ -243,19 +250,12 @@ impl Audit {
             starts.push(remembered.unwrap_or(begin).clamp(begin, next.max(begin)));
         }
         let (commands, received) = mpsc::channel();
+        let sizes = Sizes::new(settings.max_bytes);
         let broken = recovered.broken.clone();
-        let shared = Arc::new(Shared::new(
-            clock,
-            settings.durability,
-            settings.max_age,
-            commands,
-            &starts,
-            next,
-            broken.clone(),
-        ));
+        let shared =
+            Arc::new(Shared::new(clock, settings, sizes.record, commands, &starts, next, broken.clone()));
         let writer = tokio::task::spawn_blocking({
             let (dir, shared) = (dir.clone(), Arc::clone(&shared));
-            let sizes = Sizes::new(settings.max_bytes);
             move || {
                 let writer = Writer::begin(&dir, sizes, chain, disk, recovered, Arc::clone(&shared))?;
                 let writer = Arc::new(Mutex::new(writer));
@@ -294,8 +294,9 @@ impl Audit {
     /// Records a row that belongs to no call.
     pub async fn record(&self, event: Event) -> Result<(), Unavailable> {
         self.shared.admit()?;
+        let rows = Records::one(event, self.shared.record)?.first;
         let (reply, answer) = oneshot::channel();
-        self.shared.send(Command::Add { rows: Rows::new(&mut [event]), reply });
+        self.shared.send(Command::Add { rows, reply });
         let sequence = answer.await.unwrap_or(Err(Unavailable::Stopped))?;
         row::settled(&self.shared, sequence).await
     }
@@ -348,8 +349,9 @@ impl Audit {
         let payload = json!({ "code": "spool_broken", "reason": what });
         let row = Event::plain(now, Kind::Admin, Who::nobody(), Outcome::Error, payload);
         let (reply, answer) = oneshot::channel();
-        self.shared.send(Command::Add { rows: Rows::new(&mut [row]), reply });
-        if !matches!(answer.await, Ok(Ok(_))) {
+        let rows = Records::one(row, self.shared.record).map(|records| records.first);
+        let sent = rows.is_ok_and(|rows| self.shared.send(Command::Add { rows, reply }));
+        if !sent || !matches!(answer.await, Ok(Ok(_))) {
             tracing::error!("the row that says that the spool was broken could not be written");
         }
     }

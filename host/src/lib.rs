@@ -7,6 +7,7 @@ pub mod audit;
 pub mod auth;
 pub mod catalog;
 pub mod cli;
+pub mod clip;
 pub mod clock;
 pub mod component;
 pub mod config;

@@ -35,6 +35,7 @@ mod rewrite;
 mod rig;
 mod routing;
 mod shares;
+mod size;
 mod swap;
 mod tenants;
 mod tidy;

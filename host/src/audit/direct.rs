@@ -1,12 +1,16 @@
 //! Rows that go straight to the table: changes made on the command line, which has no spool of its own. They carry a replica
 //! name of their own, so that their numbers have no gap either.
 
-use super::event::{self, Event};
+use super::Unavailable;
+use super::event::Event;
+use super::rows::Records;
 use crate::db::audit::NewRow;
 use crate::db::{Db, DbError};
 
 /// The replica name of the command line's rows.
 pub const COMMAND_LINE: &str = "command-line";
+/// Most bytes of such a row.
+const LARGEST: u64 = 64 * 1024;
 /// Two commands at once may want the same number; one of them takes the next.
 const TRIES: u32 = 100;
 
@@ -18,7 +22,10 @@ pub enum DirectError {
     Database(#[from] DbError),
     /// The row has no place in the table.
     #[error("the audit row could not be made")]
-    Row(#[from] serde_json::Error),
+    Row(#[from] Unavailable),
+    /// The row does not read as what was written.
+    #[error("the audit row could not be read back")]
+    Read(#[from] serde_json::Error),
     /// Others were faster every time.
     #[error("the audit row found no number")]
     Crowded,
@@ -26,7 +33,7 @@ pub enum DirectError {
 
 /// Records one row.
 pub async fn record_directly(db: &Db, event: Event) -> Result<(), DirectError> {
-    let mut rows: Vec<NewRow> = serde_json::from_slice(&event::body(&[event]))?;
+    let mut rows: Vec<NewRow> = serde_json::from_slice(&Records::one(event, LARGEST)?.first.body)?;
     for _ in 0..TRIES {
         let next = db.audit_last(COMMAND_LINE).await?.unwrap_or(0) + 1;
         for row in &mut rows {

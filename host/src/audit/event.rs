@@ -1,9 +1,12 @@
 //! What is recorded: events and intents, and how they become a row's JSON.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
+use crate::clip::{NAME, clip};
 use crate::db::audit::At;
 
 /// What happened.
@@ -100,25 +103,20 @@ pub struct Intent {
     pub payload: Value,
 }
 
-/// An intent that is larger keeps the essence of its payload.
-const LARGEST_INTENT: usize = 16 * 1024;
-/// A text column holds at most so many bytes: a client chooses the name of a model, and a row must always fit a record.
-const LONGEST_TEXT: usize = 256;
-
 /// The columns of the table in their order.
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     occurred_at: At,
     kind: Kind,
-    user_id: &'a str,
-    session_id: &'a str,
-    trace_id: &'a str,
-    client_id: &'a str,
-    tenant_id: &'a str,
-    policy_ver: &'a str,
-    call_source: &'a str,
-    model: Option<&'a str>,
-    provider: Option<&'a str>,
+    user_id: Cow<'a, str>,
+    session_id: Cow<'a, str>,
+    trace_id: Cow<'a, str>,
+    client_id: Cow<'a, str>,
+    tenant_id: Cow<'a, str>,
+    policy_ver: Cow<'a, str>,
+    call_source: Cow<'a, str>,
+    model: Option<Cow<'a, str>>,
+    provider: Option<Cow<'a, str>>,
     tokens_in: Option<i64>,
     tokens_out: Option<i64>,
     cost_micro: Option<i64>,
@@ -183,26 +181,32 @@ impl Event {
             payload,
         }
     }
+}
 
-    fn line(&self) -> Line<'_> {
-        Line {
-            occurred_at: At(self.occurred_at),
-            kind: self.kind,
-            user_id: clip(&self.who.user_id),
-            session_id: clip(&self.who.session_id),
-            trace_id: clip(&self.who.trace_id),
-            client_id: clip(&self.who.client_id),
-            tenant_id: clip(&self.who.tenant_id),
-            policy_ver: clip(&self.who.policy_ver),
-            call_source: clip(&self.who.call_source),
-            model: self.model.as_deref().map(clip),
-            provider: self.provider.as_deref().map(clip),
-            tokens_in: self.tokens_in,
-            tokens_out: self.tokens_out,
-            cost_micro: self.cost_micro,
-            latency_ms: self.latency_ms,
-            outcome: self.outcome,
-            payload: &self.payload,
+// === impl Line ===
+
+impl<'a> Line<'a> {
+    /// A client chooses the name of a model: columns are clipped, so that a row always fits a record.
+    pub(super) fn new(event: &'a Event, payload: &'a Value) -> Self {
+        let name = |text: &'a str| clip(text, NAME);
+        Self {
+            occurred_at: At(event.occurred_at),
+            kind: event.kind,
+            user_id: name(&event.who.user_id),
+            session_id: name(&event.who.session_id),
+            trace_id: name(&event.who.trace_id),
+            client_id: name(&event.who.client_id),
+            tenant_id: name(&event.who.tenant_id),
+            policy_ver: name(&event.who.policy_ver),
+            call_source: name(&event.who.call_source),
+            model: event.model.as_deref().map(name),
+            provider: event.provider.as_deref().map(name),
+            tokens_in: event.tokens_in,
+            tokens_out: event.tokens_out,
+            cost_micro: event.cost_micro,
+            latency_ms: event.latency_ms,
+            outcome: event.outcome,
+            payload,
         }
     }
 }
@@ -210,17 +214,6 @@ impl Event {
 // === impl Intent ===
 
 impl Intent {
-    /// The intent as the body of a record.
-    pub(super) fn body(&self) -> Vec<u8> {
-        let bytes = serde_json::to_vec(self).unwrap_or_default();
-        if bytes.len() <= LARGEST_INTENT {
-            return bytes;
-        }
-        let model = self.model.as_deref().map(|model| clip(model).to_owned());
-        let small = Self { model, payload: essence(&self.payload), ..self.clone() };
-        serde_json::to_vec(&small).unwrap_or_default()
-    }
-
     /// The intent in the body of a record.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
@@ -272,76 +265,6 @@ pub(super) fn cost_once(rows: &mut [Event]) {
         for row in rows.iter_mut().filter(|row| row.kind != Kind::Cost) {
             row.cost_micro = None;
         }
-    }
-}
-
-/// The rows as the body of a record: a JSON array of objects with the table's column names.
-pub(super) fn body(rows: &[Event]) -> Vec<u8> {
-    let lines: Vec<Line<'_>> = rows.iter().map(Event::line).collect();
-    let bytes = serde_json::to_vec(&lines).unwrap_or_default();
-    if memchr::memmem::find(&bytes, br"\u0000").is_none() {
-        return bytes;
-    }
-    // PostgreSQL has no NUL in text: one in a tool's name must not keep the row, and all behind it, out of the table.
-    let mut clean = serde_json::to_value(&lines).unwrap_or_default();
-    without_nul(&mut clean);
-    serde_json::to_vec(&clean).unwrap_or_default()
-}
-
-/// The same rows with payloads cut to the fields that say what happened, for when there is no room for more. Rows that
-/// still do not fit are left out, the last first, and counted in the first one.
-pub(super) fn shrink(body: &[u8], limit: usize) -> (Vec<u8>, usize) {
-    let mut rows: Vec<Value> = serde_json::from_slice(body).unwrap_or_default();
-    for row in &mut rows {
-        if let Some(fields) = row.as_object_mut() {
-            let kept = fields.get("payload").map(essence).unwrap_or_default();
-            fields.insert("payload".to_owned(), kept);
-        }
-    }
-    let mut dropped = 0_usize;
-    loop {
-        let bytes = serde_json::to_vec(&rows).unwrap_or_default();
-        if bytes.len() <= limit || rows.len() <= 1 {
-            let count = rows.len();
-            return (bytes, count);
-        }
-        rows.pop();
-        dropped += 1;
-        if let Some(payload) =
-            rows.first_mut().and_then(|row| row.get_mut("payload")).and_then(Value::as_object_mut)
-        {
-            payload.insert("rows_left_out".to_owned(), Value::from(dropped));
-        }
-    }
-}
-
-fn clip(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default()
-}
-
-fn essence(payload: &Value) -> Value {
-    let mut kept = json!({ "truncated": true });
-    for name in ["reason", "code", "tool", "server", "department", "agent"] {
-        if let (Some(text), Some(fields)) = (payload.get(name).and_then(Value::as_str), kept.as_object_mut())
-        {
-            fields.insert(name.to_owned(), Value::from(text.chars().take(64).collect::<String>()));
-        }
-    }
-    kept
-}
-
-fn without_nul(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
-        Value::Array(items) => items.iter_mut().for_each(without_nul),
-        Value::Object(fields) => {
-            let owned = std::mem::take(fields);
-            fields.extend(owned.into_iter().map(|(name, mut value)| {
-                without_nul(&mut value);
-                (name.replace('\0', "\u{fffd}"), value)
-            }));
-        }
-        _ => {}
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::rows::{self, Records};
+use super::spool::Command;
 use super::spool::shared::Shared;
-use super::spool::{Command, Rows};
 use super::{Durability, Event, Intent, Unavailable};
 
 /// An intent on its way to the disk; the answer comes when it is durable. It is under way at once, so that other work can be
@@ -40,8 +41,11 @@ impl Opening {
         if let Err(unavailable) = shared.admit() {
             return Self(Step::Refused(Some(unavailable)));
         }
+        let body = match rows::intent(&intent) {
+            Ok(body) => body,
+            Err(unavailable) => return Self(Step::Refused(Some(unavailable))),
+        };
         let (reply, answer) = oneshot::channel();
-        let body = intent.body();
         shared.send(Command::Open { intent: Box::new(intent), body, reply });
         Self(Step::Waiting(answer))
     }
@@ -77,15 +81,17 @@ impl OpenRow {
         Self { shared, call, intent: Some(intent) }
     }
 
-    /// Records the outcome: all rows in one record, in this order. Resolves when the record outlives this process, in
-    /// durability `strict` when the database has it. Once this was polled, the record is written even if nobody waits.
-    pub async fn close(mut self, mut rows: Vec<Event>) -> Result<(), Unavailable> {
+    /// Records the outcome: all rows in this order, in as many records as they need. Resolves when all of them outlive this process,
+    /// in durability `strict` when the database has them. Once this was polled, they are written even if nobody waits.
+    pub async fn close(mut self, rows: Vec<Event>) -> Result<(), Unavailable> {
         if rows.is_empty() {
             // A call without an outcome is an interrupted one: the drop says so.
             return Ok(());
         }
+        // A row that has no form leaves the call interrupted.
+        let records = Records::new(rows, self.shared.record)?;
         self.intent = None;
-        let sequence = self.shared.close(self.call, Rows::new(&mut rows)).await?;
+        let sequence = self.shared.close(self.call, records).await?;
         settled(&self.shared, sequence).await
     }
 }
@@ -93,9 +99,15 @@ impl OpenRow {
 impl Drop for OpenRow {
     fn drop(&mut self) {
         if let Some(intent) = self.intent.take() {
-            let rows = Rows::new(&mut [intent.interrupted(self.shared.clock.now())]);
-            // Without a writer the next start finds the intent without outcome and says the same.
-            self.shared.send(Command::Close { call: self.call, rows, reply: None });
+            match Records::one(intent.interrupted(self.shared.clock.now()), self.shared.record) {
+                // Without a writer the next start finds the intent without outcome and says the same.
+                Ok(rows) => {
+                    self.shared.send(Command::Close { call: self.call, rows, reply: None });
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "an interrupted call is closed at the next start");
+                }
+            }
         }
     }
 }

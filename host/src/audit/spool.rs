@@ -12,6 +12,7 @@ pub(super) mod recover;
 pub(super) mod segment;
 pub(super) mod shared;
 mod spare;
+mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -28,9 +29,10 @@ use self::recover::{Marks, Recovered, Sealed};
 use self::segment::{Disk, RECORDS, SegmentFile, path, sync_dir};
 use self::shared::{Progress, Shared};
 use self::spare::Spares;
-use super::event::{self, Intent};
+use self::turn::{Backlog, Owed};
 use super::row::OpenRow;
-use super::{Event, Unavailable};
+use super::rows::{Records, Rows};
+use super::{Event, Intent, Kind, Outcome, Unavailable, Who};
 
 /// Room that an intent keeps for its outcome.
 pub(super) const RESERVE: u64 = 8 * 1024;
@@ -38,15 +40,16 @@ pub(super) const RESERVE: u64 = 8 * 1024;
 const RETRY: Duration = Duration::from_millis(250);
 /// Records that nobody waits for are made durable at the latest when there are so many bytes of them.
 const UNSYNCED: usize = 1 << 20;
-/// So many commands make a group at most.
+/// So many commands make a group at most, and so many bytes of them.
 const GROUP: usize = 1024;
+const GROUP_BYTES: u64 = 256 * 1024;
 
 /// What the writer is asked to do.
 pub(super) enum Command {
     /// Record an intent; the answer comes when it is durable.
     Open { intent: Box<Intent>, body: Vec<u8>, reply: oneshot::Sender<Result<OpenRow, Unavailable>> },
     /// Record the outcome of a call; the answer is its sequence.
-    Close { call: u64, rows: Rows, reply: Option<oneshot::Sender<Result<u64, Unavailable>>> },
+    Close { call: u64, rows: Records, reply: Option<oneshot::Sender<Result<u64, Unavailable>>> },
     /// Record rows that belong to no call.
     Add { rows: Rows, reply: oneshot::Sender<Result<u64, Unavailable>> },
     /// Make all records durable.
@@ -55,12 +58,6 @@ pub(super) enum Command {
     Release,
     /// Make all records durable and end.
     Stop { reply: oneshot::Sender<()> },
-}
-
-/// Rows as the body of a record.
-pub(super) struct Rows {
-    body: Vec<u8>,
-    count: u32,
 }
 
 /// How the spool uses its space.
@@ -102,6 +99,8 @@ pub(super) struct Writer {
     written: usize,
     open: BTreeMap<u64, OpenCall>,
     reserved: u64,
+    /// Rows that wait for their turn, or for room.
+    backlog: Backlog,
     /// Calls that were refused because their intent did not become durable.
     refused: Vec<u64>,
     down: bool,
@@ -114,25 +113,16 @@ pub(super) struct Writer {
 type OpenReply = (Box<Intent>, u64, oneshot::Sender<Result<OpenRow, Unavailable>>);
 type RowReply = (Option<oneshot::Sender<Result<u64, Unavailable>>>, Result<u64, Unavailable>);
 
-// === impl Rows ===
+// === impl Command ===
 
-impl Rows {
-    pub(super) fn new(rows: &mut [Event]) -> Self {
-        event::in_order(rows);
-        event::cost_once(rows);
-        Self { body: event::body(rows), count: u32::try_from(rows.len()).unwrap_or(u32::MAX) }
-    }
-
+impl Command {
+    /// About what it takes of a turn.
     fn size(&self) -> u64 {
-        (OVERHEAD + self.body.len()) as u64
-    }
-
-    fn fit(&mut self, limit: u64) {
-        if self.size() > limit {
-            let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OVERHEAD);
-            let (body, count) = event::shrink(&self.body, room);
-            self.body = body;
-            self.count = u32::try_from(count).unwrap_or(u32::MAX);
+        match self {
+            Self::Open { body, .. } => body.len() as u64,
+            Self::Close { rows, .. } => rows.size(),
+            Self::Add { rows, .. } => rows.size(),
+            Self::Sync | Self::Release | Self::Stop { .. } => 0,
         }
     }
 }
@@ -188,6 +178,7 @@ impl Writer {
             written: 0,
             open: BTreeMap::new(),
             reserved: 0,
+            backlog: Backlog::new(),
             refused: Vec::new(),
             down: false,
             full: false,
@@ -198,8 +189,10 @@ impl Writer {
             writer.open.insert(call, OpenCall { segment: writer.active.number, body });
             writer.interrupt(call);
         }
-        writer.flush();
-        writer.sync();
+        for (call, body) in recovered.unfinished {
+            writer.say_unfinished(call, &body);
+        }
+        writer.take_turns();
         if writer.down {
             return Err(io::Error::other("the first records could not be written"));
         }
@@ -210,13 +203,18 @@ impl Writer {
 
     /// Records an outcome if that takes no more than a write: no next segment, no `fdatasync`, nothing to wait for. Otherwise
     /// the rows come back.
-    pub(super) fn close_at_once(&mut self, call: u64, rows: Rows) -> Result<Result<u64, Unavailable>, Rows> {
-        let size = rows.size();
-        let room = size <= RESERVE.min(self.sizes.record) && size <= self.left();
+    pub(super) fn close_at_once(
+        &mut self,
+        call: u64,
+        rows: Records,
+    ) -> Result<Result<u64, Unavailable>, Records> {
+        let size = rows.first.size();
+        let room = size <= RESERVE.min(self.sizes.record) && size <= self.left() && rows.rest.is_empty();
         if self.down || self.ended || !room || self.tail.len() > UNSYNCED {
             return Err(rows);
         }
-        let closed = self.stage_close(call, rows);
+        self.reserved = self.reserved.saturating_sub(self.open.remove(&call).map_or(0, |_| RESERVE));
+        let closed = self.stage(Tag::Close, call, &rows.first).ok_or_else(|| self.shared.down());
         self.flush();
         self.publish();
         if self.down {
@@ -233,7 +231,7 @@ impl Writer {
             group.push(command);
             self.serve(group);
         }
-        self.sync();
+        self.take_turns();
         self.publish();
         self.ended = true;
     }
@@ -249,15 +247,16 @@ impl Writer {
                     Ok(call) => opens.push((intent, call, reply)),
                     Err(unavailable) => drop(reply.send(Err(unavailable))),
                 },
-                Command::Close { call, rows: body, reply } => {
-                    rows.push((reply, self.stage_close(call, body)));
+                Command::Close { call, rows, reply } => {
+                    self.backlog.push_back(Owed::new(call, rows, reply));
                 }
-                Command::Add { rows: body, reply } => rows.push((Some(reply), self.stage_rows(body))),
+                Command::Add { rows: body, reply } => rows.push((Some(reply), self.stage_rows(&body))),
                 Command::Sync => sync = true,
                 Command::Release => release = true,
                 Command::Stop { reply } => stop = Some(reply),
             }
         }
+        self.turn(&mut rows);
         self.flush();
         self.publish();
         for (reply, result) in rows {
@@ -291,45 +290,27 @@ impl Writer {
             return Err(self.shared.down());
         }
         self.make_room(RESERVE + (OVERHEAD + body.len()) as u64)?;
-        let call = self.stage(Tag::Intent, 0, &body, 0).ok_or_else(|| self.shared.down())?;
+        let call = self.stage_body(Tag::Intent, 0, &body, 0).ok_or_else(|| self.shared.down())?;
         self.reserved += RESERVE;
         self.open.insert(call, OpenCall { segment: self.active.number, body });
         Ok(call)
     }
 
-    fn stage_close(&mut self, call: u64, mut rows: Rows) -> Result<u64, Unavailable> {
-        let open = self.open.remove(&call);
-        if open.is_some() {
-            self.reserved = self.reserved.saturating_sub(RESERVE);
-        }
-        rows.fit(self.sizes.record);
-        if rows.size() > RESERVE && !self.down && self.make_room(rows.size()).is_err() {
-            rows.fit(RESERVE);
-        }
-        if let Some(sequence) = self.stage(Tag::Close, call, &rows.body, rows.count) {
-            return Ok(sequence);
-        }
-        if let Some(open) = open {
-            // Its outcome is lost, but not that it had none: a fresh segment says so.
-            self.reserved += RESERVE;
-            self.open.insert(call, open);
-            self.refused.push(call);
-        }
-        Err(self.shared.down())
-    }
-
-    fn stage_rows(&mut self, mut rows: Rows) -> Result<u64, Unavailable> {
+    fn stage_rows(&mut self, rows: &Rows) -> Result<u64, Unavailable> {
         if self.down {
             return Err(self.shared.down());
         }
-        rows.fit(self.sizes.record);
         self.make_room(rows.size())?;
-        self.stage(Tag::Rows, 0, &rows.body, rows.count).ok_or_else(|| self.shared.down())
+        self.stage(Tag::Rows, 0, rows).ok_or_else(|| self.shared.down())
     }
 
     /// Appends a record to the tail, in the next segment if this one is full. While down the tail only grows in memory, as
     /// far as a segment reaches.
-    fn stage(&mut self, tag: Tag, call: u64, body: &[u8], rows: u32) -> Option<u64> {
+    fn stage(&mut self, tag: Tag, call: u64, rows: &Rows) -> Option<u64> {
+        self.stage_body(tag, call, &rows.body, rows.count)
+    }
+
+    fn stage_body(&mut self, tag: Tag, call: u64, body: &[u8], rows: u32) -> Option<u64> {
         let size = (OVERHEAD + body.len()) as u64;
         if size > self.left() && !self.roll() {
             return None;
@@ -360,10 +341,9 @@ impl Writer {
             );
             return;
         };
-        let mut rows = Rows::new(&mut [intent.interrupted(self.shared.clock.now())]);
-        rows.fit(RESERVE);
-        if let Err(error) = self.stage_close(call, rows) {
-            tracing::warn!(call, error = %error, "an interrupted call is not closed yet");
+        match Records::one(intent.interrupted(self.shared.clock.now()), self.sizes.record) {
+            Ok(rows) => self.backlog.push_back(Owed::new(call, rows, None)),
+            Err(error) => tracing::error!(call, error = %error, "an interrupted call is not closed"),
         }
     }
 
@@ -524,8 +504,7 @@ impl Writer {
         for call in std::mem::take(&mut self.refused) {
             self.interrupt(call);
         }
-        self.flush();
-        self.sync();
+        self.take_turns();
         if !self.down {
             tracing::info!(segment = number, "audit spool is up again in a fresh segment");
             self.shared.set_writer(None);
@@ -577,7 +556,7 @@ impl Writer {
         }
         for (call, body) in held {
             let room = self.make_room((OVERHEAD + body.len()) as u64).is_ok();
-            if !room || self.stage(Tag::Carried, call, &body, 0).is_none() {
+            if !room || self.stage_body(Tag::Carried, call, &body, 0).is_none() {
                 return false;
             }
             let number = self.active.number;
@@ -597,27 +576,34 @@ impl Writer {
 pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<Command>) {
     let mut group = Vec::new();
     loop {
-        let Ok(tries) = writer.lock().map(|writer| writer.down || writer.full) else { return };
+        let Ok((tries, owes)) = writer.lock().map(|it| (it.down || it.full, !it.backlog.is_empty())) else {
+            return;
+        };
         let first = if tries {
             match commands.recv_timeout(RETRY) {
-                Ok(command) => command,
+                Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => {
                     let Ok(mut writer) = writer.lock() else { return };
                     writer.retry();
-                    continue;
+                    None
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        } else if owes {
+            commands.try_recv().ok()
         } else {
             match commands.recv() {
-                Ok(command) => command,
+                Ok(command) => Some(command),
                 Err(_) => return,
             }
         };
-        group.push(first);
+        let mut bytes = first.as_ref().map_or(0, Command::size);
+        group.extend(first);
         while group.len() < GROUP
+            && bytes < GROUP_BYTES
             && let Ok(command) = commands.try_recv()
         {
+            bytes += command.size();
             group.push(command);
         }
         let Ok(mut writer) = writer.lock() else { return };

@@ -15,6 +15,8 @@ use crate::clock::ManualClock;
 use crate::db::audit::Row;
 use crate::db::audit::testing::{both, bring_back, sqlite, take_away};
 
+mod size;
+
 /// A trail in a directory of its own.
 struct Trail {
     dir: TempDir,
@@ -149,6 +151,10 @@ struct Faulty {
     sync_fails: AtomicBool,
     write_fails: AtomicBool,
     create_fails: AtomicBool,
+    /// Whoever holds it keeps everybody from writing.
+    gate: Mutex<()>,
+    /// Bytes of the largest write since the last look.
+    largest_write: AtomicUsize,
     touched_after_failure: Arc<AtomicUsize>,
 }
 
@@ -181,6 +187,8 @@ impl FaultyFile {
 impl SegmentFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.touch();
+        drop(self.disk.gate.lock());
+        self.disk.largest_write.fetch_max(bytes.len(), Ordering::SeqCst);
         if self.disk.write_fails.load(Ordering::SeqCst) {
             self.failed.store(true, Ordering::SeqCst);
             return Err(io::Error::other("injected"));
@@ -443,7 +451,7 @@ async fn a_full_spool_refuses_calls_but_takes_every_outcome() {
     assert_eq!(audit.open(intent("t_refused")).await.unwrap_err(), Unavailable::Full);
     assert!(matches!(audit.health(), Health::Down(_)));
     for row in open {
-        // Far larger than the room that is kept: it comes in without its details, but it comes in.
+        // Far larger than the room that is kept: what is long is clipped, and it comes in.
         let mut rows = outcome("t_big");
         rows[0].payload = json!({ "reason": "long", "notes": "x".repeat(100_000) });
         row.close(rows).await.unwrap();
@@ -463,7 +471,8 @@ async fn a_full_spool_refuses_calls_but_takes_every_outcome() {
     assert_eq!(sequences, (1..=(served + 21) * 3).collect::<Vec<_>>());
     let big: Vec<_> = rows.iter().filter(|row| row.trace_id == "t_big" && row.kind == "inference").collect();
     assert_eq!(big.len(), 20);
-    assert_eq!(big[19].payload.0, json!({ "truncated": true, "reason": "long" }));
+    let notes = big[19].payload.0["notes"].as_str().unwrap();
+    assert!(notes.starts_with("xxx") && notes.contains("[100000 bytes, blake3 "), "{notes}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Context;
+use crate::clip;
 use crate::clock::{Clock as _, SystemClock};
 use crate::db::Db;
 use crate::db::audit::{Filter, Row};
@@ -274,9 +275,9 @@ fn dollars(micro: i64) -> String {
     format!("{sign}${}.{:06}", micro / 1_000_000, micro % 1_000_000)
 }
 
-/// Names come from clients and tools: a terminal must not obey them.
+/// Names come from clients and tools: a terminal must not obey them, and nobody must be misled by them.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    clip::visible(text)
 }
 
 pub(super) fn since(text: &str, now: OffsetDateTime) -> anyhow::Result<OffsetDateTime> {

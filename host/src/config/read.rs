@@ -561,7 +561,7 @@ fn audit(top: &Section<'_>, home: &Path) -> AuditSettings {
         siem,
         replica: get("replica")
             .and_then(|node| node.parsed(replica))
-            .unwrap_or_else(|| "gateway-1".to_owned()),
+            .unwrap_or_else(|| crate::audit::DEFAULT_REPLICA.to_owned()),
         chain_key: None,
     }
 }

@@ -13,6 +13,7 @@ use super::exchange::Exchanging;
 use super::{Inbound, Operation, facts};
 use crate::audit::{Event, Intent, Kind, Outcome, Who};
 use crate::auth::Principal;
+use crate::clip::{NAME, clip};
 use crate::clock::Clock;
 use crate::component::contract::Attribute;
 use crate::component::{Bundle, Component, Errand, Mode, Said};
@@ -75,7 +76,7 @@ impl Record {
                 payload.insert(name.to_owned(), value);
             }
         };
-        let header = |name| facts::text(&inbound.headers, name).map(Value::from);
+        let header = |name| facts::text(&inbound.headers, name).map(|text| Value::from(clip(text, NAME)));
         note("request_id", Some(inbound.request_id.clone().into()));
         note("operation", (inbound.operation == Operation::CountTokens).then(|| "count_tokens".into()));
         note("department", principal.department.clone().map(Value::from));
@@ -295,18 +296,20 @@ impl Record {
 
     /// The one line that the log has about a call: whose, what, and how it ended; never what was said.
     fn say(&self, ending: &Ending, latency: Duration) {
+        let name = |text| clip(text, NAME);
+        let model = self.model.as_deref().map(name);
         tracing::info!(
             caller.user = self.who.user_id,
-            caller.session = self.who.session_id,
+            caller.session = &*name(&self.who.session_id),
             trace.id = self.who.trace_id,
             caller.client = self.who.client_id,
             tenant.id = self.who.tenant_id,
             policy.version = self.who.policy_ver,
             call.source = self.who.call_source,
-            provider = self.provider,
-            model = self.model,
+            provider = self.provider.as_deref(),
+            model = model.as_deref(),
             outcome = ending.outcome.as_str(),
-            code = ending.code,
+            code = ending.code.as_deref().map(name).as_deref(),
             latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
             tokens.input = self.usage.input,
             tokens.output = self.usage.output,

@@ -23,6 +23,12 @@ pub(crate) enum Tag {
     Intent,
     /// A call ended; `call` is the sequence of its intent, the body its rows.
     Close,
+    /// A call ended, as with `Close`, but it has more rows than these: the call and its cost. The others follow.
+    Closing,
+    /// More rows of a call, and not the last.
+    More,
+    /// The last rows of a call.
+    Last,
     /// Rows that belong to no call.
     Rows,
     /// An intent moved forward so that its segment could go; `call` is its first sequence.
@@ -65,6 +71,9 @@ impl Tag {
             Self::Close => 2,
             Self::Rows => 3,
             Self::Carried => 4,
+            Self::Closing => 5,
+            Self::More => 6,
+            Self::Last => 7,
         }
     }
 
@@ -74,6 +83,9 @@ impl Tag {
             2 => Some(Self::Close),
             3 => Some(Self::Rows),
             4 => Some(Self::Carried),
+            5 => Some(Self::Closing),
+            6 => Some(Self::More),
+            7 => Some(Self::Last),
             _ => None,
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Recovered {
     pub(crate) marks: Marks,
     /// Intents without an outcome, by the sequence of the call.
     pub(crate) orphans: BTreeMap<u64, Vec<u8>>,
+    /// Rows of calls whose last rows are not there, by the sequence of the call.
+    pub(crate) unfinished: BTreeMap<u64, Vec<u8>>,
     /// The sequence of the first record that is still there.
     pub(crate) begin: u64,
     /// Whether there was no spool.
@@ -52,6 +54,7 @@ pub(crate) fn recover(dir: &Path, chain: Chain, delivered: Option<u64>, stamp: i
         next_number: found.first().copied().unwrap_or(1),
         marks: Marks { first_sequence: 1, first_row: 1, previous: [0; 32] },
         orphans: BTreeMap::new(),
+        unfinished: BTreeMap::new(),
         begin: 1,
         fresh: found.is_empty(),
         broken: None,
@@ -174,6 +177,13 @@ fn read_one(
                     }
                     Tag::Close => {
                         state.orphans.remove(&frame.call);
+                    }
+                    Tag::Closing | Tag::More => {
+                        state.orphans.remove(&frame.call);
+                        state.unfinished.entry(frame.call).or_insert_with(|| frame.body.to_vec());
+                    }
+                    Tag::Last => {
+                        state.unfinished.remove(&frame.call);
                     }
                     Tag::Rows => {}
                 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Command, Rows, Writer};
-use crate::audit::{Durability, Health, Unavailable};
+use super::{Command, Writer};
+use crate::audit::rows::Records;
+use crate::audit::{AuditSettings, Durability, Health, Unavailable};
 use crate::clock::Clock;
 
 /// How far the writer is: sequences that come next.
@@ -24,6 +25,8 @@ pub(crate) struct Progress {
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) durability: Durability,
+    /// Most bytes of a record.
+    pub(crate) record: u64,
     max_age: Duration,
     commands: Sender<Command>,
     /// The writer, for as long as its thread runs.
@@ -38,6 +41,9 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<Health>,
 }
+
+/// An outcome waits so long for room in the spool.
+const ROOM: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct State {
@@ -54,8 +60,8 @@ struct State {
 impl Shared {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
-        durability: Durability,
-        max_age: Duration,
+        settings: &AuditSettings,
+        record: u64,
         commands: Sender<Command>,
         consumers: &[u64],
         next: u64,
@@ -64,8 +70,9 @@ impl Shared {
         let state = State { broken, troubles: vec![None; consumers.len()], ..State::default() };
         Self {
             clock,
-            durability,
-            max_age,
+            durability: settings.durability,
+            record,
+            max_age: settings.max_age,
             commands,
             at_work: OnceLock::new(),
             progress: watch::Sender::new(Progress { written: next, synced: next }),
@@ -90,18 +97,20 @@ impl Shared {
 
     /// Records the outcome of a call; its sequence once it is in the file. Once this was polled, it is recorded even if nobody
     /// waits.
-    pub(crate) async fn close(&self, call: u64, rows: Rows) -> Result<u64, Unavailable> {
+    pub(crate) async fn close(&self, call: u64, rows: Records) -> Result<u64, Unavailable> {
         let rows = match self.close_at_once(call, rows) {
             Ok(closed) => return closed,
             Err(rows) => rows,
         };
         let (reply, answer) = oneshot::channel();
         self.send(Command::Close { call, rows, reply: Some(reply) });
-        answer.await.unwrap_or(Err(Unavailable::Stopped))
+        // Rows for which there is no room are written once there is some; whoever waits for them must be told something before.
+        let answer = tokio::time::timeout(ROOM, answer).await.map_err(|_| Unavailable::Full)?;
+        answer.unwrap_or(Err(Unavailable::Stopped))
     }
 
     /// The same without another thread, where nobody else is writing.
-    fn close_at_once(&self, call: u64, rows: Rows) -> Result<Result<u64, Unavailable>, Rows> {
+    fn close_at_once(&self, call: u64, rows: Records) -> Result<Result<u64, Unavailable>, Records> {
         let Some(writer) = self.at_work.get().and_then(Weak::upgrade) else { return Err(rows) };
         match writer.try_lock() {
             Ok(mut writer) => writer.close_at_once(call, rows),
