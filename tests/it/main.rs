@@ -29,6 +29,7 @@ mod kit;
 mod models;
 mod neighbours;
 mod quotas;
+mod reference;
 mod reload;
 mod replicas;
 mod rewrite;

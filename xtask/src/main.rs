@@ -13,6 +13,7 @@ mod guests;
 #[path = "../../tests/src/postgres.rs"]
 mod postgres;
 mod process;
+mod reference;
 mod soak;
 mod test;
 mod wit;
@@ -44,6 +45,8 @@ enum Task {
     Guests,
     /// Run the stories with long counts on the binary as it is shipped: forty minutes on two cores
     Soak(soak::Soak),
+    /// Write the reference pages that are printed from the code
+    Gen,
     /// Run the fuzz targets: what the gateway reads against what others read there
     Fuzz(fuzz::Fuzz),
     /// Measure the gateway against a scripted upstream and a bare reverse proxy
@@ -92,6 +95,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Check(check) => check.run(&root),
         Task::Soak(soak) => soak.run(&root),
         Task::Guests => build_guests(&root),
+        Task::Gen => reference::write(&root),
         Task::Fuzz(fuzz) => fuzz.run(&root),
         Task::Bench(bench) => bench.run(&root),
     }
