@@ -7,6 +7,7 @@
     reason = "the helpers of a story are tests too"
 )]
 
+mod attacks;
 mod audit;
 mod bombs;
 mod catalog;

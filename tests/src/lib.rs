@@ -8,6 +8,8 @@
     reason = "a rig that is broken shall stop the test at once"
 )]
 
+#[path = "../attacks/attacks.rs"]
+pub mod attacks;
 pub mod binary;
 pub mod client;
 pub mod gateway;

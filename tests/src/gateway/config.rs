@@ -26,9 +26,17 @@ fn price(model: &str) -> Value {
 impl Config {
     /// Routes to an upstream for each wire, the echo provider, and no policies.
     pub fn usual(upstream: &str, home: &Path) -> Self {
-        let prices =
-            ["claude-renamed", "claude-refused", "claude-nowhere", "claude-tls", "gpt-refused", "spin"]
-                .map(price);
+        let prices = [
+            "claude-renamed",
+            "claude-refused",
+            "claude-nowhere",
+            "claude-tls",
+            "gpt-refused",
+            "spin",
+            "claude-tools-400",
+            "claude-tools-3000",
+        ]
+        .map(price);
         let file = json!({
             "server": {"listen": "127.0.0.1:0"},
             "gateway": {"enabled": true, "routes": [
