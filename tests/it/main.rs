@@ -36,6 +36,7 @@ mod replicas;
 mod rewrite;
 mod rig;
 mod routing;
+mod secrets;
 mod shares;
 mod size;
 mod swap;

@@ -4,6 +4,7 @@
 use sallyport_guest_sdk::testing::configured;
 
 use super::*;
+use crate::corpus::examples;
 
 const ALNUM: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -93,8 +94,11 @@ fn every_kind_of_secret_is_found_from_its_first_byte_to_its_last() {
 
 #[test]
 fn every_rule_has_a_specimen() {
-    for rule in Rule::ALL {
-        assert!(specimens().iter().any(|(name, ..)| *name == rule.name()), "{}", rule.name());
+    for rule in &scanner("{}").detectors.formats.rules {
+        let specimens = specimens();
+        let has = specimens.iter().any(|(name, ..)| name == rule);
+        let described = examples(&scanner("{}")).iter().any(|example| example.rule == *rule);
+        assert!(has || described, "{rule}");
     }
 }
 
@@ -155,7 +159,12 @@ fn the_corpus_of_code_and_prose_has_no_secret() {
 
 #[test]
 fn the_scanners_own_source_has_no_secret() {
-    for source in [include_str!("lib.rs"), include_str!("rules.rs"), include_str!("detect.rs")] {
+    for source in [
+        include_str!("lib.rs"),
+        include_str!("../formats.json"),
+        include_str!("detect.rs"),
+        include_str!("corpus.rs"),
+    ] {
         assert_eq!(found("{}", source), []);
     }
 }
@@ -197,6 +206,68 @@ fn each_rule_does_what_the_entry_says() {
     );
     assert_eq!(actions(r#"{"rules":{"aws_access_key":"off"}}"#), both(Action::Deny, Action::Deny)[1..]);
     assert_eq!(actions(r#"{"allow":["AKIA*"]}"#), both(Action::Deny, Action::Deny)[1..]);
+}
+
+#[test]
+fn a_token_is_found_within_a_longer_word() {
+    let jwt = format!("eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1X2FsaWNlIn0.{}", alnum(43));
+    let token = format!("ghs_31415926_{jwt}");
+    for before in ["", "_", "x_", "abc", "-", "=", "%3D", "\\n"] {
+        assert_eq!(found("{}", &format!("{before}{token}")), [("github_token".to_owned(), token.as_str())]);
+        assert_eq!(found("{}", &format!("{before}{jwt}")), [("jwt".to_owned(), jwt.as_str())], "{before}");
+        let classic = format!("ghp_{}", alnum(36));
+        assert_eq!(
+            found("{}", &format!("{before}{classic}")),
+            [("github_token".to_owned(), classic.as_str())]
+        );
+    }
+    let sealed = format!("eyJhbGciOiJkaXIifQ..{}.{}.{}", alnum(16), alnum(90), alnum(22));
+    assert_eq!(found("{}", &format!("_{sealed}")), [("jwt".to_owned(), sealed.as_str())]);
+}
+
+#[test]
+fn formats_are_replaced_and_added_to_by_the_configuration() {
+    let badge = format!("acme-{}", alnum(30));
+    let token = format!("ghp_{}", alnum(36));
+    let text = format!("{badge} and {token}");
+    let list = r#"[{"rule":"acme_badge","like":"acme-[A-Za-z0-9]{30}","source":"our wiki"}]"#;
+    let both = [("acme_badge".to_owned(), badge.as_str()), ("github_token".to_owned(), token.as_str())];
+    assert_eq!(found(&format!(r#"{{"more_formats":{list}}}"#), &text), both);
+    let instead =
+        format!(r#"{{"formats":{{"version":"2027-01-01","flagged":["acme_badge"],"formats":{list}}}}}"#);
+    assert_eq!(found(&instead, &text), both[..1]);
+    assert_eq!(scanner(&instead).scan(TextKind::User, &text)[0].action, Action::Flag);
+    let named = format!(r#"{{"rules":{{"acme_badge":"redact"}},"more_formats":{list}}}"#);
+    assert_eq!(scanner(&named).scan(TextKind::User, &text)[0].action, Action::Redact);
+}
+
+#[test]
+fn a_format_that_cannot_be_meant_is_refused_with_its_place() {
+    for (format, why) in [
+        (r#"{"rule":"a b","like":"abcdefgh"}"#, "no name of a rule"),
+        (r#"{"rule":"a","like":"abc"}"#, "more_formats[0]: \"abc\": fewer than 8"),
+        (r#"{"rule":"a","like":"[a-z]{20}"}"#, "no text of three characters"),
+        (r#"{"rule":"a","like":"[a-z]{20}","named":["x"]}"#, "fewer than four"),
+        (r#"{"rule":"a","like":"abcdefgh","check":"luck"}"#, "luck"),
+        (r#"{"rule":"a","like":"abcdefgh","sauce":""}"#, "sauce"),
+    ] {
+        let error =
+            configured(&format!(r#"{{"more_formats":[{format}]}}"#), SecretScan::configure).err().unwrap();
+        assert!(error.contains(why), "{error}");
+    }
+    let unknown = configured(r#"{"rules":{"no_rule":"off"}}"#, SecretScan::configure).err().unwrap();
+    assert!(unknown.contains("formats are of 20"), "{unknown}");
+}
+
+#[test]
+fn every_format_says_what_it_is_and_where_that_stands() {
+    let listed: serde_json::Value = serde_json::from_str(formats::SHIPPED).unwrap();
+    for format in listed["formats"].as_array().unwrap() {
+        for key in ["is", "source"] {
+            assert!(format[key].as_str().is_some_and(|text| text.len() > 4), "{format}");
+        }
+    }
+    assert_eq!(listed["version"].as_str().map(str::len), Some(10));
 }
 
 #[test]
@@ -244,6 +315,16 @@ fn text_made_to_slow_the_pass_down_is_scanned_in_time() {
         "eyJhbGciOiJFZERTQSJ9.",
         "password\":\"",
         "::\"' ",
+        "ghs_1_eyJ",
+        "eyJaaaaaaaaaaaaa.eyJ",
+        "eyJaaaaaaaaaaaaa..",
+        "JQQJ99",
+        "sig=",
+        "Bearer ",
+        "bearer 1a",
+        ":AA",
+        "AccountKey=",
+        "dp.st.",
     ] {
         scanner.scan(TextKind::User, &piece.repeat(200_000 / piece.len()));
     }

@@ -11,6 +11,7 @@ use sallyport_protocol::hooks::{Attachment, Matcher, OnFault};
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Name, Package, Publisher};
 use sallyport_protocol::signature;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::LONGEST_TIMEOUT;
@@ -63,8 +64,10 @@ pub(super) const ROUTE: [&str; 12] = [
 /// Keys of a route's `timeouts`.
 pub(super) const TIMEOUTS: [&str; 2] = ["first_byte_ms", "idle_ms"];
 /// Keys of a bundle entry.
-pub(super) const ENTRY: [&str; 7] =
-    ["component", "mode", "rewrite", "config", "matcher", "on_fault", "timeout_ms"];
+pub(super) const ENTRY: [&str; 8] =
+    ["component", "mode", "rewrite", "config", "config_file", "matcher", "on_fault", "timeout_ms"];
+/// Longest file that `config_file` names: what a component is handed at most.
+const LONGEST_CONFIG: u64 = 1024 * 1024;
 /// Keys of `hooks`.
 pub(super) const HOOKS: [&str; 1] = ["session_idle_seconds"];
 /// Keys of `components`.
@@ -425,8 +428,37 @@ fn bundle_entry(item: &Node<'_>, home: &Path, known: &Known) -> Option<BundleEnt
     let mode = section.get("mode").map_or_else(|| Some(Mode::default()), |node| node.choice(&MODES))?;
     let config = section.get("config");
     let config = config.map_or_else(|| serde_json::json!({}), |node| node.value().clone());
+    let config = match section.get("config_file") {
+        Some(node) => with_file(&node, home, config)?,
+        None => config,
+    };
     let rewrite = section.get("rewrite").and_then(|node| node.flag()).unwrap_or(false);
     Some(BundleEntry { component, mode, rewrite, config, attachment: attachment(&section)? })
+}
+
+/// What `config` says, and what the file that `config_file` names says besides.
+fn with_file(named: &Node<'_>, home: &Path, config: Value) -> Option<Value> {
+    let path = home.join(named.text()?);
+    let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    if size > LONGEST_CONFIG {
+        named.error(format!("{} has more than {LONGEST_CONFIG} bytes", path.display()));
+        return None;
+    }
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| named.error(format!("{} cannot be read: {error}", path.display())))
+        .ok()?;
+    let read =
+        node::parse(&text).map_err(|error| named.error(format!("{}: {error}", path.display()))).ok()?;
+    let (Value::Object(mut all), Value::Object(said)) = (read, config) else {
+        named.error(format!("{} and config have to be mappings", path.display()));
+        return None;
+    };
+    for (key, value) in said {
+        if all.insert(key.clone(), value).is_some() {
+            named.error(format!("{key} stands in {} and in config", path.display()));
+        }
+    }
+    Some(Value::Object(all))
 }
 
 /// What an entry says for a hook. Whether it is one is known when its package is loaded.
