@@ -9,6 +9,7 @@ mod govern;
 mod hooks;
 mod memo;
 mod models;
+mod place;
 mod refuse;
 mod route;
 mod row;

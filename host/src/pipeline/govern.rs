@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::facts::Body;
 use super::memo::{Key, TextHash, Whose};
+use super::place::place_of;
+use super::refuse::WAYS_OUT;
 use super::row::notes_of;
 use super::{Call, Pipeline, Refusal};
 use crate::component::contract::policy::Verdict;
@@ -32,8 +34,8 @@ struct Scan {
     /// How often each rule changes the request.
     redacted: BTreeMap<String, u32>,
     splices: Splices,
-    /// The rule of the first finding that refuses the call.
-    refused: Option<String>,
+    /// The rule of the first finding that refuses the call, and where its text begins in the body.
+    refused: Option<(String, usize)>,
     fault: Option<Fault>,
     /// What it said about each text, where it is recorded.
     texts: Option<Texts>,
@@ -160,9 +162,10 @@ impl Pipeline {
         let name = entry.component.name();
         match (fault, refused) {
             (Some(fault), _) => Err(undecided(name, fault)),
-            (None, Some(rule)) => {
+            (None, Some((rule, at))) => {
+                let place = place_of(&call.request.body.bytes, at);
                 let refusal = Denial {
-                    reason: format!("the request holds what the rule {rule} does not let through"),
+                    reason: found_in(&rule, &place, entry),
                     code: rule,
                     retry_after_ms: None,
                     kind: RefusalKind::Denied,
@@ -212,7 +215,7 @@ impl Pipeline {
                 Action::Redact if entry.may_rewrite => ranges.push(finding),
                 // Who may not change a byte refuses what it would redact.
                 Action::Deny | Action::Redact => {
-                    scan.refused.get_or_insert_with(|| finding.rule.clone());
+                    scan.refused.get_or_insert_with(|| (finding.rule.clone(), text.span.start as usize));
                 }
             }
         }
@@ -237,7 +240,7 @@ impl Scan {
             }
         }
         if self.splices.replace(body, text, merged).is_err() {
-            self.refused.get_or_insert(first);
+            self.refused.get_or_insert((first, text.span.start as usize));
         }
     }
 }
@@ -274,6 +277,17 @@ impl Call {
 
 fn hashed(body: &Body) -> Vec<(Text, TextHash)> {
     body.index.texts.iter().map(|text| (*text, TextHash::of(text.span.of(&body.bytes)))).collect()
+}
+
+/// What a user is told of a finding: what, where, and how to go on. The text is part of the conversation, so that every later turn
+/// would be refused as well.
+fn found_in(rule: &str, place: &str, entry: &Entry) -> String {
+    let cut = if entry.component.asks_to_rewrite() && !entry.may_rewrite {
+        " An administrator can have it cut out instead (rewrite: true)."
+    } else {
+        ""
+    };
+    format!("{place} holds what the rule {rule} does not let through. {WAYS_OUT}{cut}")
 }
 
 fn denied(component: &str, refusal: Denial, ask: bool) -> Refusal {

@@ -8,6 +8,10 @@ use crate::component::Fault;
 use crate::component::contract::provider::Failure;
 use crate::component::contract::{self, RefusalKind};
 
+/// How a user gets rid of what is refused in each turn, since clients send the whole conversation each time.
+pub(super) const WAYS_OUT: &str =
+    "Take it out of the conversation to go on: in Claude Code, /rewind to before it, or /clear.";
+
 /// Why a call is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -133,6 +137,17 @@ impl Refusal {
             reason: Some(fault.map_or_else(|| self.to_string(), |fault| format!("{self}: {fault}"))),
             status,
         }
+    }
+
+    /// The same for something that is part of the conversation, so that every later turn would be refused as well: with the ways
+    /// out of it.
+    #[must_use]
+    pub(super) fn of_conversation(mut self) -> Self {
+        if let Self::Component { refusal, .. } = &mut self {
+            let stop = if refusal.reason.ends_with(['.', '!', '?']) { "" } else { "." };
+            refusal.reason = format!("{}{stop} {WAYS_OUT}", refusal.reason);
+        }
+        self
     }
 
     /// What kind of no a component said, if one did.

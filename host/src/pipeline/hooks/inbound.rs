@@ -146,7 +146,7 @@ impl Pipeline {
         call.record.hooks(std::mem::take(&mut told.rows));
         let context = told.context();
         match told.stopped {
-            Some(stopped) => Err(stopped.refusal()),
+            Some(stopped) => Err(stopped.refusal().of_conversation()),
             None if told.faulted => Ok(Some(Arc::new(Kept { content: None, context }))),
             None => Ok(Some(self.sessions.keep(key, Kept { content: None, context }))),
         }
