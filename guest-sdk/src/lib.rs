@@ -24,6 +24,7 @@ pub mod scanner;
 mod slot;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod words;
 
 #[doc(hidden)]
 pub use wit_bindgen;
@@ -35,6 +36,7 @@ pub use body::Body;
 pub use glob::Glob;
 pub use host::{Evidence, Gateway, Host, Outside, Window};
 pub use slot::NoConfig;
+pub use words::Words;
 
 /// What the export macros expand to; no part of the contract with guests.
 #[doc(hidden)]

@@ -2,11 +2,11 @@
 //! is of use, and the one to copy from.
 
 use sallyport_guest_sdk::{
-    Evidence, Glob,
+    Evidence, Glob, Words,
     hook::{Event, Hook, Occurrence, Outcome, ToolCall},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 /// The hook.
 pub struct BlockTool {
@@ -22,9 +22,10 @@ pub struct Config {
     /// Shown to the user.
     #[serde(default)]
     reason: Option<String>,
-    /// Block only an input that contains one of these, in the JSON or in one of its strings. Case matters.
+    /// Block only an input that contains one of these, in the JSON or in one of its strings and keys. Case matters, the kind and
+    /// the amount of white space does not.
     #[serde(default)]
-    input_contains: Vec<String>,
+    input_contains: Words,
 }
 
 sallyport_guest_sdk::export_hook!(BlockTool);
@@ -37,9 +38,6 @@ impl Hook for BlockTool {
     fn configure(config: Config) -> Result<Self, String> {
         if config.tools.is_empty() {
             return Err("tools is empty: the hook would block nothing".into());
-        }
-        if config.input_contains.iter().any(String::is_empty) {
-            return Err("input_contains holds an empty text: it is in every input".into());
         }
         Ok(Self { config })
     }
@@ -57,15 +55,18 @@ impl Hook for BlockTool {
 
 impl BlockTool {
     fn blocks(&self, call: &ToolCall) -> bool {
-        self.config.tools.iter().any(|tool| tool.matches(&call.name)) && self.names(&call.input)
+        // A tool of an MCP server has one name in Claude Code, and another where the upstream runs the server.
+        let full = call.server.as_ref().map(|server| format!("mcp__{server}__{}", call.name));
+        let names = [Some(call.name.as_str()), full.as_deref()];
+        let named =
+            names.into_iter().flatten().any(|name| self.config.tools.iter().any(|tool| tool.matches(name)));
+        named && self.names(&call.input)
     }
 
     /// Whether the input contains one of the words. An input that is no JSON cannot be looked into and counts as one.
     fn names(&self, input: &str) -> bool {
         let words = &self.config.input_contains;
-        words.is_empty()
-            || words.iter().any(|word| input.contains(word))
-            || serde_json::from_str(input).map_or(true, |input| holds(&input, words))
+        words.is_empty() || words.found_in(input) || serde_json::from_str::<IgnoredAny>(input).is_err()
     }
 
     fn reason(&self, tool: &str) -> String {
@@ -73,18 +74,6 @@ impl BlockTool {
             Some(reason) => reason.clone(),
             None => format!("the tool {tool} is blocked here"),
         }
-    }
-}
-
-/// Whether a string of the input, unescaped, contains one of the words.
-fn holds(input: &Value, words: &[String]) -> bool {
-    match input {
-        Value::String(text) => words.iter().any(|word| text.contains(word)),
-        Value::Array(items) => items.iter().any(|item| holds(item, words)),
-        Value::Object(fields) => fields
-            .iter()
-            .any(|(key, value)| words.iter().any(|word| key.contains(word)) || holds(value, words)),
-        _ => false,
     }
 }
 
@@ -121,6 +110,24 @@ mod tests {
         assert_eq!(outcome(config, "Bash", r#"{"command":"\u0072m -rf /"}"#), blocked);
         assert_eq!(outcome(config, "Bash", r#"{"steps":[{"do":"rm\u0020-rf /"}]}"#), blocked);
         assert_eq!(outcome(config, "Bash", r#"{"command":"ls"}"#), Outcome::Proceed);
+    }
+
+    #[test]
+    fn a_word_hides_neither_behind_a_second_key_nor_behind_white_space() {
+        let config = r#"{"tools":["Bash"],"input_contains":["rm -rf"],"reason":"no"}"#;
+        let blocked = Outcome::Block("no".into());
+        assert_eq!(outcome(config, "Bash", r#"{"command":"\u0072m -rf /","command":"ls"}"#), blocked);
+        assert_eq!(outcome(config, "Bash", r#"{"command":"rm\t  -rf /"}"#), blocked);
+    }
+
+    #[test]
+    fn a_tool_of_a_server_is_known_by_its_whole_name_too() {
+        let hook =
+            configured(r#"{"tools":["mcp__github__merge*"],"reason":"no"}"#, BlockTool::configure).unwrap();
+        let mut call = tool_call("merge_pr", "{}");
+        call.server = Some("github".into());
+        let event = occurrence(Event::PreToolUse(call));
+        assert_eq!(hook.on_event(&event, &FakeHost::default()), Outcome::Block("no".into()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Answers lifecycle events by rules: on which events, of which tools, with which words, and what then.
 
 use sallyport_guest_sdk::{
-    Evidence, Glob,
+    Evidence, Glob, Words,
     hook::{Event, Hook, Occurrence, Outcome, ToolCall},
 };
 use serde::Deserialize;
@@ -33,7 +33,7 @@ struct Rule {
     tools: Vec<Glob>,
     /// With one of these words.
     #[serde(default)]
-    contains: Vec<String>,
+    contains: Words,
     /// Only what the gateway saw, or only what a client reported.
     #[serde(default)]
     in_band: Option<bool>,
@@ -99,7 +99,14 @@ impl Hook for EventRules {
             Then::Ask(reason) => Outcome::Ask(reason.clone()),
             Then::AddContext(text) => Outcome::AddContext(text.clone()),
             Then::Replace(json) => Outcome::Modify(json.to_string()),
-            Then::Mask(mask) => Outcome::Modify(masked(&text, &rule.contains, mask, name)),
+            Then::Mask(mask) => {
+                let masked = masked(&text, &rule.contains, mask, name);
+                // A number, or words with other white space between them, cannot be masked.
+                if rule.contains.found_in(&masked) {
+                    return Outcome::Block(format!("{} cannot be masked there", rule.name));
+                }
+                Outcome::Modify(masked)
+            }
         }
     }
 }
@@ -113,9 +120,6 @@ impl Rule {
         if self.on.is_empty() {
             return Err("on is empty: it would never fit");
         }
-        if self.contains.iter().any(String::is_empty) {
-            return Err("contains holds an empty text: it is in everything");
-        }
         if !self.tools.is_empty() && !self.on.iter().all(about_tools) {
             return Err("tools stands beside an event without a tool: it would never fit there");
         }
@@ -124,16 +128,24 @@ impl Rule {
                 Err("only what goes into a tool or comes out of it can be replaced")
             }
             Then::Mask(_) if self.contains.is_empty() => Err("mask needs contains: the words to mask"),
+            Then::Mask(mask) if self.contains.stand_in(mask) => {
+                Err("mask holds one of the words that it masks")
+            }
             _ => Ok(()),
         }
     }
 
     fn fits(&self, name: Name, tool: Option<&ToolCall>, text: &str, in_band: bool) -> bool {
-        let tool_fits = || tool.is_some_and(|tool| self.tools.iter().any(|glob| glob.matches(&tool.name)));
+        let fits = |name: &str| self.tools.iter().any(|glob| glob.matches(name));
+        // A tool of an MCP server has one name in Claude Code, and another where the upstream runs the server.
+        let full =
+            |tool: &ToolCall| tool.server.as_ref().map(|server| format!("mcp__{server}__{}", tool.name));
+        let tool_fits =
+            || tool.is_some_and(|tool| fits(&tool.name) || full(tool).is_some_and(|name| fits(&name)));
         self.on.contains(&name)
             && self.in_band.is_none_or(|wanted| wanted == in_band)
             && (self.tools.is_empty() || tool_fits())
-            && (self.contains.is_empty() || holds(text, &self.contains))
+            && (self.contains.is_empty() || self.contains.found_in(text))
     }
 }
 
@@ -155,27 +167,19 @@ fn parts(event: &Event) -> Option<(Name, Option<&ToolCall>, String)> {
     Some((name, tool, text.clone()))
 }
 
-/// Whether a text, or a string of the JSON that it is, contains one of the words.
-fn holds(text: &str, words: &[String]) -> bool {
-    fn any(value: &Value, found: &impl Fn(&str) -> bool) -> bool {
-        match value {
-            Value::String(text) => found(text),
-            Value::Array(items) => items.iter().any(|item| any(item, found)),
-            Value::Object(fields) => fields.iter().any(|(key, value)| found(key) || any(value, found)),
-            _ => false,
-        }
-    }
-    let found = |text: &str| words.iter().any(|word| text.contains(word));
-    found(text) || serde_json::from_str(text).is_ok_and(|json| any(&json, &found))
-}
-
 /// The same with the mask in place of each word, as JSON. An input stays an object; an output of plain text stays text.
-fn masked(text: &str, words: &[String], mask: &str, name: Name) -> String {
+fn masked(text: &str, words: &Words, mask: &str, name: Name) -> String {
     fn walk(value: &mut Value, change: &impl Fn(&str) -> String) {
         match value {
             Value::String(text) => *text = change(text),
             Value::Array(items) => items.iter_mut().for_each(|item| walk(item, change)),
-            Value::Object(fields) => fields.values_mut().for_each(|value| walk(value, change)),
+            Value::Object(fields) => {
+                let kept = std::mem::take(fields).into_iter().map(|(key, mut value)| {
+                    walk(&mut value, change);
+                    (change(&key), value)
+                });
+                fields.extend(kept.collect::<Vec<_>>());
+            }
             _ => {}
         }
     }
@@ -239,6 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_masked_does_not_pass() {
+        let rule =
+            r#"{"name":"a","on":["PostToolUse"],"contains":["4711","top secret"],"then":{"mask":"[x]"}}"#;
+        assert_eq!(
+            answer(rule, output(r#"{"4711":"at 4711"}"#)),
+            Outcome::Modify(r#"{"[x]":"at [x]"}"#.into())
+        );
+        let blocked = Outcome::Block("a cannot be masked there".into());
+        assert_eq!(answer(rule, output(r#"{"n":4711}"#)), blocked);
+        assert_eq!(answer(rule, output("top\tsecret")), blocked);
+        assert_eq!(
+            answer(rule, output(r#"{"a":"\u0034711","a":"x"}"#)),
+            Outcome::Modify(r#"{"a":"x"}"#.into()),
+            "of two equal keys one is left, and it holds nothing"
+        );
+    }
+
+    #[test]
     fn what_was_reported_can_be_told_from_what_was_seen() {
         let rule = r#"{"name":"a","on":["SubagentStart"],"in_band":false,"then":{"block":"no"}}"#;
         let agent = || Event::SubagentStart(Subagent { id: "a".into(), agent_type: "Explore".into() });
@@ -258,6 +280,7 @@ mod tests {
             r#"{"name":"a","on":["Stop"],"tools":["Bash"],"then":{"block":"no"}}"#,
             r#"{"name":"a","on":["Stop"],"then":{"replace":{}}}"#,
             r#"{"name":"a","on":["PreToolUse"],"then":{"mask":"x"}}"#,
+            r#"{"name":"a","on":["PreToolUse"],"contains":["x"],"then":{"mask":"[x]"}}"#,
             r#"{"name":"a","on":["Never"],"then":{"block":"no"}}"#,
             r#"{"name":"a","on":["Stop"],"then":{}}"#,
             r#"{"name":"a","on":["Stop"],"then":{"block":"no"},"else":1}"#,
