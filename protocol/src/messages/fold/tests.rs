@@ -171,6 +171,20 @@ fn a_reply_cannot_fill_the_memory() {
     assert!(matches!(over, Err(FoldError::TooLarge)));
 }
 
+#[test]
+fn many_blocks_cannot_fill_the_memory_either() {
+    let quarter = "x".repeat(LIMIT / 4);
+    let mut fold = Fold::new();
+    fold.push(&start()).unwrap();
+    for index in 0..4 {
+        fold.push(&open(index, Block::text())).unwrap();
+        fold.push(&delta(index, Delta::Text(quarter.clone()))).unwrap();
+        let stopped = fold.push(&stop(index));
+        // What stands around the texts is what the fourth has no room for.
+        assert_eq!(matches!(stopped, Err(FoldError::TooLarge)), index == 3, "{index}: {stopped:?}");
+    }
+}
+
 fn any_event() -> impl Strategy<Value = StreamEvent> {
     let index = 0..3_u32;
     let block = prop_oneof![

@@ -84,6 +84,9 @@ fn the_state_says_how_to_close_a_stream_early() {
     assert_eq!((grammar.open_block(), grammar.next_index()), (Some(0), 1));
     grammar.check(&stop(0)).unwrap();
     assert_eq!((grammar.open_block(), grammar.next_index()), (None, 1));
+    grammar.check(&open(1, Block::text())).unwrap();
+    grammar.check(&stop(1)).unwrap();
+    assert_eq!(grammar.next_index(), 2);
     assert!(!grammar.is_ending());
     grammar.check(&ending()).unwrap();
     assert!(grammar.is_ending() && !grammar.is_over());
