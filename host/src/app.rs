@@ -123,6 +123,8 @@ impl App {
             clock: Arc::clone(&clock),
             rollback_key: keys.rollback().clone(),
             ways_out: Box::new(move |way| outside.way(way)),
+            host: semver::Version::parse(env!("CARGO_PKG_VERSION"))
+                .context("the version of this binary cannot be read")?,
         });
         let config = Arc::new(config);
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;

@@ -59,6 +59,8 @@ pub struct Parts {
     pub rollback_key: SigningKey,
     /// Makes the ways out that hooks are granted.
     pub ways_out: WaysOut,
+    /// What packages mean by the version of the gateway.
+    pub host: semver::Version,
 }
 
 /// From a way out as it is configured to one that can be gone.
@@ -72,6 +74,7 @@ pub struct Catalog {
     clock: Arc<dyn Clock>,
     rollback_key: SigningKey,
     ways_out: WaysOut,
+    host: semver::Version,
     /// What was admitted and is in a bundle: what did not change is not admitted again.
     admitted: Mutex<HashMap<Id, Arc<Component>>>,
     /// The trials of the last assembly.
@@ -236,7 +239,7 @@ impl Actor {
 impl Catalog {
     /// A catalog of these parts. Nothing is in force before the first assembly.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { db, components, audit, clock, rollback_key, ways_out } = parts;
+        let Parts { db, components, audit, clock, rollback_key, ways_out, host } = parts;
         Arc::new(Self {
             db,
             components,
@@ -244,6 +247,7 @@ impl Catalog {
             clock,
             rollback_key,
             ways_out,
+            host,
             admitted: Mutex::default(),
             trials: Mutex::default(),
             config: ArcSwapOption::empty(),

@@ -31,7 +31,7 @@ use serde_json::json;
 
 use crate::audit::{Event, Kind, Outcome, Who, record_directly};
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
-use crate::component::{COMPILE_VERB, WORKER_VERB, compile_child, worker_child};
+use crate::component::{COMPILE_VERB, WORKER_VERB, compile_child, worker_child, worker_trial};
 use crate::config::{self, Config, Report};
 use crate::db::Db;
 use crate::telemetry;
@@ -110,6 +110,9 @@ enum Command {
     /// Run tenants' components; the gateway calls itself with this, in a confined process
     #[command(name = WORKER_VERB, hide = true)]
     RunComponents,
+    /// Try what a process that runs tenants' components may not do
+    #[command(name = "try-worker", hide = true)]
+    TryWorker,
 }
 
 /// `sallyport config ..`.
@@ -138,6 +141,9 @@ pub fn main() -> ExitCode {
     }
     if matches!(cli.command, Command::RunComponents) {
         return worker_child();
+    }
+    if matches!(cli.command, Command::TryWorker) {
+        return worker_trial();
     }
     telemetry::init();
     let ending = tokio::runtime::Builder::new_multi_thread()
@@ -207,7 +213,7 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
         }
         Command::Component(command) => Box::pin(component::run(command, &file, json, out)).await,
         Command::Key(command) => key::run(&command, file.parent().unwrap_or(&file), json, out).await,
-        Command::CompileComponent | Command::RunComponents | Command::Limits { .. } => {
+        Command::CompileComponent | Command::RunComponents | Command::TryWorker | Command::Limits { .. } => {
             anyhow::bail!("runs in a process of its own")
         }
     }

@@ -33,7 +33,7 @@ pub use self::program::own as own_program;
 pub use self::registry::Registry;
 pub use self::rehearse::{Rehearsal, SelfTestError};
 pub use self::tally::{Counted, Said, Tally};
-pub use self::worker::{Confinement, Roll, VERB as WORKER_VERB, try_worker, worker_child};
+pub use self::worker::{Confinement, Roll, VERB as WORKER_VERB, try_worker, worker_child, worker_trial};
 pub use self::world::{Needs, VERSION as WORLD_VERSION, WorldError, check as check_world, kind_of};
 
 mod admit;

@@ -117,6 +117,28 @@ async fn which_route_a_predicate_chose_comes_out_the_same_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_chance_decided_comes_out_the_same_again() {
+    let app = TestApp::with(recording).await;
+    let (admin, acme) = (Admin::of(&app), Vendor::new("acme", 1));
+    admin.post("publishers", acme.trust(&["policy"])).await;
+    admin.push(acme.hostile("12-random-verdict", "dice", "1.0.0", 1)).await;
+    admin.post("components/acme/dice/activate", json!({"version": "1.0.0"})).await;
+    let (one, two) = (app.messages(hello()).await, app.messages(hello()).await);
+    let mut codes = Vec::new();
+    for reply in [&one, &two] {
+        assert_eq!(reply.status, 451, "{reply}");
+        codes.push(app.row_of(reply).await["payload"]["code"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(codes[0], codes[1], "each call has chances of its own");
+    app.stop();
+    for (reply, code) in [&one, &two].into_iter().zip(codes) {
+        let replayed = app.cli_json(&["audit", "replay", &trace(reply)]);
+        let step = ("acme/dice".to_owned(), format!("deny {code}"), "same".to_owned());
+        assert_eq!(steps(&replayed), [step], "{replayed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_decided_in_a_worker_comes_out_the_same_in_a_command() {
     let app = TestApp::with(|config| governed(config).set("/components/isolation", json!("process"))).await;
     every_decision_comes_out_the_same(&app).await;

@@ -96,8 +96,7 @@ async fn what_a_newer_gateway_wrote_does_not_keep_alive_what_is_revoked() {
     let acme = Vendor::new("acme", 1);
     admin.post("publishers", acme.trust(&["policy"])).await;
     admin.push(acme.copy_of("scope", "1.0.0", 1)).await;
-    admin.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("allow")})).await;
-    answers(&two, 200).await;
+    follow_an_allowing_release(&admin, &two).await;
 
     // A key that this gateway does not know could mean anything: it keeps the bundle that it has.
     admin.push(acme.copy_of("rate-limit", "1.0.0", 1)).await;
@@ -119,8 +118,7 @@ async fn a_gateway_that_compiles_for_long_serves_on_and_ends_what_is_revoked_mea
     let acme = Vendor::new("acme", 1);
     admin.post("publishers", acme.trust(&["policy"])).await;
     admin.push(acme.copy_of("scope", "1.0.0", 1)).await;
-    admin.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("allow")})).await;
-    answers(&two, 200).await;
+    follow_an_allowing_release(&admin, &two).await;
 
     // Two dozen policies that this gateway has never seen: it compiles them one after the other.
     let mut listed = Vec::new();
@@ -142,6 +140,16 @@ async fn a_gateway_that_compiles_for_long_serves_on_and_ends_what_is_revoked_mea
     assert!(!two.log().contains("read again"), "and it still compiles: {}", two.log());
 }
 
+/// Puts a release in force that lets everything through, and returns when the other gateway has it: an answer alone could be
+/// that of before.
+async fn follow_an_allowing_release(admin: &Admin<'_>, other: &TestApp) {
+    let step = |effect: &str| json!({"version": "1.0.0", "config": rules(effect)});
+    admin.post(&format!("{SCOPE}/activate"), step("deny")).await;
+    answers(other, 451).await;
+    admin.post(&format!("{SCOPE}/activate"), step("allow")).await;
+    answers(other, 200).await;
+}
+
 fn rounds() -> (usize, usize) {
     if crate::soak() { (200, 20) } else { (10, 2) }
 }
@@ -158,6 +166,9 @@ async fn swaps_and_revocations_under_load_fail_no_call_and_mix_no_bundles() {
     admin.push(acme.copy_of("scope", "0.1.0", 1)).await;
     admin.push(acme.copy_of("scope", "0.2.0", 2)).await;
     let activate = |version: String| json!({"version": version, "config": rules("allow")});
+    let denying = json!({"version": "0.1.0", "config": rules("deny")});
+    admin.post(&format!("{SCOPE}/activate"), denying).await;
+    answers(&two, 451).await;
     admin.post(&format!("{SCOPE}/activate"), activate("0.1.0".to_owned())).await;
     answers(&two, 200).await;
 

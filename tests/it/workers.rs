@@ -277,6 +277,68 @@ async fn a_worker_has_no_environment_no_files_no_keys_and_no_way_out() {
     assert_eq!(open.iter().filter(|file| file.starts_with("pipe:")).count(), 3, "{open:#?}");
 }
 
+/// This binary where everybody may run it, and a directory that everybody may look into.
+#[cfg(target_os = "linux")]
+fn public_binary(directory: &tempfile::TempDir) -> PathBuf {
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open.clone()).unwrap();
+    let copy = directory.path().join("sallyport");
+    std::fs::copy(binary::sallyport(), &copy).unwrap();
+    std::fs::set_permissions(&copy, open).unwrap();
+    copy
+}
+
+/// A shell's command with `$0` as the binary: as whoever runs the tests, and where that is root, as nobody.
+#[cfg(target_os = "linux")]
+fn as_everybody(binary: &Path, command: &str) -> Vec<std::process::Output> {
+    use std::os::unix::process::CommandExt as _;
+    let shell = || {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(command).arg(binary).stdin(std::process::Stdio::null()).current_dir("/");
+        shell
+    };
+    let mut outputs = vec![shell().output().unwrap()];
+    if let Ok(output) = shell().uid(65_534).gid(65_534).output() {
+        outputs.push(output);
+    }
+    outputs
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_tries_what_it_may_not_do_and_everything_fails() {
+    const NOT_PERMITTED: i32 = 1;
+    let directory = tempfile::tempdir().unwrap();
+    let binary = public_binary(&directory);
+    // Whoever starts a gateway may leave it a file.
+    for output in as_everybody(&binary, "exec 7</etc/passwd; exec \"$0\" try-worker") {
+        assert!(output.status.success(), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["confinement"]["seccomp"], true, "{report}");
+        let trial = &report["trial"];
+        assert_eq!((&trial["files"], &trial["dumpable"]), (&json!([]), &json!(false)), "{report}");
+        let tried = trial["tried"].as_array().unwrap();
+        assert_eq!(tried.len(), 7, "{report}");
+        for attempt in tried {
+            assert_eq!(attempt[1], NOT_PERMITTED, "{attempt}: {report}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_and_compilers_start_under_limits_and_a_niceness_that_they_could_not_set_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = public_binary(&directory);
+    let limits = "ulimit -n 60 && ulimit -f 100000 && ulimit -c 0";
+    for (verb, ends) in [("run-components", 0), ("compile-component", 4)] {
+        for output in as_everybody(&binary, &format!("{limits} && exec nice -n 10 \"$0\" {verb}")) {
+            // A compiler that is given nothing says so; it got as far as to read.
+            assert_eq!(output.status.code(), Some(ends), "{verb}: {output:?}");
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_idle_worker_says_that_it_is_wholly_confined() {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use sallyport::component::first_party;
+use sallyport::component::{first_party, inspect};
 use sallyport_protocol::package::{HookEvent, Kind, Name, Package, Statement};
 use sallyport_protocol::signature::{KeyId, public_key_text};
 use serde_json::{Value, json};
@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::client::Reply;
 use crate::gateway::TestApp;
 use crate::hostile;
+
+/// Core modules that a component may have.
+const MOST_MODULES: u32 = 48;
 
 /// Whoever signs components of one namespace.
 #[derive(Debug)]
@@ -73,6 +76,27 @@ impl Vendor {
             ..package.statement().clone()
         };
         self.sign(change(statement), &marked(package.component(), version))
+    }
+
+    /// The same in so many pieces that one instance of it takes sixteen places of the pool.
+    pub fn heavy(&self, shipped: &str, name: &str) -> Bytes {
+        let embedded =
+            first_party().into_iter().find(|it| it.name.split_once('/') == Some(("sallyport", shipped)));
+        let package = Package::parse(embedded.expect("it ships with the gateway").bytes);
+        let package = package.expect("what ships is a package");
+        let mut component = package.component().to_vec();
+        let own = inspect(&component, usize::MAX).expect("what ships is a component").modules;
+        for _ in own..MOST_MODULES {
+            // A section of core modules, with one that is empty.
+            component.extend_from_slice(&[1, 8, 0, b'a', b's', b'm', 1, 0, 0, 0]);
+        }
+        let name = Name::parse(&format!("{}/{name}", self.namespace)).expect("a name");
+        self.sign(Statement { name, ..package.statement().clone() }, &component)
+    }
+
+    /// A publisher's entry in the configuration.
+    pub fn publisher(&self, kinds: &[&str]) -> Value {
+        json!({"key": public_key_text(&self.key.verifying_key()), "namespace": self.namespace, "kinds": kinds})
     }
 
     /// A guest that means harm, under this vendor's name. A hook is told of prompts and of tool calls.

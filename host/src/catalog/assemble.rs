@@ -88,7 +88,8 @@ impl Catalog {
         // What was revoked while it was being compiled begins to run as what it is.
         let revocations = Revocations::read(&self.db).await.context("the revocations cannot be read")?;
         end(&used, &revocations);
-        let default = Bundle::assemble(&entries, providers, trials, predicates);
+        let default =
+            Bundle::assemble(&entries, providers, trials, predicates).context("the bundle has no version")?;
         let next_expiry = stock.next_expiry(self.clock.now());
         let config = Arc::clone(config);
         Ok(Assembled { default, tenants, epoch, next_expiry, config, components: used, watched, wanted })
@@ -151,9 +152,9 @@ impl Catalog {
         } else {
             self.floor(tenant, package.statement().name.as_str()).await?
         };
-        let publishers = stock.publishers(config, placement.since);
+        let publishers = stock.publishers(config, tenant, placement.since);
         let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
-        let verified = package.verify(&publishers, placement.since, &host_version(), tenant, serial)?;
+        let verified = package.verify(&publishers, placement.since, &self.host, tenant, serial)?;
         check_serial(floor.as_ref(), &verified)?;
         Ok(verified)
     }
@@ -382,7 +383,8 @@ impl Assembly<'_> {
             if all.len() > entries.len() {
                 bundles.push((
                     tenant.clone(),
-                    Bundle::assemble(&all, providers.clone(), trials.clone(), predicates.clone()),
+                    Bundle::assemble(&all, providers.clone(), trials.clone(), predicates.clone())
+                        .context("a tenant's bundle has no version")?,
                 ));
             }
         }
@@ -540,10 +542,10 @@ impl Assembly<'_> {
         let floor = catalog.floor(None, name).await.context("the floor of serials is not known")?;
         let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
         let now = catalog.clock.now();
-        let publishers = self.stock.publishers(self.config, now);
+        let publishers = self.stock.publishers(self.config, None, now);
         let at = self.shelf.looked_at(package.statement(), now);
         let verified = package
-            .verify(&publishers, at, &host_version(), None, serial)
+            .verify(&publishers, at, &catalog.host, None, serial)
             .context("the package is not trusted")?;
         if let Err(error) = check_serial(floor.as_ref(), &verified) {
             bail!("{error}");
@@ -608,12 +610,6 @@ fn granted<'a>(config: &'a Config, package: &'a Package) -> impl Iterator<Item =
     let statement = package.statement();
     let asked = statement.capabilities.iter().filter_map(|capability| capability.strip_prefix("egress:"));
     asked.filter_map(|name| config.egress.get(name)).filter(|way| way.allows(statement.name.as_str()))
-}
-
-/// What packages mean by the version of the gateway.
-pub(super) fn host_version() -> semver::Version {
-    // The version of this very crate is semantic: cargo takes no other.
-    semver::Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(semver::Version::new(0, 0, 0))
 }
 
 /// A publisher never gives one serial to two releases; a developer builds the same serial again and again.

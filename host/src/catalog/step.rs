@@ -6,7 +6,6 @@ use sallyport_protocol::package::{Kind as SignedKind, Package, Release, Rollback
 use sallyport_protocol::signature::KeyId;
 use serde_json::{Value, json};
 
-use super::assemble::host_version;
 use super::place::{MIDDLE, Place, Placement, Slo, Step, StepError, Told};
 use super::stock::{Placed, Stock};
 use super::{Actor, Catalog, CatalogError};
@@ -315,7 +314,7 @@ impl Catalog {
             fields.insert("component".to_owned(), name.into());
             fields.insert("reason".to_owned(), reason.into());
             fields.insert("revision".to_owned(), row.revision.into());
-            fields.insert("host".to_owned(), host_version().to_string().into());
+            fields.insert("host".to_owned(), self.host.to_string().into());
         }
         let code = format!("component_{}", step.name());
         self.record(actor, &code, payload.clone()).await?;

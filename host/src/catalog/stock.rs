@@ -65,13 +65,20 @@ impl Stock {
         })
     }
 
-    /// Who could sign what at the time `at`: those of the configuration, those of the catalog, and whoever signed the
+    /// Who could sign what for the bundle of `tenant` at the time `at`: those of the configuration, those of the catalog, and whoever signed the
     /// components inside the binary. A key that was revoked since is among them, marked.
-    pub(super) fn publishers(&self, config: &Config, at: OffsetDateTime) -> Vec<Publisher> {
+    pub(super) fn publishers(
+        &self,
+        config: &Config,
+        tenant: Option<&TenantId>,
+        at: OffsetDateTime,
+    ) -> Vec<Publisher> {
         let mut publishers = config.components.publishers.clone();
         publishers.extend(first_party_publisher());
         let standing = self.keys.iter().filter(|key| key.expires_at.is_none_or(|expires| at < expires));
         publishers.extend(standing.filter_map(publisher));
+        // Whom another tenant trusts, or trusts no longer, is its own affair, though it may be the same key.
+        publishers.retain(|it| it.tenant.is_none() || it.tenant.as_ref() == tenant);
         for publisher in &mut publishers {
             let id = KeyId::of(&publisher.key);
             publisher.revoked |= self.revoked().iter().any(|it| {

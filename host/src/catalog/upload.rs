@@ -3,7 +3,7 @@
 use sallyport_protocol::package::{Kind, Package};
 use serde_json::{Value, json};
 
-use super::assemble::{check_serial, host_version};
+use super::assemble::check_serial;
 use super::quota::no_room;
 use super::shelf::NAMESPACE;
 use super::stock::{Stock, Subject};
@@ -41,8 +41,8 @@ impl Catalog {
         let floor = self.floor(tenant, name).await?;
         let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
         let now = self.clock.now();
-        let publishers = stock.publishers(&config, now);
-        let verified = package.verify(&publishers, now, &host_version(), tenant, serial)?;
+        let publishers = stock.publishers(&config, tenant, now);
+        let verified = package.verify(&publishers, now, &self.host, tenant, serial)?;
         check_serial(floor.as_ref(), &verified)?;
         self.check_siblings(actor, &package, verified.is_development()).await?;
         let tier = stock.tier(&config, statement.kind, tenant);

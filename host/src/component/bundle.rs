@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sallyport_protocol::canonical;
 use sallyport_protocol::hooks::{Attachment, OnFault};
-use sallyport_protocol::id::PolicyVersion;
+use sallyport_protocol::id::{IdError, PolicyVersion};
 use sallyport_protocol::package::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -100,7 +100,15 @@ impl Mode {
 impl Bundle {
     /// Nothing in force.
     pub fn empty() -> Self {
-        Self::assemble(&[], BTreeMap::new(), BTreeMap::new(), BTreeMap::new())
+        Self {
+            version: PolicyVersion::unversioned(),
+            policies: Vec::new(),
+            scanners: Vec::new(),
+            hooks: Vec::new(),
+            providers: BTreeMap::new(),
+            provider_trials: BTreeMap::new(),
+            predicates: BTreeMap::new(),
+        }
     }
 
     /// Sorts `entries` by kind, keeping their order within it, and names the result by its hash. A provider among `entries`
@@ -110,12 +118,12 @@ impl Bundle {
         providers: BTreeMap<String, Arc<Component>>,
         provider_trials: BTreeMap<String, Trial>,
         predicates: BTreeMap<String, Arc<Component>>,
-    ) -> Self {
+    ) -> Result<Self, IdError> {
         let of =
             |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
         let (policies, scanners, hooks) = (of(Kind::Policy), of(Kind::Scanner), of(Kind::Hook));
-        let version = version(&[&policies, &scanners, &hooks], &providers, &provider_trials, &predicates);
-        Self { version, policies, scanners, hooks, providers, provider_trials, predicates }
+        let version = version(&[&policies, &scanners, &hooks], &providers, &provider_trials, &predicates)?;
+        Ok(Self { version, policies, scanners, hooks, providers, provider_trials, predicates })
     }
 
     /// The bundle as `user` sees it: with trials in the places where they are in force for this user, and beside those
@@ -221,7 +229,7 @@ fn version(
     providers: &BTreeMap<String, Arc<Component>>,
     trials: &BTreeMap<String, Trial>,
     predicates: &BTreeMap<String, Arc<Component>>,
-) -> PolicyVersion {
+) -> Result<PolicyVersion, IdError> {
     let component = |component: &Component, place: &str| {
         json!({
             "kind": component.kind().as_str(),
@@ -248,7 +256,7 @@ fn version(
         trials.iter().map(|(tag, trial)| component(&trial.component, &format!("{tag}:{}", trial.place()))),
     );
     all.extend(predicates.values().map(|predicate| component(predicate, "predicate")));
-    PolicyVersion::parse(&canonical::digest(&all.into())).unwrap_or_else(|_| PolicyVersion::unversioned())
+    PolicyVersion::parse(&canonical::digest(&all.into()))
 }
 
 fn attachment(attachment: &Attachment) -> serde_json::Value {
@@ -273,7 +281,7 @@ mod tests {
 
     fn bundle(trial: Option<Trial>) -> Arc<Bundle> {
         let entry = Entry { trial, ..Entry::new(component("1.0.0"), Mode::Enforce) };
-        Arc::new(Bundle::assemble(&[entry], BTreeMap::new(), BTreeMap::new(), BTreeMap::new()))
+        Arc::new(Bundle::assemble(&[entry], BTreeMap::new(), BTreeMap::new(), BTreeMap::new()).unwrap())
     }
 
     fn seen(bundle: &Arc<Bundle>, user: &str) -> Vec<(String, Mode)> {
@@ -322,18 +330,24 @@ mod tests {
         let attachment = Attachment { on_fault: Some(OnFault::Continue), ..Attachment::default() };
         for stage in [Stage::Shadow, Stage::Canary { percent: 100 }] {
             let entry = Entry { trial: Some(trial(stage)), ..Entry::new(component("1.0.0"), Mode::Enforce) };
-            let plain = Arc::new(Bundle::assemble(
-                std::slice::from_ref(&entry),
-                BTreeMap::new(),
-                BTreeMap::new(),
-                BTreeMap::new(),
-            ));
-            let attached = Arc::new(Bundle::assemble(
-                &[entry.attached(&attachment)],
-                BTreeMap::new(),
-                BTreeMap::new(),
-                BTreeMap::new(),
-            ));
+            let plain = Arc::new(
+                Bundle::assemble(
+                    std::slice::from_ref(&entry),
+                    BTreeMap::new(),
+                    BTreeMap::new(),
+                    BTreeMap::new(),
+                )
+                .unwrap(),
+            );
+            let attached = Arc::new(
+                Bundle::assemble(
+                    &[entry.attached(&attachment)],
+                    BTreeMap::new(),
+                    BTreeMap::new(),
+                    BTreeMap::new(),
+                )
+                .unwrap(),
+            );
             assert_ne!(plain.version, attached.version);
             let seen = attached.seen_by("u_1");
             assert!(seen.policies.iter().all(|entry| entry.attachment == attachment), "{stage:?}");

@@ -34,7 +34,7 @@ use super::guest::Unfit;
 use super::limits::Limits;
 use super::state::Scene;
 
-pub use self::child::worker_child;
+pub use self::child::{worker_child, worker_trial};
 pub use self::confine::Confinement;
 pub(super) use self::frame::Facts;
 pub(super) use super::guest::Load;

@@ -1,7 +1,7 @@
 //! The worker's side: confined first, then guests are loaded and called as the gateway says, until its pipe is closed.
 
 use std::collections::HashMap;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::num::NonZero;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
@@ -86,6 +86,30 @@ pub fn worker_child() -> ExitCode {
         let Some((order, rest)) = frame::decode::<Order<'static>>(&bytes) else { return ExitCode::from(6) };
         shop.obey(&runtime, order, rest);
     }
+}
+
+/// What `sallyport try-worker` runs: a worker up to where it would hear its first order, which then tries what it may not do
+/// and says as JSON what came of it. For tests and for whoever wants to see it.
+#[cfg(target_os = "linux")]
+pub fn worker_trial() -> ExitCode {
+    program::take_name();
+    if confine::begin().is_err() {
+        return ExitCode::from(2);
+    }
+    let Ok(mut trial) = confine::Trial::look() else { return ExitCode::from(3) };
+    let Ok((_shop, _runtime, confinement)) = open() else { return ExitCode::from(3) };
+    trial.attempt();
+    let report = serde_json::json!({ "confinement": confinement, "trial": trial });
+    match writeln!(io::stdout(), "{report}") {
+        // Threads that are behind the walls cannot be waited for.
+        Ok(()) => std::process::exit(0),
+        Err(_) => ExitCode::from(4),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn worker_trial() -> ExitCode {
+    ExitCode::from(3)
 }
 
 /// Everything that needs files or threads, then the walls.

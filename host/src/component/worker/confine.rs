@@ -110,6 +110,58 @@ pub(super) fn seccomp() -> bool {
     false
 }
 
+/// What a confined worker finds when it looks at itself, and what comes of everything that it may not do.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Serialize)]
+pub(super) struct Trial {
+    /// What is open besides the three pipes, before anything of the worker's own is.
+    files: Vec<String>,
+    /// Whether others of its user may look at its memory.
+    dumpable: bool,
+    /// What was tried behind the walls, and the error that came of it; `None` where nothing stopped it.
+    tried: Vec<(&'static str, Option<i32>)>,
+}
+
+#[cfg(target_os = "linux")]
+impl Trial {
+    /// Looks at this process, right after [`begin`].
+    pub(super) fn look() -> std::io::Result<Self> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let entry = entry?;
+            let number: i32 = entry.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(-1);
+            let held = std::fs::read_link(entry.path())?.display().to_string();
+            // The listing itself is open while it is read.
+            if number > 2 && !held.ends_with("/fd") {
+                files.push(held);
+            }
+        }
+        let dumpable = rustix::process::dumpable_behavior()? != DumpableBehavior::NotDumpable;
+        Ok(Self { files, dumpable, tried: Vec::new() })
+    }
+
+    /// Tries everything that can be tried without `unsafe`. Nothing of it does harm where it succeeds.
+    pub(super) fn attempt(&mut self) {
+        use std::os::unix::process::CommandExt as _;
+        use std::process::Command;
+        fn error<T>(tried: std::io::Result<T>) -> Option<i32> {
+            tried.err().map(|error| error.raw_os_error().unwrap_or(0))
+        }
+        self.tried = vec![
+            ("open", error(std::fs::File::open("/proc/self/status"))),
+            ("unlink", error(std::fs::remove_file("/nowhere/at/all"))),
+            ("socket", error(std::os::unix::net::UnixDatagram::unbound())),
+            (
+                "kill",
+                error(rustix::process::test_kill_process(rustix::process::getpid()).map_err(Into::into)),
+            ),
+            ("thread", error(std::thread::Builder::new().spawn(|| ()).map(std::thread::JoinHandle::join))),
+            ("process", error(Command::new("/bin/true").spawn().and_then(|mut child| child.wait()))),
+            ("execve", error::<()>(Err(Command::new("/nowhere/at/all").exec()))),
+        ];
+    }
+}
+
 // === private helpers ===
 
 /// The gateway opens nothing that a child inherits; whoever started the gateway may have.
@@ -209,4 +261,63 @@ fn system_calls() -> Vec<i64> {
     calls.push(libc::SYS_epoll_wait);
     calls.sort_unstable();
     calls
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// What would let a guest that broke out reach other processes, files, the network or the kernel's rarer parts.
+    #[test]
+    fn nothing_is_allowed_that_reaches_out_of_the_process() {
+        let forbidden = [
+            libc::SYS_kill,
+            libc::SYS_tkill,
+            libc::SYS_tgkill,
+            libc::SYS_rt_sigqueueinfo,
+            libc::SYS_pidfd_open,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_pidfd_send_signal,
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_openat,
+            libc::SYS_openat2,
+            libc::SYS_unlinkat,
+            libc::SYS_renameat2,
+            libc::SYS_linkat,
+            libc::SYS_mkdirat,
+            libc::SYS_fchmodat,
+            libc::SYS_socket,
+            libc::SYS_socketpair,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_accept4,
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_recvmsg,
+            libc::SYS_ioctl,
+            libc::SYS_prctl,
+            libc::SYS_seccomp,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_io_uring_setup,
+            libc::SYS_keyctl,
+            libc::SYS_mount,
+            libc::SYS_setuid,
+            libc::SYS_setrlimit,
+            libc::SYS_prlimit64,
+            libc::SYS_setpriority,
+        ];
+        let allowed = system_calls();
+        let let_through: Vec<_> = forbidden.iter().filter(|call| allowed.contains(call)).collect();
+        assert!(let_through.is_empty(), "system calls by number: {let_through:?}");
+    }
 }

@@ -1,0 +1,36 @@
+;; kind: policy
+;; Refuses, with a code of sixteen letters that chance chose.
+(module
+  (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
+  (import "wasi:random/random@0.2.0" "get-random-bytes" (func $random (param i64 i32)))
+  (memory (export "memory") 2)
+  (global $heap (mut i32) (i32.const 65536))
+  (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
+    (local $at i32)
+    (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
+    (global.set $heap (i32.add (local.get $at) (local.get $size)))
+    (block $fits
+      (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+      (drop (memory.grow (i32.add (i32.div_u (local.get $size) (i32.const 65536)) (i32.const 1)))))
+    (local.get $at))
+  (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
+  (func (export "sallyport:gateway/policy-api@0.1.0#settle") (param i32))
+  (func (export "sallyport:gateway/policy-api@0.1.0#check") (param $call i32) (result i32)
+    (local $n i32)
+    (call $drop (i32.load offset=176 (local.get $call)))
+    (call $random (i64.const 16) (i32.const 1100))
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $n) (i32.const 16)))
+        (i32.store8 (i32.add (i32.const 1200) (local.get $n))
+          (i32.add (i32.const 97)
+            (i32.and (i32.load8_u (i32.add (i32.load (i32.const 1100)) (local.get $n))) (i32.const 15))))
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br $next)))
+    (i32.store8 (i32.const 1024) (i32.const 1))
+    (i32.store (i32.const 1028) (i32.const 1200))
+    (i32.store (i32.const 1032) (i32.const 16))
+    (i32.store (i32.const 1036) (i32.const 1200))
+    (i32.store (i32.const 1040) (i32.const 16))
+    (i32.const 1024))
+)
