@@ -1,6 +1,10 @@
 //! Policies and scanners: who is refused, with which status, and what it costs to ask.
 
+use ed25519_dalek::SigningKey;
+use sallyport_protocol::package::Package;
+use sallyport_protocol::signature::public_key_text;
 use sallyport_tests::gateway::TestApp;
+use sallyport_tests::hostile;
 use serde_json::{Value, json};
 
 use crate::{ask, hello};
@@ -158,4 +162,41 @@ async fn a_policy_in_shadow_notes_its_verdict_and_stops_nobody() {
     let row = app.row_of(&reply).await;
     assert_eq!(row["outcome"], "allowed");
     assert!(component(&row, "sallyport/scope")["verdict"].to_string().contains("deny"), "{row}");
+}
+
+/// A policy that never answers, one that stops itself, one whose answer is none, a scanner that falls down behind its answer.
+const FAULTY: [&str; 4] = ["01-loop", "24-panic", "24-garbage-verdict", "22-trap-in-post-return"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_decides_and_does_not_answer_refuses_the_call() {
+    let key = SigningKey::from_bytes(&[41; 32]);
+    let dir = tempfile::tempdir().unwrap();
+    let files = FAULTY.map(|guest| {
+        let (kind, component) = hostile::component(guest);
+        let package = Package::build(hostile::statement(guest, kind.unwrap()), &key, &component).unwrap();
+        let file = dir.path().join(format!("{guest}.sallyport"));
+        std::fs::write(&file, package).unwrap();
+        file
+    });
+    let publisher = json!({"key": public_key_text(&key.verifying_key()), "namespace": "hostile", "kinds": ["policy", "scanner"]});
+    for (guest, file) in FAULTY.iter().zip(files) {
+        for (mode, status, seen) in [("enforce", 451, 0), ("shadow", 200, 1)] {
+            let entry = json!([{"component": file, "mode": mode}]);
+            let app = TestApp::with(|config| {
+                config.set("/components", json!({"publishers": [publisher]})).set("/bundle", entry)
+            })
+            .await;
+            let reply = app.messages(hello()).await;
+            assert_eq!((reply.status, app.upstream.seen()), (status, seen), "{guest}, {mode}: {reply}");
+            let row = app.row_of(&reply).await;
+            let asked = &row["payload"]["components"][0];
+            assert_eq!(asked["verdict"], "fault", "{guest}, {mode}: {row}");
+            assert!(asked["fault"].is_string(), "{row}");
+            if mode == "enforce" {
+                assert_eq!(row["payload"]["code"], "policy_fault", "{guest}: {row}");
+                assert_eq!(reply.error_type(), "permission_error");
+                assert_eq!(reply.header("x-should-retry"), Some("false"));
+            }
+        }
+    }
 }
