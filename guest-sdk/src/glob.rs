@@ -26,6 +26,34 @@ impl Glob {
         rest.ends_with(last)
     }
 
+    /// Whether there is a name that both this pattern and `other` match.
+    pub fn overlaps(&self, other: &str) -> bool {
+        let right = other.as_bytes();
+        // `row[j]`: the part of the pattern read so far and the first `j` bytes of `other` have a match in common.
+        let mut row = vec![true];
+        for byte in right {
+            row.push(row.last().copied().unwrap_or(false) && *byte == b'*');
+        }
+        for byte in self.0.bytes() {
+            let star = byte == b'*';
+            let mut diagonal = row.first().copied().unwrap_or(false);
+            let mut before = diagonal && star;
+            let mut next = vec![before];
+            for (other, above) in right.iter().zip(row.iter().skip(1)) {
+                let both = if star || *other == b'*' {
+                    *above || before || diagonal
+                } else {
+                    diagonal && byte == *other
+                };
+                diagonal = *above;
+                before = both;
+                next.push(both);
+            }
+            row = next;
+        }
+        row.last().copied().unwrap_or(false)
+    }
+
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -53,6 +81,22 @@ mod tests {
         assert!(!matches("echo", "an-echo"));
         assert!(matches("", ""));
         assert!(!matches("", "a"));
+    }
+
+    #[test]
+    fn patterns_overlap_where_one_name_matches_both() {
+        for (one, other) in [
+            ("mcp__github__merge*", "mcp__github__*"),
+            ("*", "mcp__x__*"),
+            ("*merge*", "mcp__x__*"),
+            ("mcp__x__*", "mcp__x__*"),
+            ("same", "same"),
+        ] {
+            assert!(Glob::new(one).overlaps(other) && Glob::new(other).overlaps(one), "{one} {other}");
+        }
+        for (one, other) in [("mcp__github__*", "mcp__gitlab__*"), ("Bash", "mcp__x__*"), ("a*b", "a*c")] {
+            assert!(!Glob::new(one).overlaps(other) && !Glob::new(other).overlaps(one), "{one} {other}");
+        }
     }
 
     #[test]

@@ -347,8 +347,7 @@ fn push_texts(texts: &mut Vec<Segment>, body: &str, kind: SegmentKind, content: 
                         push_texts(texts, body, SegmentKind::ToolOutput, block.get("content"));
                     }
                     Some("tool_use") => {
-                        let input = block.get("input").map(ToString::to_string).unwrap_or_default();
-                        texts.push(segment(body, SegmentKind::ToolInput, &input));
+                        texts.push(segment(body, SegmentKind::ToolInput, &block.to_string()));
                     }
                     _ => {}
                 }

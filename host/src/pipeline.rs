@@ -182,6 +182,18 @@ pub(crate) fn limits() -> Vec<Limit> {
     ]
 }
 
+// === impl Call ===
+
+impl Call {
+    /// Errors: the route is strict, and the request holds what the gateway does not know.
+    fn is_known(&self) -> Result<(), Refusal> {
+        match self.request.body.index.unknown.names().first() {
+            Some(what) if self.route.strict => Err(Refusal::Unknown { what: what.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
 // === impl Pipeline ===
 
 impl Pipeline {
@@ -233,6 +245,9 @@ impl Pipeline {
             Err(malformed) => return Err(refused(self.turn_away(record, malformed.into()).await)),
         };
         record.model(&index.model);
+        if !index.unknown.is_empty() {
+            record.note("unknown", index.unknown.names().to_vec());
+        }
         let mut request = Request::new(inbound, trace.clone(), index, self.clock.as_ref());
         if config.evidence.record == Recording::Calls {
             record.gather(config.evidence.max_body_bytes);
@@ -267,7 +282,10 @@ impl Pipeline {
 
     /// Hooks first, since they may change what the others look at; then everybody who may say no.
     async fn consider(&self, call: &mut Call) -> Result<(), Refusal> {
+        call.is_known()?;
         self.attend(call).await?;
+        // Hooks may have put in what they like.
+        call.is_known()?;
         self.govern(call).await
     }
 

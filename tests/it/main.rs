@@ -40,6 +40,7 @@ mod rig;
 mod routing;
 mod secrets;
 mod shares;
+mod shown;
 mod size;
 mod swap;
 mod tenants;

@@ -68,7 +68,8 @@ async fn a_translated_request_and_a_remembered_text_are_redacted_too() {
         assert!(sent.contains("a [redacted:aws_access_key] and [redacted:github_token]."), "{sent}");
         assert!(!sent.contains(KEY) && !sent.contains(TOKEN), "{sent}");
         let row = app.row_of(&reply).await;
-        assert_eq!(scan_of(&row)["texts"]["remembered"], round, "{row}");
+        // The parameters and the headers are known after the first round, and so is the text.
+        assert_eq!(scan_of(&row)["texts"]["remembered"].as_u64().unwrap() >= 3, round == 1, "{row}");
     }
     assert_eq!(
         app.post("/v1/messages/count_tokens", &[], ask("claude-sonnet-4-5", KEY).to_string()).await.status,
@@ -78,7 +79,7 @@ async fn a_translated_request_and_a_remembered_text_are_redacted_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policies_and_later_scanners_see_what_was_left() {
+async fn later_scanners_see_what_was_left() {
     let deny = json!({"action": "deny"});
     let app = TestApp::with(|config| redacting(config, true).component("sallyport/secret-scan", deny)).await;
     assert_eq!(app.messages(ask("claude-sonnet-4-5", KEY)).await.status, 200);

@@ -56,9 +56,14 @@ pub struct Rule {
     /// The model that the client named.
     #[serde(default)]
     models: Option<Vec<Glob>>,
-    /// Tools offered: a `deny` matches if any of them is listed, an `allow` only if all of them are.
+    /// Tools that the request defines or names: a `deny` matches if any of them is listed, an `allow` only if all of them are. A
+    /// server of tools offers all that it may have, `mcp__NAME__*`.
     #[serde(default)]
     tools: Option<Vec<Glob>>,
+    /// What the gateway does not know of the request, such as `content.type=news`: as with tools, a `deny` matches if any of it is
+    /// listed, an `allow` only if all of it is.
+    #[serde(default)]
+    unknown: Option<Vec<Glob>>,
     /// The route's model pattern.
     #[serde(default)]
     routes: Option<Vec<Glob>>,
@@ -87,6 +92,8 @@ pub struct Rule {
 
 sallyport_guest_sdk::export_policy!(Scope);
 
+/// Longest name of a server of tools that is compared.
+const LONGEST_SERVER: usize = 512;
 /// The entitlement list that everyone has.
 const EVERYONE: &str = "*";
 
@@ -146,6 +153,7 @@ impl Rule {
         let lists = [
             ("models", &self.models),
             ("tools", &self.tools),
+            ("unknown", &self.unknown),
             ("routes", &self.routes),
             ("providers", &self.providers),
             ("roles", &self.roles),
@@ -177,8 +185,16 @@ impl Rule {
                 .as_ref()
                 .is_none_or(|list| who.department.as_ref().is_some_and(|department| any(list, department)))
             && self.tools.as_ref().is_none_or(|tools| match self.effect {
-                Effect::Deny => call.tools.iter().any(|tool| any(tools, tool)),
+                Effect::Deny => call.tools.iter().any(|tool| is_offered(tools, tool)),
                 Effect::Allow => call.tools.iter().all(|tool| any(tools, tool)),
+            })
+            && self.unknown.as_ref().is_none_or(|list| {
+                // What cannot be read is not known either.
+                let names = unknown_of(call).unwrap_or_else(|| vec!["?".to_owned()]);
+                match self.effect {
+                    Effect::Deny => names.iter().any(|name| any(list, name)),
+                    Effect::Allow => names.iter().all(|name| any(list, name)),
+                }
             })
             && self.hours.as_ref().is_none_or(|hours| hours.contains(time_ms))
     }
@@ -186,8 +202,12 @@ impl Rule {
     fn refusal(&self, call: &Call) -> Refusal {
         let name = &self.name;
         let (code, what) = if let Some(tools) = &self.tools {
-            let tool = call.tools.iter().find(|tool| any(tools, tool)).map_or("", String::as_str);
+            let tool = call.tools.iter().find(|tool| is_offered(tools, tool)).map_or("", String::as_str);
             ("tool_not_allowed", format!("the tool {}", shown(tool)))
+        } else if let Some(list) = &self.unknown {
+            let names = unknown_of(call).unwrap_or_default();
+            let name = names.iter().find(|name| any(list, name)).map_or("", String::as_str);
+            ("unknown_not_allowed", format!("what the gateway does not know: {}", shown(name)))
         } else if self.models.is_some() {
             ("model_not_allowed", format!("the model {}", shown(&call.model)))
         } else if self.hours.is_some() {
@@ -202,6 +222,24 @@ impl Rule {
 
 fn any(patterns: &[Glob], value: &str) -> bool {
     patterns.iter().any(|pattern| pattern.matches(value))
+}
+
+/// Whether `tool` is a tool that a pattern lists, or stands for tools of which a pattern lists one.
+fn is_offered(patterns: &[Glob], tool: &str) -> bool {
+    if tool.ends_with('*') {
+        // The comparison takes as long as both are together long; no server has such a name.
+        tool.len() > LONGEST_SERVER || patterns.iter().any(|pattern| pattern.overlaps(tool))
+    } else {
+        any(patterns, tool)
+    }
+}
+
+/// What the gateway does not know of the request: `None` where that cannot be read.
+fn unknown_of(call: &Call) -> Option<Vec<String>> {
+    match call.attributes.iter().find(|attribute| attribute.name == "unknown") {
+        Some(unknown) => serde_json::from_str(&unknown.value).ok(),
+        None => Some(Vec::new()),
+    }
 }
 
 /// A name that the client chose, short enough for a message.

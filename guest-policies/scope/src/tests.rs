@@ -86,6 +86,39 @@ fn one_forbidden_tool_is_enough_and_one_unknown_tool_too_many() {
 }
 
 #[test]
+fn a_server_of_tools_offers_all_that_it_may_have() {
+    let mut call = call("m");
+    call.tools = vec!["mcp__github__*".into()];
+    let rule = |effect: &str, tools: &str| {
+        format!(r#"{{"default":"deny","rules":[{{"name":"r","effect":"{effect}","tools":["{tools}"]}}]}}"#)
+    };
+    for tools in ["mcp__github__merge*", "mcp__*", "*merge*", "mcp__github__*"] {
+        assert_eq!(code(&rule("deny", tools), &call), "tool_not_allowed", "{tools}");
+    }
+    assert_eq!(code(&rule("deny", "mcp__gitlab__*"), &call), "no_rule_allows");
+    assert_eq!(code(&rule("allow", "mcp__github__read*"), &call), "no_rule_allows");
+    assert_eq!(code(&rule("allow", "mcp__github__*"), &call), "allow");
+}
+
+#[test]
+fn what_the_gateway_does_not_know_can_be_denied_or_allowed_by_name() {
+    let deny = r#"{"rules":[{"name":"new","effect":"deny","unknown":["content.*"]}]}"#;
+    let allow = r#"{"default":"deny","rules":[{"name":"known","effect":"allow","unknown":["mood"]}]}"#;
+    let mut call = call("m");
+    assert_eq!((code(deny, &call), code(allow, &call)), ("allow".to_owned(), "allow".to_owned()));
+    let mut unknown = |value: &str| {
+        call.attributes = vec![sallyport_guest_sdk::testing::attribute("unknown", value)];
+        (code(deny, &call), code(allow, &call))
+    };
+    let both = |deny: &str, allow: &str| (deny.to_owned(), allow.to_owned());
+    assert_eq!(unknown(r#"["mood"]"#), both("allow", "allow"));
+    assert_eq!(unknown(r#"["mood","content.type=news"]"#), both("unknown_not_allowed", "no_rule_allows"));
+    let any = r#"{"rules":[{"name":"any","effect":"deny","unknown":["*"]}]}"#;
+    call.attributes = vec![sallyport_guest_sdk::testing::attribute("unknown", "no json")];
+    assert_eq!(code(any, &call), "unknown_not_allowed", "what cannot be read is not known");
+}
+
+#[test]
 fn the_reason_names_the_rule_and_what_it_forbids() {
     let config = r#"{"rules":[{"name":"no-opus","effect":"deny","models":["*opus*"]}]}"#;
     let expected =

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use sallyport_protocol::messages::index::{Index, Origin};
+use sallyport_protocol::messages::index::{Index, Origin, Text};
 use sallyport_protocol::package::Kind;
 use sallyport_protocol::strict_json::{self, StrictError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use wasmparser::{Parser, Payload};
 
-use super::contract::{BodyView, Call, Principal, Segment, SegmentKind, hook, provider, scanner::TextKind};
+use super::contract::{
+    Attribute, BodyView, Call, Principal, Segment, SegmentKind, hook, provider, scanner::TextKind,
+};
 
 /// The custom section of a component that holds its samples.
 pub const SECTION: &str = "sallyport-samples";
@@ -169,12 +171,22 @@ pub enum TextOrigin {
     User,
     /// Text the model wrote.
     Assistant,
-    /// Input of a tool call.
+    /// A tool call.
     ToolInput,
     /// What a tool answered.
     ToolOutput,
     /// Text of a document block.
     Document,
+    /// What the request says of a tool.
+    Tool,
+    /// An address or a file that the upstream reads.
+    Link,
+    /// A value beside the conversation.
+    Parameter,
+    /// The query string and the headers that travel.
+    Head,
+    /// What the gateway does not know.
+    Other,
 }
 
 /// What an upstream answers.
@@ -364,7 +376,7 @@ impl Sample {
                 .unwrap_or_else(|| index.as_ref().map_or_else(Vec::new, |read| read.tools.clone())),
             agent: said.agent,
             region: said.region,
-            attributes: Vec::new(),
+            attributes: unknown_of(index.as_ref()),
         };
         (call, body)
     }
@@ -378,6 +390,11 @@ impl Sample {
     }
 }
 
+/// The attribute of a call that names what the gateway does not know of the request.
+pub const UNKNOWN: &str = "unknown";
+/// The attribute of a call that holds its query string and the headers that travel.
+pub const HEAD: &str = "request.head";
+
 /// The trace of every sample.
 const TRACE: &str = "t_00000000000000000000000000000001";
 /// The time of every sample that names none: 1 January 2026, a Thursday, midnight UTC.
@@ -389,25 +406,29 @@ const MODEL: &str = "claude-sonnet-4-5";
 pub struct Body {
     pub(super) bytes: Vec<u8>,
     pub(super) index: Option<Index>,
+    /// What stands beside it.
+    head: Option<String>,
 }
 
 // === impl Body ===
 
 impl Body {
     fn new(json: &Value) -> Self {
-        Self::of(if json.is_null() { Vec::new() } else { json.to_string().into_bytes() })
+        Self::of(if json.is_null() { Vec::new() } else { json.to_string().into_bytes() }, &[])
     }
 
-    /// The body of these exact bytes.
-    pub fn of(bytes: Vec<u8>) -> Self {
+    /// The body of these exact bytes, in a call of which these are the attributes.
+    pub fn of(bytes: Vec<u8>, attributes: &[Attribute]) -> Self {
         let index = Index::parse(&bytes).ok();
-        Self { bytes, index }
+        let head = attributes.iter().find(|attribute| attribute.name == HEAD).map(|head| head.value.clone());
+        Self { bytes, index, head }
     }
 
     /// Its texts in order, each with where it comes from, as scanners are given them.
     pub fn texts_to_scan(&self) -> impl Iterator<Item = (TextKind, String)> {
-        let texts = self.index.iter().flat_map(|index| &index.texts);
-        texts.map(|text| (text_kind(text.origin), text.read(&self.bytes).into_owned()))
+        let units = self.index.iter().flat_map(Index::units);
+        let units = units.map(|unit| (text_kind(unit.origin()), unit.read(&self.bytes).into_owned()));
+        units.chain(self.head.iter().map(|head| (TextKind::Head, head.clone())))
     }
 }
 
@@ -418,20 +439,7 @@ impl BodyView for Body {
 
     fn texts(&self) -> Vec<Segment> {
         let texts = self.index.iter().flat_map(|index| &index.texts);
-        let segment = |text: &sallyport_protocol::messages::index::Text| Segment {
-            kind: match text.origin {
-                Origin::System => SegmentKind::System,
-                Origin::User => SegmentKind::User,
-                Origin::Assistant => SegmentKind::Assistant,
-                Origin::ToolInput => SegmentKind::ToolInput,
-                Origin::ToolOutput => SegmentKind::ToolOutput,
-                Origin::Document => SegmentKind::Document,
-            },
-            text: text.read(&self.bytes).into_owned(),
-            offset: text.span.start,
-            len: text.span.len(),
-        };
-        texts.map(segment).collect()
+        segments(texts, &self.bytes, self.head.as_deref())
     }
 }
 
@@ -504,6 +512,11 @@ impl From<TextOrigin> for TextKind {
             TextOrigin::ToolInput => Self::ToolInput,
             TextOrigin::ToolOutput => Self::ToolOutput,
             TextOrigin::Document => Self::Document,
+            TextOrigin::Tool => Self::Tool,
+            TextOrigin::Link => Self::Link,
+            TextOrigin::Parameter => Self::Parameter,
+            TextOrigin::Head => Self::Head,
+            TextOrigin::Other => Self::Other,
         }
     }
 }
@@ -513,8 +526,7 @@ impl From<TextOrigin> for TextKind {
 impl Upstream {
     pub(super) fn inputs(&self) -> [provider::Input; 3] {
         let headers = self.headers.iter();
-        let headers = headers
-            .map(|(name, value)| super::contract::Attribute { name: name.clone(), value: value.clone() });
+        let headers = headers.map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
         let head = provider::ResponseHead { status: self.status, headers: headers.collect() };
         [
             provider::Input::Head(head),
@@ -550,6 +562,49 @@ pub fn text_kind(origin: Origin) -> TextKind {
         Origin::ToolInput => TextKind::ToolInput,
         Origin::ToolOutput => TextKind::ToolOutput,
         Origin::Document => TextKind::Document,
+        Origin::Tool => TextKind::Tool,
+        Origin::Link => TextKind::Link,
+        Origin::Parameter => TextKind::Parameter,
+        Origin::Other => TextKind::Other,
+    }
+}
+
+/// The attribute about what is not known of a request, if there is any.
+pub fn unknown_of(index: Option<&Index>) -> Vec<Attribute> {
+    let unknown = index.map(|index| index.unknown.names()).filter(|names| !names.is_empty());
+    let attribute = |names| Attribute { name: UNKNOWN.to_owned(), value: json!(names).to_string() };
+    unknown.map(attribute).into_iter().collect()
+}
+
+/// The texts of a body as policies see them, and `head`, which stands beside it.
+pub fn segments<'t>(texts: impl Iterator<Item = &'t Text>, body: &[u8], head: Option<&str>) -> Vec<Segment> {
+    let segment = |text: &Text| Segment {
+        kind: segment_kind(text.origin),
+        text: text.read(body).into_owned(),
+        offset: text.span.start,
+        len: text.span.len(),
+    };
+    let beside = head.map(|head| Segment {
+        kind: SegmentKind::Head,
+        text: head.to_owned(),
+        offset: u32::try_from(body.len()).unwrap_or(u32::MAX),
+        len: 0,
+    });
+    texts.map(segment).chain(beside).collect()
+}
+
+fn segment_kind(origin: Origin) -> SegmentKind {
+    match origin {
+        Origin::System => SegmentKind::System,
+        Origin::User => SegmentKind::User,
+        Origin::Assistant => SegmentKind::Assistant,
+        Origin::ToolInput => SegmentKind::ToolInput,
+        Origin::ToolOutput => SegmentKind::ToolOutput,
+        Origin::Document => SegmentKind::Document,
+        Origin::Tool => SegmentKind::Tool,
+        Origin::Link => SegmentKind::Link,
+        Origin::Parameter => SegmentKind::Parameter,
+        Origin::Other => SegmentKind::Other,
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
 /// Keys of `gateway`.
 pub(super) const GATEWAY: [&str; 2] = ["enabled", "routes"];
 /// Keys of a route.
-pub(super) const ROUTE: [&str; 12] = [
+pub(super) const ROUTE: [&str; 13] = [
     "model_pattern",
     "predicate",
     "predicate_config",
@@ -58,6 +58,7 @@ pub(super) const ROUTE: [&str; 12] = [
     "models",
     "region",
     "lossless",
+    "strict",
     "forward_user_id",
     "timeouts",
 ];
@@ -342,6 +343,7 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
         upstream_model: words("upstream_model"),
         models,
         lossless: flag("lossless"),
+        strict: flag("strict"),
         forward_user_id: flag("forward_user_id"),
         region: words("region"),
         patience: section.get("timeouts").map_or_else(Patience::default, |node| patience(&node)),

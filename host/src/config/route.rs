@@ -36,6 +36,8 @@ pub struct Route {
     pub models: Vec<Model>,
     /// Refuse a request that the provider's wire format cannot carry whole.
     pub lossless: bool,
+    /// Refuse a request that holds what the gateway does not know.
+    pub strict: bool,
     /// Let `metadata.user_id` travel to the upstream.
     pub forward_user_id: bool,
     /// Where the upstream's data centre is: for policies and signatures that depend on it.

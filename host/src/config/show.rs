@@ -114,6 +114,7 @@ fn route(route: &Route) -> Value {
         "models": models,
         "region": route.region,
         "lossless": route.lossless,
+        "strict": route.strict,
         "forward_user_id": route.forward_user_id,
         "timeouts": {
             "first_byte_ms": millis(route.patience.first_byte),

@@ -96,6 +96,7 @@ gateway:
       upstream_model: "llama-3.3-70b-instruct"
       models: [{ id: internal-llama-70b }]
       lossless: true
+      strict: true
       region: eu-west-1
       timeouts: { idle_ms: 20000 }
 prices:
@@ -110,7 +111,7 @@ prices:
     assert_eq!((route.provider.as_str(), route.upstream_model.as_deref()), ("openai", Some("gpt-4.1")));
     assert_eq!(route.endpoint.as_ref().unwrap().join("/v1/chat/completions"), "/v1/chat/completions");
     let route = first("internal-llama-3").unwrap();
-    assert!(route.lossless && !route.forward_user_id);
+    assert!(route.lossless && route.strict && !route.forward_user_id);
     let (first_byte, idle) = (route.patience.first_byte.as_secs(), route.patience.idle.as_secs());
     assert_eq!((first_byte, idle), (600, 20), "what the file does not say keeps its default");
     assert_eq!(route.models[0].display_name, "internal-llama-70b");

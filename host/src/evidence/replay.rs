@@ -89,7 +89,7 @@ pub async fn replay(
     match &step.asked {
         Asked::Call(heard) => {
             let (call, body) = recorded.asked_about(step);
-            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec()));
+            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec(), &call.attributes));
             match staged(component, heard).await {
                 Ok(component) => compare(step, heard, &components.check(&component, &call, &body).await),
                 Err(fault) => Again::impossible(step, fault.to_string()),
@@ -97,7 +97,7 @@ pub async fn replay(
         }
         Asked::Route { heard, .. } => {
             let (call, body) = recorded.asked_about(step);
-            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec()));
+            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec(), &call.attributes));
             match staged(component, heard).await {
                 Ok(component) => compare(step, heard, &components.matches(&component, &call, &body).await),
                 Err(fault) => Again::impossible(step, fault.to_string()),
@@ -129,7 +129,8 @@ async fn scan(
     texts: &Texts,
     component: &Arc<Component>,
 ) -> Again {
-    let body = Body::of(recorded.asked_about(step).1.to_vec());
+    let (call, body) = recorded.asked_about(step);
+    let body = Body::of(body.to_vec(), &call.attributes);
     let mut all = body.texts_to_scan();
     let (mut again, mut fuel) = (Texts::default(), None);
     for number in 0..texts.scanned {

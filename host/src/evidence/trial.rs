@@ -96,7 +96,8 @@ impl<'a> Trial<'a> {
 
     async fn check(&self, recorded: &Recorded) -> Said {
         let call = &recorded.head.call;
-        let body: Arc<dyn BodyView> = Arc::new(Body::of(recorded.last_body().to_vec()));
+        let body: Arc<dyn BodyView> =
+            Arc::new(Body::of(recorded.last_body().to_vec(), &recorded.head.call.attributes));
         let ran = match self.staged(recorded).await {
             Ok(candidate) => self.components.check(&candidate, call, &body).await,
             Err(fault) => Ran::failed(fault),
@@ -106,7 +107,7 @@ impl<'a> Trial<'a> {
     }
 
     async fn scan(&self, recorded: &Recorded) -> Said {
-        let body = Body::of(recorded.last_body().to_vec());
+        let body = Body::of(recorded.last_body().to_vec(), &recorded.head.call.attributes);
         let rewrites = self.candidate.capabilities().iter().any(|it| it == REWRITE);
         let candidate = match self.staged(recorded).await {
             Ok(candidate) => candidate,

@@ -80,7 +80,10 @@ impl ApiError {
             Refusal::Undecided { component, .. } => {
                 error = error.with(POLICY, component).with(SHOULD_RETRY, "false");
             }
-            Refusal::Malformed(_) | Refusal::NoRoute { .. } | Refusal::Lossy { .. } => {
+            Refusal::Malformed(_)
+            | Refusal::NoRoute { .. }
+            | Refusal::Unknown { .. }
+            | Refusal::Lossy { .. } => {
                 error = error.with(SHOULD_RETRY, "false");
             }
             Refusal::Failed(failure) => {
@@ -218,7 +221,12 @@ fn table(refusal: &Refusal, deny: DenyStatus) -> (StatusCode, ErrorType) {
     };
     match refusal {
         Refusal::Malformed(Malformed::Long) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge),
-        Refusal::Malformed(_) | Refusal::Lossy { .. } => (StatusCode::BAD_REQUEST, ErrorType::InvalidRequest),
+        Refusal::Malformed(Malformed::Many { .. }) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge)
+        }
+        Refusal::Malformed(_) | Refusal::Unknown { .. } | Refusal::Lossy { .. } => {
+            (StatusCode::BAD_REQUEST, ErrorType::InvalidRequest)
+        }
         Refusal::NoRoute { .. } => (StatusCode::NOT_FOUND, ErrorType::NotFound),
         Refusal::Component { refusal, .. } => match refusal.kind {
             RefusalKind::Denied => (denied, ErrorType::Permission),

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use sallyport_protocol::headers;
 use sallyport_protocol::id::TraceId;
-use sallyport_protocol::messages::index::{Index, Origin};
+use sallyport_protocol::messages::index::Index;
 
 use super::{Inbound, Operation};
 use crate::auth::Principal;
 use crate::clock::{Clock, Entropy};
 use crate::component::contract::{
-    Attribute, BodyView, Call as CallFacts, Principal as PrincipalFacts, Segment, SegmentKind,
+    Attribute, BodyView, Call as CallFacts, Principal as PrincipalFacts, Segment,
 };
+use crate::component::sample::{HEAD, UNKNOWN, segments, unknown_of};
 use crate::config::Route;
+use crate::upstream::travelling;
 
 /// Longest name of a session that is kept.
 const LONGEST_SESSION: usize = 256;
@@ -38,6 +40,8 @@ pub(super) struct Request {
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     pub(super) index: Index,
+    /// What travels beside it: the query string and the headers.
+    pub(super) head: Arc<str>,
     texts: OnceLock<Vec<Segment>>,
 }
 
@@ -46,23 +50,26 @@ pub(super) struct Body {
 impl Request {
     pub(super) fn new(inbound: Inbound, trace: TraceId, index: Index, clock: &dyn Clock) -> Self {
         let Inbound { operation, target, headers, body, principal, request_id } = inbound;
-        let facts = CallFacts {
+        let head = head_of(&target, &headers);
+        let mut facts = CallFacts {
             trace: trace.as_str().to_owned(),
             time_ms: (clock.now().unix_timestamp_nanos() / 1_000_000).to_string(),
             principal: principal_facts(&principal),
-            model: index.model.clone(),
+            model: String::new(),
             route: String::new(),
             provider: String::new(),
-            streaming: index.stream,
-            max_tokens: index.max_tokens,
-            body_bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
-            message_count: index.message_count,
-            tools: index.tools.clone(),
+            streaming: false,
+            max_tokens: None,
+            body_bytes: 0,
+            message_count: 0,
+            tools: Vec::new(),
             agent: text(&headers, headers::AGENT_NAME).map(str::to_owned),
             region: None,
             attributes: attributes(operation, &headers),
         };
-        let body = Arc::new(Body::new(body, index));
+        facts.attributes.push(Attribute { name: HEAD.to_owned(), value: head.as_ref().to_owned() });
+        read_from(&mut facts, &body, &index);
+        let body = Arc::new(Body::new(body, index, head));
         let session = session_of(&headers, &principal);
         Self { operation, target, headers, body, principal, session, facts, trace, http_id: request_id }
     }
@@ -76,15 +83,17 @@ impl Request {
 
     /// The same request with what hooks and scanners made of its body.
     pub(super) fn with_body(&self, bytes: Bytes, index: Index) -> Self {
-        let body_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let mut facts = self.facts.clone();
+        // What was changed may name other tools.
+        read_from(&mut facts, &bytes, &index);
         Self {
             operation: self.operation,
             target: self.target.clone(),
             headers: self.headers.clone(),
-            body: Arc::new(Body::new(bytes, index)),
+            body: Arc::new(Body::new(bytes, index, Arc::clone(&self.body.head))),
             principal: Arc::clone(&self.principal),
             session: self.session.clone(),
-            facts: CallFacts { body_bytes, ..self.facts.clone() },
+            facts,
             trace: self.trace.clone(),
             http_id: self.http_id.clone(),
         }
@@ -99,8 +108,8 @@ impl Request {
 // === impl Body ===
 
 impl Body {
-    fn new(bytes: Bytes, index: Index) -> Self {
-        Self { bytes, index, texts: OnceLock::new() }
+    fn new(bytes: Bytes, index: Index, head: Arc<str>) -> Self {
+        Self { bytes, index, head, texts: OnceLock::new() }
     }
 }
 
@@ -110,15 +119,8 @@ impl BodyView for Body {
     }
 
     fn texts(&self) -> Vec<Segment> {
-        let read = || {
-            self.index.texts.iter().map(|text| Segment {
-                kind: segment_kind(text.origin),
-                text: text.read(&self.bytes).into_owned(),
-                offset: text.span.start,
-                len: text.span.len(),
-            })
-        };
-        self.texts.get_or_init(|| read().collect()).clone()
+        let read = || segments(self.index.texts.iter(), &self.bytes, Some(&self.head));
+        self.texts.get_or_init(read).clone()
     }
 }
 
@@ -188,13 +190,67 @@ fn attributes(operation: Operation, headers: &HeaderMap) -> Vec<Attribute> {
     std::iter::once(operation).chain(said).collect()
 }
 
-fn segment_kind(origin: Origin) -> SegmentKind {
-    match origin {
-        Origin::System => SegmentKind::System,
-        Origin::User => SegmentKind::User,
-        Origin::Assistant => SegmentKind::Assistant,
-        Origin::ToolInput => SegmentKind::ToolInput,
-        Origin::ToolOutput => SegmentKind::ToolOutput,
-        Origin::Document => SegmentKind::Document,
+/// What the facts have from the body.
+fn read_from(facts: &mut CallFacts, bytes: &Bytes, index: &Index) {
+    facts.model.clone_from(&index.model);
+    facts.streaming = index.stream;
+    facts.max_tokens = index.max_tokens;
+    facts.body_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    facts.message_count = index.message_count;
+    facts.tools.clone_from(&index.tools);
+    facts.attributes.retain(|attribute| attribute.name != UNKNOWN);
+    facts.attributes.extend(unknown_of(Some(index)));
+}
+
+/// The query string and the headers that travel to the upstream, one a line.
+fn head_of(target: &str, headers: &HeaderMap) -> Arc<str> {
+    let mut head = String::new();
+    if let Some((_, query)) = target.split_once('?') {
+        head.push('?');
+        head.push_str(query);
+        head.push('\n');
+        // Escapes would hide a text from whoever looks for it.
+        let read = decoded(query);
+        if read != query {
+            head.push('?');
+            head.push_str(&read);
+            head.push('\n');
+        }
+    }
+    for Attribute { name, value } in travelling(headers) {
+        head.push_str(&name);
+        head.push_str(": ");
+        head.push_str(&value);
+        head.push('\n');
+    }
+    head.into()
+}
+
+/// A query with its percent escapes as the characters that they are.
+fn decoded(query: &str) -> String {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_travels_beside_the_body_is_one_text_and_escapes_hide_nothing_in_it() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("anthropic-beta", "a,b"), ("authorization", "Bearer x"), ("cookie", "y")] {
+            headers.insert(name, http::HeaderValue::from_static(value));
+        }
+        let head = head_of("/v1/messages?beta=%74rue&x=%zz%2", &headers);
+        assert_eq!(&*head, "?beta=%74rue&x=%zz%2\n?beta=true&x=%zz%2\nanthropic-beta: a,b\n");
+        assert_eq!(&*head_of("/v1/messages", &HeaderMap::new()), "");
     }
 }

@@ -1,11 +1,12 @@
 //! Policies and scanners: asked before anything goes upstream, about exactly the bytes that will go. A component that does not
 //! answer denies. Scanners that may change the request are asked first, so that everybody else sees what they left.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sallyport_protocol::messages::index::{Index, Text};
+use sallyport_protocol::messages::index::{Index, Unit};
 use sallyport_protocol::messages::splice::Splices;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use super::refuse::WAYS_OUT;
 use super::row::notes_of;
 use super::{Call, Pipeline, Refusal};
 use crate::component::contract::policy::Verdict;
-use crate::component::contract::scanner::{Action, Finding};
+use crate::component::contract::scanner::{Action, Finding, TextKind};
 use crate::component::contract::{BodyView, Refusal as Denial, RefusalKind};
 use crate::component::sample::text_kind;
 use crate::component::{Entry, Fault, Mode, Ran};
@@ -39,6 +40,38 @@ struct Scan {
     fault: Option<Fault>,
     /// What it said about each text, where it is recorded.
     texts: Option<Texts>,
+}
+
+/// What a scanner is asked about at once.
+enum Piece {
+    /// Texts of the body.
+    Unit(Unit),
+    /// What travels beside the body. Nobody changes it.
+    Head,
+}
+
+impl Piece {
+    fn kind(&self) -> TextKind {
+        match self {
+            Self::Unit(unit) => text_kind(unit.origin()),
+            Self::Head => TextKind::Head,
+        }
+    }
+
+    /// Where in the body the text begins in which a byte of it stands.
+    fn at(&self, body: &[u8], byte: usize) -> usize {
+        match self {
+            Self::Unit(unit) => unit.at(body, byte),
+            Self::Head => body.len(),
+        }
+    }
+
+    fn read<'b>(&self, body: &'b Body) -> Cow<'b, str> {
+        match self {
+            Self::Unit(unit) => unit.read(&body.bytes),
+            Self::Head => Cow::Borrowed(&body.head),
+        }
+    }
 }
 
 impl Pipeline {
@@ -119,7 +152,7 @@ impl Pipeline {
         &self,
         entry: &Entry,
         call: &mut Call,
-        texts: &[(Text, TextHash)],
+        texts: &[(Piece, TextHash)],
     ) -> Result<Splices, Refusal> {
         let recorded = call.record.gathers().then(Texts::default);
         let fault = entry.component.barred().cloned();
@@ -127,7 +160,7 @@ impl Pipeline {
         let mut scan = Scan { whose, fault, texts: recorded, ..Scan::default() };
         let texts = if scan.fault.is_none() { texts } else { &[] };
         for (text, hash) in texts {
-            self.scan_text(entry, call, *text, *hash, &mut scan).await;
+            self.scan_text(entry, call, text, *hash, &mut scan).await;
             if scan.fault.is_some() || scan.refused.is_some() {
                 break;
             }
@@ -176,8 +209,8 @@ impl Pipeline {
         }
     }
 
-    async fn scan_text(&self, entry: &Entry, call: &Call, text: Text, hash: TextHash, scan: &mut Scan) {
-        let kind = text_kind(text.origin);
+    async fn scan_text(&self, entry: &Entry, call: &Call, text: &Piece, hash: TextHash, scan: &mut Scan) {
+        let kind = text.kind();
         let key = Key::of(scan.whose, kind, hash);
         let findings = if let Some(findings) = self.memo.get(key) {
             scan.remembered += 1;
@@ -186,7 +219,7 @@ impl Pipeline {
             }
             findings
         } else {
-            let read = text.read(&call.request.body.bytes);
+            let read = text.read(&call.request.body);
             let ran = self.components.scan(&entry.component, kind, &read).await;
             scan.asked += 1;
             scan.micros = scan.micros.saturating_add(ran.micros);
@@ -215,7 +248,8 @@ impl Pipeline {
                 Action::Redact if entry.may_rewrite => ranges.push(finding),
                 // Who may not change a byte refuses what it would redact.
                 Action::Deny | Action::Redact => {
-                    scan.refused.get_or_insert_with(|| (finding.rule.clone(), text.span.start as usize));
+                    let at = text.at(&call.request.body.bytes, finding.start as usize);
+                    scan.refused.get_or_insert_with(|| (finding.rule.clone(), at));
                 }
             }
         }
@@ -227,7 +261,7 @@ impl Pipeline {
 
 impl Scan {
     /// Notes what is to be replaced in a text. What cannot be cut out of its string is refused.
-    fn redact(&mut self, body: &[u8], text: Text, mut findings: Vec<&Finding>) {
+    fn redact(&mut self, body: &[u8], text: &Piece, mut findings: Vec<&Finding>) {
         let Some(first) = findings.first().map(|finding| finding.rule.clone()) else { return };
         findings.sort_by_key(|finding| (finding.start, finding.end));
         let mut merged: Vec<(Range<usize>, &str)> = Vec::new();
@@ -239,8 +273,12 @@ impl Scan {
                 _ => merged.push((range, &finding.replacement)),
             }
         }
-        if self.splices.replace(body, text, merged).is_err() {
-            self.refused.get_or_insert((first, text.span.start as usize));
+        let replaced = match text {
+            Piece::Unit(unit) => unit.replace(&mut self.splices, body, merged).is_ok(),
+            Piece::Head => false,
+        };
+        if !replaced {
+            self.refused.get_or_insert_with(|| (first, text.at(body, 0)));
         }
     }
 }
@@ -256,7 +294,12 @@ impl Call {
         let same = |index: &Index| {
             index.model == before.index.model
                 && index.message_count == before.index.message_count
+                && index.stream == before.index.stream
+                && index.max_tokens == before.index.max_tokens
+                && index.tools.len() == before.index.tools.len()
+                && index.unknown.names().len() == before.index.unknown.names().len()
                 && index.texts.len() == before.index.texts.len()
+                && index.texts.iter().zip(&before.index.texts).all(|(now, then)| now.origin == then.origin)
         };
         let Some((index, bytes)) = rewritten.filter(|(index, _)| same(index)) else {
             let refusal = Denial {
@@ -275,8 +318,12 @@ impl Call {
 
 // === private helpers ===
 
-fn hashed(body: &Body) -> Vec<(Text, TextHash)> {
-    body.index.texts.iter().map(|text| (*text, TextHash::of(text.span.of(&body.bytes)))).collect()
+fn hashed(body: &Body) -> Vec<(Piece, TextHash)> {
+    let units = body.index.units().into_iter().map(|unit| {
+        let hash = TextHash::of_unit(&unit, &body.bytes);
+        (Piece::Unit(unit), hash)
+    });
+    units.chain([(Piece::Head, TextHash::of(body.head.as_bytes()))]).collect()
 }
 
 /// What a user is told of a finding: what, where, and how to go on. The text is part of the conversation, so that every later turn

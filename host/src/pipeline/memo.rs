@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use sallyport_protocol::messages::index::Unit;
 
 use crate::component::Component;
 use crate::component::contract::scanner::{Finding, TextKind};
@@ -50,6 +51,21 @@ impl TextHash {
     /// The hash of a text as it stands in the body.
     pub(super) fn of(raw: &[u8]) -> Self {
         Self(*blake3::hash(raw).as_bytes())
+    }
+
+    /// The hash of what a scanner is asked about at once.
+    pub(super) fn of_unit(unit: &Unit, body: &[u8]) -> Self {
+        if unit.len() == 1 {
+            return unit.texts().next().map_or(Self([0; 32]), |text| Self::of(text.span.of(body)));
+        }
+        let mut hasher = blake3::Hasher::new();
+        for text in unit.texts() {
+            let raw = text.span.of(body);
+            // No text begins like a length.
+            hasher.update(&(raw.len() as u64).to_le_bytes());
+            hasher.update(raw);
+        }
+        Self(*hasher.finalize().as_bytes())
     }
 }
 

@@ -81,6 +81,12 @@ pub enum Refusal {
         /// What is wrong with it.
         what: String,
     },
+    /// The route takes nothing that the gateway does not know.
+    #[error("the route is strict, and the gateway does not know {what}")]
+    Unknown {
+        /// The first construct that is not known.
+        what: String,
+    },
     /// The route carries nothing that it cannot carry whole.
     #[error("the route is lossless, and {field} cannot be carried")]
     Lossy {
@@ -96,6 +102,9 @@ impl Refusal {
     pub fn code(&self) -> &str {
         match self {
             Self::Malformed(Malformed::Depth) => "body_too_deep",
+            Self::Malformed(Malformed::Many { .. }) => "body_too_many",
+            Self::Malformed(Malformed::Folded(_)) => "body_ambiguous",
+            Self::Unknown { .. } => "unknown_construct",
             Self::Malformed(_) => "body_malformed",
             Self::NoRoute { .. } => "no_route",
             Self::Component { refusal, .. } => &refusal.code,
@@ -114,9 +123,11 @@ impl Refusal {
     /// Whether a policy said no, rather than something failing.
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Component { .. } | Self::Undecided { .. } | Self::NoRoute { .. } | Self::Lossy { .. } => {
-                Outcome::Denied
-            }
+            Self::Component { .. }
+            | Self::Undecided { .. }
+            | Self::NoRoute { .. }
+            | Self::Unknown { .. }
+            | Self::Lossy { .. } => Outcome::Denied,
             _ => Outcome::Error,
         }
     }

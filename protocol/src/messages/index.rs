@@ -1,14 +1,31 @@
 //! An index over the bytes of a Messages request: found in one pass, so that routing and policy read the very bytes that will
 //! be forwarded, and nothing is built of a megabyte of conversation. The bytes stay as they came.
 //!
-//! The request's shape: <https://docs.claude.com/en/api/messages>. What is not known here is passed over, not refused.
+//! The request's shape: <https://docs.claude.com/en/api/messages>. What is not known here is passed on, not refused: it is a text
+//! like any other, and noted as unknown.
 
-use self::scan::Scanner;
+use self::reader::Reader;
 
+pub use self::keys::{fold, folds_to};
 pub use self::scan::{MAX_DEPTH, Malformed};
+pub use self::unit::Unit;
+pub use self::unknown::Unknown;
 
+mod blob;
+mod block;
+mod keys;
 mod locate;
+mod number;
+mod reader;
 mod scan;
+mod tools;
+mod unit;
+mod unknown;
+
+/// Most texts of a request: a conversation of a million tokens has a tenth of them.
+pub const MOST_TEXTS: usize = 131_072;
+/// Most tools that a request may name.
+pub const MOST_TOOLS: usize = 16_384;
 
 /// A byte range of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,18 +39,38 @@ pub struct Span {
 /// Where a text of the conversation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// The system prompt, a system message, or the description of a tool.
+    /// The system prompt or a system message.
     System,
     /// Text the user wrote.
     User,
     /// Text the model wrote in an earlier turn.
     Assistant,
-    /// Input of a tool call the model made in an earlier turn.
+    /// A tool call the model made in an earlier turn: its block.
     ToolInput,
     /// What a tool answered.
     ToolOutput,
     /// Text of a document.
     Document,
+    /// What the request says of a tool or of a server of tools: name, description, schema, examples.
+    Tool,
+    /// An address or a file that the upstream reads: of an image, of a document.
+    Link,
+    /// A value beside the conversation: a parameter, an id, a signature.
+    Parameter,
+    /// A construct that the index does not know.
+    Other,
+}
+
+/// How a text stands in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Form {
+    /// One JSON string.
+    #[default]
+    String,
+    /// A JSON value with everything in it, keys included.
+    Value,
+    /// A key of an object and its value.
+    Member,
 }
 
 /// One text of the request.
@@ -41,12 +78,16 @@ pub enum Origin {
 pub struct Text {
     /// Where it comes from.
     pub origin: Origin,
-    /// Its JSON value in the body, quotes included; for a tool's input the JSON object.
+    /// Where it stands in the body, quotes included.
     pub span: Span,
+    /// How it stands there.
+    pub form: Form,
     /// Which message it belongs to; `None` outside `messages`.
     pub message: Option<u32>,
     /// Thinking, which the upstream signed: it takes it back as it was, or not at all.
     pub signed: bool,
+    /// Within what a tool answered.
+    pub answer: bool,
 }
 
 /// Who speaks in a message.
@@ -89,15 +130,17 @@ pub struct Index {
     pub model_span: Span,
     /// `stream`; false where absent.
     pub stream: bool,
-    /// `max_tokens`.
+    /// `max_tokens`, or what stands there under a name that other readers know. The largest, if there are several.
     pub max_tokens: Option<u32>,
+    /// `thinking.budget_tokens`.
+    pub thinking_tokens: Option<u32>,
     /// How many messages there are.
     pub message_count: u32,
     /// The messages, in order.
     pub messages: Vec<Message>,
     /// Calls and results of tools that the client runs, in order.
     pub tool_blocks: Vec<ToolBlock>,
-    /// Names of the tools offered, in order.
+    /// Names of the tools that the request defines or names, in order. All that a server may offer are `mcp__NAME__*`.
     pub tools: Vec<String>,
     /// Every text, in order.
     pub texts: Vec<Text>,
@@ -105,6 +148,8 @@ pub struct Index {
     pub has_safeguards: bool,
     /// Where the value of `metadata.user_id` stands.
     pub user_id: Option<Span>,
+    /// What the index does not know.
+    pub unknown: Unknown,
 }
 
 // === impl Span ===
@@ -129,44 +174,9 @@ impl Span {
 // === impl Index ===
 
 impl Index {
-    /// Reads a request. Errors: what is no JSON object of a Messages request, or says one thing twice.
+    /// Reads a request. Errors: what is no JSON object of a Messages request, or could be read in two ways.
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        let mut scanner = Scanner::new(body)?;
-        let mut index = Self::default();
-        let mut seen_model = false;
-        let mut object = scanner.object()?;
-        let mut once = Once::default();
-        while let Some(key) = object.key(&mut scanner)? {
-            match once.check(
-                &key,
-                &["model", "stream", "max_tokens", "system", "messages", "tools", "metadata", "safeguards"],
-            )? {
-                Some("model") => {
-                    index.model_span = scanner.string()?;
-                    index.model = scan::unquote(index.model_span.of(body)).into_owned();
-                    seen_model = true;
-                }
-                Some("stream") => index.stream = scanner.boolean()?,
-                Some("max_tokens") => index.max_tokens = scanner.count()?,
-                Some("system") => index.content(&mut scanner, Origin::System, None)?,
-                Some("messages") => index.messages(&mut scanner)?,
-                Some("tools") => index.tools(&mut scanner)?,
-                Some("metadata") => index.metadata(&mut scanner)?,
-                Some("safeguards") => {
-                    index.has_safeguards = scanner.peek()? != b'n';
-                    scanner.skip()?;
-                }
-                _ => drop(scanner.skip()?),
-            }
-        }
-        scanner.end()?;
-        if !seen_model || index.model.is_empty() {
-            return Err(Malformed::Missing("model"));
-        }
-        if !once.has("messages") {
-            return Err(Malformed::Missing("messages"));
-        }
-        Ok(index)
+        Reader::new(body)?.read()
     }
 
     /// The texts that the user wrote in the last message, if the last message is the user's.
@@ -182,294 +192,13 @@ impl Index {
             .filter(move |text| text.origin == Origin::User && text.message == last && last.is_some())
     }
 
-    fn messages(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        let mut array = scanner.array()?;
-        while array.next(scanner)? {
-            let number = self.message_count;
-            self.message_count += 1;
-            let (mut role, mut content) = (None, None);
-            let mut whole = Span::default();
-            let mut object = scanner.object()?;
-            let mut once = Once::default();
-            while let Some(key) = object.key(scanner)? {
-                match once.check(&key, &["role", "content"])? {
-                    Some("role") => role = Some(scanner.string()?),
-                    // The role may stand behind the content: come back to it.
-                    Some("content") => match role {
-                        Some(role) => {
-                            scanner.peek()?;
-                            whole.start = scanner.at();
-                            self.content(scanner, origin(role, scanner), Some(number))?;
-                            whole.end = scanner.at();
-                        }
-                        None => content = Some(scanner.skip()?),
-                    },
-                    _ => drop(scanner.skip()?),
-                }
-            }
-            let origin = role.map_or(Origin::User, |role| origin(role, scanner));
-            if let Some(content) = content {
-                scanner.revisit(content, |scanner| self.content(scanner, origin, Some(number)))?;
-                whole = content;
-            }
-            let role = match origin {
-                Origin::Assistant => Role::Assistant,
-                Origin::System => Role::System,
-                _ => Role::User,
-            };
-            self.messages.push(Message { role, content: whole });
-        }
-        Ok(())
-    }
-
-    /// A string, or blocks.
-    fn content(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        origin: Origin,
-        message: Option<u32>,
-    ) -> Result<(), Malformed> {
-        match scanner.peek()? {
-            b'"' => {
-                let span = scanner.string()?;
-                self.push(origin, span, message);
-            }
-            b'[' => {
-                let mut array = scanner.array()?;
-                while array.next(scanner)? {
-                    match scanner.peek()? {
-                        b'{' => self.block(scanner, origin, message)?,
-                        _ => self.anything(scanner, origin, message)?,
-                    }
-                }
-            }
-            _ => self.anything(scanner, origin, message)?,
-        }
-        Ok(())
-    }
-
-    fn block(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        origin: Origin,
-        message: Option<u32>,
-    ) -> Result<(), Malformed> {
-        let whole = scanner.at();
-        let mut once = Once::default();
-        let [mut kind, mut text, mut thinking, mut content, mut input, mut source, mut title, mut context] =
-            [None; 8];
-        let mut object = scanner.object()?;
-        while let Some(key) = object.key(scanner)? {
-            let known = ["type", "text", "thinking", "content", "input", "source", "title", "context"];
-            let place = match once.check(&key, &known)? {
-                Some("type") => &mut kind,
-                Some("text") => &mut text,
-                Some("thinking") => &mut thinking,
-                Some("content") => &mut content,
-                Some("input") => &mut input,
-                Some("source") => &mut source,
-                Some("title") => &mut title,
-                Some("context") => &mut context,
-                _ => {
-                    scanner.skip()?;
-                    continue;
-                }
-            };
-            *place = Some(scanner.skip()?);
-        }
-        let kind = kind.map(|span| scan::unquote(span.of(scanner.body())));
-        // What a tool answers may look like a block of a tool; it is none.
-        if let (Some(message), Origin::User | Origin::Assistant, Some(kind @ ("tool_use" | "tool_result"))) =
-            (message, origin, kind.as_deref())
-        {
-            let span = Span { start: whole, end: scanner.at() };
-            self.tool_blocks.push(ToolBlock { is_result: kind == "tool_result", span, message });
-        }
-        match kind.as_deref() {
-            Some("text") => self.maybe(scanner, text, origin, message),
-            Some("thinking") => {
-                let before = self.texts.len();
-                self.maybe(scanner, thinking, origin, message)?;
-                self.texts.iter_mut().skip(before).for_each(|text| text.signed = true);
-                Ok(())
-            }
-            Some("redacted_thinking" | "image") => Ok(()),
-            Some("tool_use" | "server_tool_use" | "mcp_tool_use") => {
-                if let Some(span) = input {
-                    self.push(Origin::ToolInput, span, message);
-                }
-                Ok(())
-            }
-            Some("tool_result") => match content {
-                Some(span) => {
-                    scanner.revisit(span, |scanner| self.content(scanner, Origin::ToolOutput, message))
-                }
-                None => Ok(()),
-            },
-            Some("document") => {
-                self.maybe(scanner, title, Origin::Document, message)?;
-                self.maybe(scanner, context, Origin::Document, message)?;
-                match source {
-                    Some(span) => scanner.revisit(span, |scanner| self.source(scanner, message)),
-                    None => Ok(()),
-                }
-            }
-            // A block that nobody here knows: every string in it is a text.
-            _ => {
-                let span = Span { start: whole, end: scanner.at() };
-                scanner.revisit(span, |scanner| self.anything(scanner, origin, message))
-            }
-        }
-    }
-
-    /// The source of a document: text is read, base64 is not.
-    fn source(&mut self, scanner: &mut Scanner<'_>, message: Option<u32>) -> Result<(), Malformed> {
-        if scanner.peek()? != b'{' {
-            return self.anything(scanner, Origin::Document, message);
-        }
-        let mut object = scanner.object()?;
-        let mut once = Once::default();
-        let [mut kind, mut data, mut content] = [None; 3];
-        while let Some(key) = object.key(scanner)? {
-            let span = match once.check(&key, &["type", "data", "content"])? {
-                Some("type") => &mut kind,
-                Some("data") => &mut data,
-                Some("content") => &mut content,
-                _ => {
-                    scanner.skip()?;
-                    continue;
-                }
-            };
-            *span = Some(scanner.skip()?);
-        }
-        let is_text = kind.is_some_and(|span: Span| scan::unquote(span.of(scanner.body())) == "text");
-        if is_text {
-            self.maybe(scanner, data, Origin::Document, message)?;
-        }
-        match content {
-            Some(span) => scanner.revisit(span, |scanner| self.content(scanner, Origin::Document, message)),
-            None => Ok(()),
-        }
-    }
-
-    /// Every string of any value.
-    fn anything(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        origin: Origin,
-        message: Option<u32>,
-    ) -> Result<(), Malformed> {
-        match scanner.peek()? {
-            b'"' => {
-                let span = scanner.string()?;
-                self.push(origin, span, message);
-            }
-            b'{' => {
-                let mut object = scanner.object()?;
-                while object.key(scanner)?.is_some() {
-                    self.anything(scanner, origin, message)?;
-                }
-            }
-            b'[' => {
-                let mut array = scanner.array()?;
-                while array.next(scanner)? {
-                    self.anything(scanner, origin, message)?;
-                }
-            }
-            _ => drop(scanner.skip()?),
-        }
-        Ok(())
-    }
-
-    fn tools(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        if scanner.peek()? != b'[' {
-            scanner.skip()?;
-            return Ok(());
-        }
-        let mut array = scanner.array()?;
-        while array.next(scanner)? {
-            if scanner.peek()? != b'{' {
-                scanner.skip()?;
-                continue;
-            }
-            let mut object = scanner.object()?;
-            let mut once = Once::default();
-            while let Some(key) = object.key(scanner)? {
-                match once.check(&key, &["name", "description"])? {
-                    Some("name") if scanner.peek()? == b'"' => {
-                        let span = scanner.string()?;
-                        self.tools.push(scan::unquote(span.of(scanner.body())).into_owned());
-                    }
-                    Some("description") => self.anything(scanner, Origin::System, None)?,
-                    _ => drop(scanner.skip()?),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn metadata(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
-        if scanner.peek()? != b'{' {
-            scanner.skip()?;
-            return Ok(());
-        }
-        let mut object = scanner.object()?;
-        let mut once = Once::default();
-        while let Some(key) = object.key(scanner)? {
-            let span = scanner.skip()?;
-            if once.check(&key, &["user_id"])?.is_some() {
-                self.user_id = Some(span);
-            }
-        }
-        Ok(())
-    }
-
-    fn maybe(
-        &mut self,
-        scanner: &mut Scanner<'_>,
-        span: Option<Span>,
-        origin: Origin,
-        message: Option<u32>,
-    ) -> Result<(), Malformed> {
-        match span {
-            Some(span) => scanner.revisit(span, |scanner| self.anything(scanner, origin, message)),
-            None => Ok(()),
-        }
-    }
-
-    fn push(&mut self, origin: Origin, span: Span, message: Option<u32>) {
-        self.texts.push(Text { origin, span, message, signed: false });
+    /// What scanners are asked about, in order.
+    pub fn units(&self) -> Vec<Unit> {
+        unit::units(&self.texts)
     }
 }
 
-// === private helpers ===
-
-/// Which of the keys that matter were seen: a second one would let the upstream read another value than the policies did.
-#[derive(Default)]
-struct Once(Vec<&'static str>);
-
-impl Once {
-    fn check(&mut self, key: &str, known: &[&'static str]) -> Result<Option<&'static str>, Malformed> {
-        let Some(known) = known.iter().find(|name| **name == key) else { return Ok(None) };
-        if self.has(known) {
-            return Err(Malformed::Twice(known));
-        }
-        self.0.push(known);
-        Ok(Some(known))
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.0.contains(&key)
-    }
-}
-
-fn origin(role: Span, scanner: &Scanner<'_>) -> Origin {
-    match scan::unquote(role.of(scanner.body())).as_ref() {
-        "assistant" => Origin::Assistant,
-        "system" | "developer" => Origin::System,
-        _ => Origin::User,
-    }
-}
-
+#[cfg(test)]
+mod differential;
 #[cfg(test)]
 mod tests;

@@ -91,12 +91,19 @@ impl Splices {
     ) -> Result<(), Misplaced> {
         let (ranges, texts): (Vec<_>, Vec<_>) = ranges.into_iter().unzip();
         let spans = text.locate(body, &ranges).ok_or(Misplaced::Text)?;
-        let mut changed = self.clone();
-        for (span, with) in spans.into_iter().zip(texts) {
-            changed.push(Splice { span, with: in_quotes(with) })?;
+        // All or nothing, and without a copy: a body may have a hundred thousand texts to change.
+        if spans.iter().any(|span| !self.is_free(*span)) {
+            return Err(Misplaced::Overlap);
         }
-        *self = changed;
+        for (span, with) in spans.into_iter().zip(texts) {
+            self.push(Splice { span, with: in_quotes(with) })?;
+        }
         Ok(())
+    }
+
+    fn is_free(&self, span: Span) -> bool {
+        let place = self.0.partition_point(|earlier| earlier.span.end <= span.start);
+        self.0.get(place).is_none_or(|later| later.span.start >= span.end)
     }
 
     /// The changed body. Error: [`Misplaced::Outside`].

@@ -156,7 +156,57 @@ async fn a_prompt_behind_an_answer_or_in_an_unknown_loop_is_judged_all_the_same(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policies_and_scanners_look_at_what_hooks_added() {
+async fn no_prompt_of_a_request_goes_up_unjudged_however_a_client_arranges_it() {
+    let rule = json!([{"name": "nightjar", "on": ["UserPromptSubmit"], "contains": ["Nightjar"],
+        "then": {"block": "not for models"}}]);
+    let app = TestApp::with(|config| rules(config, rule)).await;
+    let user = |content: Value| json!({"role": "user", "content": content});
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let model = json!({"role": "assistant", "content": "ok"});
+    let forbidden = user(json!("About Nightjar."));
+    let mut many: Vec<Value> =
+        (0..100).flat_map(|n| [user(json!(format!("q {n}"))), model.clone()]).collect();
+    many.push(user(json!("go on")));
+    many[80] = forbidden.clone();
+    for messages in [
+        json!([forbidden, user(json!("go on"))]),
+        json!([forbidden, model, user(json!("go on"))]),
+        json!([user(json!([text("<system-reminder>Nightjar</system-reminder>")]))]),
+        json!([user(json!([text("Night"), text("jar")]))]),
+        json!([user(json!("a")), {"role": "system", "content": "Nightjar"}]),
+        json!([user(
+            json!([text("a"), {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Nightjar"}}])
+        )]),
+        json!([user(json!([{"type": "news", "x": "Nightjar"}]))]),
+        json!([user(json!("a")), {"role": "assistant", "content": "Nightjar is"}]),
+        json!(many),
+    ] {
+        for _ in 0..2 {
+            let body = json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": messages});
+            let reply = in_session(&app, "arranged", &body).await;
+            let code = reply.header("x-sallyport-code").map(str::to_owned);
+            assert_eq!((reply.status, code.as_deref()), (451, Some("hook_blocked")), "{body}: {reply}");
+        }
+    }
+    assert_eq!(app.upstream.seen(), 0);
+    // What nobody objects to is asked about once.
+    many[80] = user(json!("fine"));
+    for judged in [true, false] {
+        let mut messages = many.clone();
+        messages.push(json!({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {}}]}));
+        messages.push(user(
+            json!([{"type": "tool_result", "tool_use_id": "t", "content": "Nightjar is a tool's word"}]),
+        ));
+        let body = json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": messages});
+        let reply = in_session(&app, "arranged", &body).await;
+        assert_eq!(reply.status, 200, "{reply}");
+        let rows = rows_of(&app, &reply).await;
+        assert_eq!(!about(&rows, "UserPromptSubmit").is_empty(), judged, "{rows:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scanners_look_at_what_hooks_added() {
     let key = "AKIAQ3EGRFZXNDOMVWJK";
     let rule =
         json!([{"name": "leak", "on": ["UserPromptSubmit"], "then": {"add_context": format!("use {key}")}}]);

@@ -113,7 +113,10 @@ impl Config {
     pub fn set(mut self, pointer: &str, value: Value) -> Self {
         let mut at = &mut self.file;
         for key in pointer.split('/').skip(1) {
-            at = &mut at[key];
+            at = match key.parse::<usize>() {
+                Ok(place) if at.is_array() => &mut at[place],
+                _ => &mut at[key],
+            };
         }
         *at = value;
         self

@@ -98,7 +98,7 @@ fn the_facts_of_a_call_come_from_its_body_unless_they_are_said() {
     );
     assert_eq!(call.principal.roles, ["ops"]);
     let texts: Vec<_> = body.texts().into_iter().map(|text| text.text).collect();
-    assert_eq!(texts, ["one", "two"]);
+    assert_eq!(texts, ["one", "two", "\"model\":\"claude-opus-4-5\"", "{\"name\":\"Bash\"}"]);
 }
 
 #[test]

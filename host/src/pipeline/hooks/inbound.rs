@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::edit::{self, Edits};
 use super::session::{Issued, Kept, Key};
-use super::turn::{self, Answer, Prompt};
+use super::turn::{self, Answer, Prompt, Used};
 use super::{Occasion, Told, listeners};
 use crate::audit::Outcome as Ended;
 use crate::component::contract::hook::{Event, ToolCall, ToolFailure, ToolResult};
@@ -28,6 +28,9 @@ const INBOUND: [HookEvent; 4] = [
     HookEvent::PostToolUse,
     HookEvent::PostToolUseFailure,
 ];
+
+/// How many prompts of earlier turns that nobody judged yet hooks are asked about one by one.
+const MOST_EARLIER: u32 = 16;
 
 /// How hooks are told that a session began, as far as the gateway can know.
 const STARTUP: &str = "startup";
@@ -97,7 +100,7 @@ impl Pipeline {
         if let Some(stopped) = told.stopped {
             return Err(stopped.refusal());
         }
-        self.sessions.keep(session, Kept { content: None, context });
+        self.sessions.keep(session, Arc::new(Kept { content: None, context }));
         Ok(())
     }
 
@@ -109,33 +112,62 @@ impl Pipeline {
         }
     }
 
+    /// Has every prompt judged that was not judged yet. A step of a tool loop repeats those that were.
     async fn prompts(&self, call: &mut Call, is_message: bool, edits: &mut Edits) -> Result<(), Refusal> {
         let body = Arc::clone(&call.request.body);
-        let mut prompts = turn::prompts(&body.index, &body.bytes);
-        let Some(latest) = prompts.pop() else { return Ok(()) };
-        for earlier in &prompts {
-            if let Some(kept) = self.sessions.kept(prompt_key(call, earlier)) {
-                edits.adds(earlier.message, &kept);
+        let prompts = turn::prompts(&body.index, &body.bytes);
+        let newest = turn::last_of_user(&body.index);
+        let (mut asked, mut earlier, mut rest) = (0, Vec::new(), None::<(Prompt, Vec<Key>)>);
+        for prompt in prompts {
+            let key = prompt_key(call, &prompt);
+            let is_new = newest.is_some_and(|message| prompt.covers(message));
+            let mut kept = self.sessions.kept(key);
+            if is_message && (kept.is_none() || (is_new && !prompt.repeats)) {
+                if is_new || asked < MOST_EARLIER {
+                    asked += u32::from(!is_new);
+                    let rows = if is_new { None } else { Some(&mut earlier) };
+                    kept = self.prompt(call, &[key], &prompt, rows).await?;
+                } else {
+                    // A client may bring any number of them, and each question has its price: those beyond are one.
+                    match &mut rest {
+                        Some((all, keys)) => {
+                            all.text.push_str("\n\n");
+                            all.text.push_str(&prompt.text);
+                            all.reminders.push_str(&prompt.reminders);
+                            keys.push(key);
+                        }
+                        none => *none = Some((prompt, vec![key])),
+                    }
+                    continue;
+                }
+            }
+            if let (Some(kept), Some(message)) = (kept, prompt.message) {
+                edits.adds(message, &kept);
             }
         }
-        // A step of a tool loop repeats a prompt that was judged; a prompt that nobody judged is judged wherever it stands.
-        let key = prompt_key(call, &latest);
-        let is_new = turn::last_of_user(&body.index) == Some(latest.message);
-        let mut kept = self.sessions.kept(key);
-        if is_message && (is_new || kept.is_none()) {
-            kept = self.prompt(call, key, &latest).await?;
+        if let Some((all, keys)) = rest {
+            self.prompt(call, &keys, &all, Some(&mut earlier)).await?;
         }
-        if let Some(kept) = kept {
-            edits.adds(latest.message, &kept);
-        }
+        call.record.hooks(earlier);
         Ok(())
     }
 
-    async fn prompt(&self, call: &mut Call, key: Key, prompt: &Prompt) -> Result<Option<Arc<Kept>>, Refusal> {
+    /// Has one prompt judged, and remembers what was said under `keys`. `earlier`: it stands further up in the conversation, and
+    /// its rows go there.
+    async fn prompt(
+        &self,
+        call: &mut Call,
+        keys: &[Key],
+        prompt: &Prompt,
+        earlier: Option<&mut Vec<HookRow>>,
+    ) -> Result<Option<Arc<Kept>>, Refusal> {
         let what = Event::UserPromptSubmit(prompt.text.clone());
         let mut occasion = Occasion::of(call, HookEvent::UserPromptSubmit, None, what);
         if !prompt.reminders.is_empty() {
             occasion.attribute("prompt.reminders", prompt.reminders.clone());
+        }
+        if earlier.is_some() {
+            occasion.attribute("prompt.earlier", "true".to_owned());
         }
         let facts = &call.request.facts;
         occasion.attribute("call.tools", facts.tools.len().to_string());
@@ -143,24 +175,37 @@ impl Pipeline {
             occasion.attribute("call.max_tokens", tokens.to_string());
         }
         let mut told = self.tell(&call.bundle, occasion).await;
-        call.record.hooks(std::mem::take(&mut told.rows));
-        let context = told.context();
-        match told.stopped {
-            Some(stopped) => Err(stopped.refusal().of_conversation()),
-            None if told.faulted => Ok(Some(Arc::new(Kept { content: None, context }))),
-            None => Ok(Some(self.sessions.keep(key, Kept { content: None, context }))),
+        let rows = std::mem::take(&mut told.rows);
+        match earlier {
+            Some(earlier) if told.stopped.is_none() => summed(earlier, rows),
+            _ => call.record.hooks(rows),
         }
+        // One answer about many prompts is for none of them in particular.
+        let context = told.context().filter(|_| keys.len() == 1);
+        let Some(stopped) = told.stopped else {
+            let kept = Kept { content: None, context };
+            if told.faulted {
+                return Ok(Some(Arc::new(kept)));
+            }
+            let kept = Arc::new(kept);
+            for key in keys {
+                self.sessions.keep(*key, Arc::clone(&kept));
+            }
+            return Ok(Some(kept));
+        };
+        Err(stopped.refusal().of_conversation())
     }
 
     async fn answers(&self, call: &mut Call, edits: &mut Edits) -> Result<(), Refusal> {
         let body = Arc::clone(&call.request.body);
         let last = turn::last_of_user(&body.index);
+        let calls = turn::calls(&body.index, &body.bytes);
         let mut earlier = Vec::new();
         for answer in turn::answers(&body.index, &body.bytes)? {
             let key = answer_key(call, &answer);
             let mut kept = self.sessions.kept(key);
             if kept.is_none() {
-                let (judged, rows) = self.answer(call, key, &answer).await;
+                let (judged, rows) = self.answer(call, key, &answer, calls.get(&answer.id)).await;
                 if last == Some(answer.block.message) {
                     call.record.hooks(rows);
                 } else {
@@ -179,8 +224,14 @@ impl Pipeline {
     }
 
     /// Tells the hooks what a tool answered. One that says no withholds the answer: the model is told why instead.
-    async fn answer(&self, call: &Call, key: Key, answer: &Answer<'_>) -> (Arc<Kept>, Vec<HookRow>) {
-        let (occasion, tool) = self.answered(call, answer);
+    async fn answer(
+        &self,
+        call: &Call,
+        key: Key,
+        answer: &Answer<'_>,
+        used: Option<&Used<'_>>,
+    ) -> (Arc<Kept>, Vec<HookRow>) {
+        let (occasion, tool) = self.answered(call, answer, used);
         let Told { stopped, modified, context, faulted, rows } = self.tell(&call.bundle, occasion).await;
         let undecided = faulted || stopped.as_ref().is_some_and(|stopped| !stopped.is_decided());
         let kept = match stopped {
@@ -194,15 +245,17 @@ impl Pipeline {
             },
         };
         // What somebody could not judge is asked again the next time.
-        if undecided { (Arc::new(kept), rows) } else { (self.sessions.keep(key, kept), rows) }
+        let kept = Arc::new(kept);
+        if !undecided {
+            self.sessions.keep(key, Arc::clone(&kept));
+        }
+        (kept, rows)
     }
 
-    fn answered(&self, call: &Call, answer: &Answer<'_>) -> (Occasion, String) {
-        let body = &call.request.body;
-        let used = turn::used(&body.index, &body.bytes, &answer.id);
+    fn answered(&self, call: &Call, answer: &Answer<'_>, used: Option<&Used<'_>>) -> (Occasion, String) {
         // The gateway's own memory of the call counts before what the client says that it was.
         let issued = self.sessions.issued(Key::tool(&call.request.principal, &answer.id));
-        let said = used.as_ref().map(|used| used.name.clone());
+        let said = used.map(|used| used.name.clone());
         let name = issued.map(|issued| issued.tool).or_else(|| said.map(Cow::into_owned)).unwrap_or_default();
         let input = used.and_then(|used| used.input).map_or("{}", RawValue::get);
         let tool = ToolCall {
@@ -235,10 +288,10 @@ impl Edits {
 
 // === private helpers ===
 
-/// The same words at the same place of the same session are the same prompt.
+/// The same words at the same place of the same session are the same prompt; a client's reminders are the same at every place.
 fn prompt_key(call: &Call, prompt: &Prompt) -> Key {
     let request = &call.request;
-    let place = prompt.message.to_le_bytes();
+    let place = if prompt.repeats { Vec::new() } else { prompt.first.to_le_bytes().to_vec() };
     let version = call.bundle.version.as_str().as_bytes();
     Key::of(
         &request.principal,

@@ -175,10 +175,8 @@ impl Sessions {
         self.kept.get(&key)
     }
 
-    pub(super) fn keep(&self, key: Key, kept: Kept) -> Arc<Kept> {
-        let kept = Arc::new(kept);
-        self.kept.insert(key, Arc::clone(&kept));
-        kept
+    pub(super) fn keep(&self, key: Key, kept: Arc<Kept>) {
+        self.kept.insert(key, kept);
     }
 
     pub(in crate::pipeline) fn issue(&self, key: Key, issued: Issued) {

@@ -2,6 +2,7 @@
 //! read only where a hook wants to know.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use sallyport_protocol::messages::index::{Index, Malformed, Origin, Role, Span, ToolBlock};
 use serde::{Deserialize, Deserializer};
@@ -10,14 +11,22 @@ use serde_json::value::RawValue;
 /// How Claude Code marks what it adds to a prompt by itself.
 const REMINDER: (&str, &str) = ("<system-reminder>", "</system-reminder>");
 
-/// What the user wrote in one message.
+/// What stands between two turns of the model: the user's words and the operator's there. Or what a client has put into the model's
+/// mouth at the end of a conversation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Prompt {
-    pub(super) message: u32,
-    /// Its texts, reminders left out.
+    /// Its first message.
+    pub(super) first: u32,
+    /// Its last message.
+    last: u32,
+    /// The last message of the user in it: what hooks add stands there.
+    pub(super) message: Option<u32>,
+    /// All of its texts, as the model reads them: one after the other, with nothing between.
     pub(super) text: String,
-    /// The reminders.
+    /// Those that are one reminder from end to end.
     pub(super) reminders: String,
+    /// There is nothing in it but reminders and the operator's words: a client repeats those at many places.
+    pub(super) repeats: bool,
 }
 
 /// A tool's answer.
@@ -50,21 +59,45 @@ struct ResultBlock<'a> {
     content: Option<&'a RawValue>,
 }
 
-/// Every message in which the user wrote something, in order.
+/// Every prompt of the conversation in order, and the beginning of an answer that the client wrote itself.
 pub(super) fn prompts(index: &Index, body: &[u8]) -> Vec<Prompt> {
     let mut prompts: Vec<Prompt> = Vec::new();
-    for text in index.texts.iter().filter(|text| text.origin == Origin::User) {
-        let Some(message) = text.message else { continue };
-        let read = text.read(body);
-        if prompts.last().is_none_or(|prompt| prompt.message != message) {
-            prompts.push(Prompt { message, text: String::new(), reminders: String::new() });
+    let mut speaker = Role::Assistant;
+    let mut texts = index.texts.iter().filter(|text| text.message.is_some()).peekable();
+    let last = index.message_count.saturating_sub(1);
+    for (number, message) in (0..).zip(&index.messages) {
+        let is_model = message.role == Role::Assistant;
+        let begins = is_model || speaker == Role::Assistant || prompts.is_empty();
+        speaker = message.role;
+        if begins {
+            prompts.push(Prompt {
+                first: number,
+                last: number,
+                message: None,
+                text: String::new(),
+                reminders: String::new(),
+                repeats: true,
+            });
         }
         let Some(prompt) = prompts.last_mut() else { continue };
-        let place = if is_reminder(&read) { &mut prompt.reminders } else { &mut prompt.text };
-        if !place.is_empty() {
-            place.push('\n');
+        prompt.last = number;
+        if message.role == Role::User {
+            prompt.message = Some(number);
         }
-        place.push_str(&read);
+        while let Some(text) = texts.next_if(|text| text.message == Some(number)) {
+            // What tools answered has an event of its own; ids and signatures are nobody's words.
+            let said = !text.answer && !matches!(text.origin, Origin::ToolInput | Origin::Parameter);
+            if !said || (is_model && number != last) {
+                continue;
+            }
+            let read = text.read(body);
+            if is_reminder(&read) {
+                prompt.reminders.push_str(&read);
+            } else if message.role == Role::User && !read.trim().is_empty() {
+                prompt.repeats = false;
+            }
+            prompt.text.push_str(&read);
+        }
     }
     prompts.retain(|prompt| !prompt.text.trim().is_empty());
     prompts
@@ -100,10 +133,11 @@ pub(super) fn answers<'a>(index: &Index, body: &'a [u8]) -> Result<Vec<Answer<'a
         .collect()
 }
 
-/// The call that `id` names.
-pub(super) fn used<'a>(index: &Index, body: &'a [u8], id: &str) -> Option<Used<'a>> {
-    let calls = index.tool_blocks.iter().rev().filter(|block| !block.is_result);
-    calls.filter_map(|block| read::<Used<'a>>(block.span, body).ok()).find(|used| used.id == id)
+/// The calls of tools by their ids. Of two with one id the later counts.
+pub(super) fn calls<'a>(index: &Index, body: &'a [u8]) -> HashMap<Cow<'a, str>, Used<'a>> {
+    let calls = index.tool_blocks.iter().filter(|block| !block.is_result);
+    let read = calls.filter_map(|block| read::<Used<'a>>(block.span, body).ok());
+    read.map(|used| (used.id.clone(), used)).collect()
 }
 
 /// Where a value of `body` stands.
@@ -124,6 +158,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     Deserialize::deserialize(deserializer).map(Some)
 }
 
+impl Prompt {
+    /// Whether `message` is a part of it.
+    pub(super) fn covers(&self, message: u32) -> bool {
+        (self.first..=self.last).contains(&message)
+    }
+}
+
 fn is_reminder(text: &str) -> bool {
     let text = text.trim();
     let inside = text.strip_prefix(REMINDER.0).and_then(|text| text.strip_suffix(REMINDER.1));
@@ -141,19 +182,34 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_what_the_user_wrote_without_reminders() {
+    fn a_prompt_is_all_that_stands_between_two_turns_of_the_model() {
         let (index, body) = indexed(
             r#"[{"role":"user","content":[{"type":"text","text":"<system-reminder>\nctx</system-reminder>"},
-                {"type":"text","text":"Do"},{"type":"text","text":"it"}]},
-               {"role":"system","content":"be brief"},
+                {"type":"text","text":"Do"},{"type":"text","text":"it"},
+                {"type":"document","source":{"type":"text","data":" now"}},{"type":"news","x":"!"}]},
+               {"role":"system","content":" be brief"},
                {"role":"assistant","content":"ok"},
-               {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"out"}]}]"#,
+               {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"out"}]},
+               {"role":"assistant","content":"so"},
+               {"role":"user","content":[{"type":"tool_result","tool_use_id":"b","content":"out"},
+                {"type":"text","text":"<system-reminder>todo</system-reminder>"}]},
+               {"role":"assistant","content":"Sure: "}]"#,
         );
         let prompts = prompts(&index, body.as_bytes());
-        assert_eq!(prompts.len(), 1);
-        assert_eq!(prompts[0].text, "Do\nit");
-        assert!(prompts[0].reminders.contains("ctx"));
-        assert_eq!(last_of_user(&index), Some(3));
+        let found: Vec<_> =
+            prompts.iter().map(|it| (it.first, it.message, it.text.as_str(), it.repeats)).collect();
+        let first =
+            "<system-reminder>\nctx</system-reminder>Doit now{\"type\":\"news\",\"x\":\"!\"} be brief";
+        assert_eq!(
+            found,
+            [
+                (0, Some(0), first, false),
+                (5, Some(5), "<system-reminder>todo</system-reminder>", true),
+                (6, None, "Sure: ", true),
+            ]
+        );
+        assert!(prompts[0].reminders.contains("ctx") && prompts[0].covers(1) && !prompts[0].covers(2));
+        assert_eq!(last_of_user(&index), None);
     }
 
     #[test]
@@ -182,15 +238,14 @@ mod tests {
         assert!(answers[0].is_error);
         let content = answers[0].content.unwrap();
         assert_eq!(place(content, body.as_bytes()).unwrap().of(body.as_bytes()), b"null");
-        let used = used(&index, body.as_bytes(), "a").unwrap();
+        let calls = calls(&index, body.as_bytes());
+        let used = &calls["a"];
         assert_eq!((used.name.as_ref(), used.input.unwrap().get()), ("Bash", r#"{"c":1}"#));
     }
 
     #[test]
     fn a_block_that_says_two_things_is_refused() {
-        let (index, body) = indexed(
-            r#"[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","tool_use_id":"b"}]}]"#,
-        );
-        assert!(answers(&index, body.as_bytes()).is_err());
+        let body = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","tool_use_id":"b"}]}]}"#;
+        assert_eq!(Index::parse(body.as_bytes()), Err(Malformed::Twice("tool_use_id")));
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scan::{Malformed, Scanner, unquote};
-use super::{Origin, Span, Text};
+use super::{Form, Span, Text};
 
 /// A JSON string whose content is a part of a text.
 #[derive(Debug, Clone)]
@@ -21,19 +21,19 @@ impl Text {
     /// The text itself, unescaped. `body` is what it was found in.
     pub fn read(self, body: &[u8]) -> Cow<'_, str> {
         let raw = self.span.of(body);
-        match self.origin {
-            // Escapes inside the JSON of an input would hide a text from whoever looks for it.
-            Origin::ToolInput if memchr::memchr(b'\\', raw).is_some() => {
-                render(raw).map_or_else(|_| String::from_utf8_lossy(raw), |(text, _)| Cow::Owned(text))
+        match self.form {
+            Form::String => unquote(raw),
+            // Escapes inside JSON would hide a text from whoever looks for it.
+            form if memchr::memchr(b'\\', raw).is_some() => {
+                render(raw, form).map_or_else(|_| String::from_utf8_lossy(raw), |(text, _)| Cow::Owned(text))
             }
-            Origin::ToolInput => String::from_utf8_lossy(raw),
-            _ => unquote(raw),
+            _ => String::from_utf8_lossy(raw),
         }
     }
 
     /// Where byte ranges of the text, as [`Text::read`] gives it, stand in the body. The ranges ascend and do not overlap. `None`
-    /// where one of them cannot be replaced: it is empty, cuts a character, is not within the content of one JSON string (of a
-    /// tool's input: of one value), or the upstream signed the text.
+    /// where one of them cannot be replaced: it is empty, cuts a character, is not within one JSON string that is a value, or the
+    /// upstream signed the text.
     pub fn locate(self, body: &[u8], ranges: &[Range<usize>]) -> Option<Vec<Span>> {
         if self.signed {
             return None;
@@ -68,11 +68,11 @@ impl Text {
 
     /// The JSON strings that the text is made of, in its order.
     fn pieces(self, raw: &[u8]) -> Option<Vec<Piece>> {
-        if self.origin != Origin::ToolInput {
+        if self.form == Form::String {
             let inside = 1..raw.len().checked_sub(1)?;
             return Some(vec![Piece { text: 0..unquote(raw).len(), inside }]);
         }
-        let (_, pieces) = render(raw).ok()?;
+        let (_, pieces) = render(raw, self.form).ok()?;
         if memchr::memchr(b'\\', raw).is_some() {
             return Some(pieces);
         }
@@ -127,8 +127,8 @@ impl Walk<'_> {
     }
 }
 
-/// JSON without escapes: its keys and values, one a line; and where its string values stand.
-fn render(raw: &[u8]) -> Result<(String, Vec<Piece>), Malformed> {
+/// A value, or a member of an object, without escapes: its keys and values, one a line; and where its string values stand.
+fn render(raw: &[u8], form: Form) -> Result<(String, Vec<Piece>), Malformed> {
     fn walk(scanner: &mut Scanner<'_>, out: &mut String, pieces: &mut Vec<Piece>) -> Result<(), Malformed> {
         match scanner.peek()? {
             b'"' => {
@@ -163,6 +163,12 @@ fn render(raw: &[u8]) -> Result<(String, Vec<Piece>), Malformed> {
     }
     let mut scanner = Scanner::new(raw)?;
     let (mut out, mut pieces) = (String::new(), Vec::new());
+    if form == Form::Member {
+        let key = scanner.string()?;
+        scanner.colon()?;
+        out.push_str(&unquote(key.of(raw)));
+        out.push_str(": ");
+    }
     walk(&mut scanner, &mut out, &mut pieces)?;
     Ok((out, pieces))
 }

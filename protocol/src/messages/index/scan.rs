@@ -25,6 +25,25 @@ pub enum Malformed {
     /// A key that matters stands twice in one object: readers differ in which one they believe.
     #[error("the key \"{0}\" stands twice in one object")]
     Twice(&'static str),
+    /// A key that equals one that matters but for case or for the form of its letters: readers differ in whether it is that key.
+    #[error("a key is spelt almost like \"{0}\", and some readers would take it for that key")]
+    Folded(&'static str),
+    /// A value of a type that this key does not have.
+    #[error("the value of \"{key}\" is not {expected}")]
+    Type {
+        /// Which key.
+        key: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// More of something than is read.
+    #[error("the request has more than {most} {what}")]
+    Many {
+        /// Of what.
+        what: &'static str,
+        /// How many are read.
+        most: usize,
+    },
     /// A key that must be there is not.
     #[error("\"{0}\" is missing")]
     Missing(&'static str),
@@ -92,21 +111,6 @@ impl<'a> Scanner<'a> {
         Ok(Array { first: true })
     }
 
-    /// Goes back to a value that was skipped, and returns to where it was.
-    pub(super) fn revisit(
-        &mut self,
-        span: Span,
-        read: impl FnOnce(&mut Self) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
-        let (at, depth) = (self.at, self.depth);
-        self.at = span.start as usize;
-        self.depth += 1;
-        read(self)?;
-        self.at = at;
-        self.depth = depth;
-        Ok(())
-    }
-
     /// A string; its span includes the quotes.
     pub(super) fn string(&mut self) -> Result<Span, Malformed> {
         self.blanks();
@@ -139,10 +143,17 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A number of tokens: absent where it is no whole number that fits.
-    pub(super) fn count(&mut self) -> Result<Option<u32>, Malformed> {
+    /// A number of tokens, in any spelling of JSON.
+    pub(super) fn count(&mut self, key: &'static str) -> Result<u32, Malformed> {
         let span = self.skip()?;
-        Ok(std::str::from_utf8(span.of(self.body)).ok().and_then(|text| text.parse().ok()))
+        super::number::whole(span.of(self.body))
+            .ok_or(Malformed::Type { key, expected: super::number::EXPECTED })
+    }
+
+    /// The colon behind a key.
+    pub(super) fn colon(&mut self) -> Result<(), Malformed> {
+        self.blanks();
+        self.take(b':')
     }
 
     /// Passes over one value of any kind.
@@ -286,8 +297,16 @@ impl<'a> Scanner<'a> {
 impl Object {
     /// The next key, unescaped; the cursor stands before its value. `None` at the end.
     pub(super) fn key<'a>(&mut self, scanner: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Malformed> {
+        Ok(self.member(scanner)?.map(|(_, key)| key))
+    }
+
+    /// The next key, and where it begins.
+    pub(super) fn member<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+    ) -> Result<Option<(u32, Cow<'a, str>)>, Malformed> {
         let Some(span) = self.next_key(scanner)? else { return Ok(None) };
-        Ok(Some(unquote(span.of(scanner.body))))
+        Ok(Some((span.start, unquote(span.of(scanner.body)))))
     }
 
     fn has_key(&mut self, scanner: &mut Scanner<'_>) -> Result<bool, Malformed> {
@@ -299,8 +318,7 @@ impl Object {
             return Ok(None);
         }
         let key = scanner.string()?;
-        scanner.blanks();
-        scanner.take(b':')?;
+        scanner.colon()?;
         Ok(Some(key))
     }
 }
