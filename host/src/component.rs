@@ -131,7 +131,7 @@ pub struct Components {
 
 /// The limits of components.
 pub(crate) fn limits() -> Vec<crate::limits::Limit> {
-    limits::table()
+    [limits::table(), compile::limits()].concat()
 }
 
 // === impl Components ===

@@ -192,6 +192,9 @@ pub enum DenyStatus {
 pub(crate) fn limits() -> Vec<Limit> {
     const PART: &str = "config";
     let head = Duration::from_millis(read::DEFAULT_HEAD_TIMEOUT_MS);
+    let quota = Quota::default();
+    let bytes = usize::try_from(quota.bytes).unwrap_or(usize::MAX);
+    let compiling = Duration::from_secs(quota.compile_seconds_per_hour.into());
     vec![
         Limit::bytes(
             PART,
@@ -204,6 +207,19 @@ pub(crate) fn limits() -> Vec<Limit> {
             .set_by("server.head_timeout_ms"),
         Limit::count(PART, "guests at once", read::DEFAULT_POOL.into(), "529 `overloaded`")
             .set_by("components.pool"),
+        Limit::bytes(PART, "packages of a tenant", bytes, "413 `quota_bytes`")
+            .set_by("components.quota.bytes"),
+        Limit::count(PART, "versions of a tenant", quota.versions.into(), "409 `quota_versions`")
+            .set_by("components.quota.versions"),
+        Limit::count(
+            PART,
+            "uploads of a tenant in an hour",
+            quota.uploads_per_hour.into(),
+            "429 `quota_uploads`",
+        )
+        .set_by("components.quota.uploads_per_hour"),
+        Limit::time(PART, "compiling for a tenant in an hour", compiling, "429 `compile_time_spent`")
+            .set_by("components.quota.compile_seconds_per_hour"),
     ]
 }
 

@@ -10,7 +10,10 @@ use sallyport_protocol::package::Kind;
 use sallyport_tests::hostile;
 use serde_json::json;
 
+use sallyport_tests::wait::{SOON, until_true};
+
 use crate::rig::{Rig, key, verify};
+use crate::workers::child_of;
 
 /// A policy with these fields besides what a policy needs, and this at the start of `check`.
 fn policy(fields: &str, body: &str) -> String {
@@ -88,6 +91,40 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
             wat::parse_str(text).unwrap_or_default()
         }),
     ]
+}
+
+/// Whether the kernel holds a process to these limits, soft and hard.
+#[cfg(target_os = "linux")]
+fn is_limited(pid: u32) -> bool {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let holds = |name: &str, most: u64| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let mut values = line.split_whitespace().take(2).map(|value| value.parse().unwrap_or(u64::MAX));
+        values.next().is_some_and(|soft| soft <= most) && values.next().is_some_and(|hard| hard <= most)
+    };
+    holds("Max cpu time", 120)
+        && holds("Max data size", 2 << 30)
+        && holds("Max file size", 512 << 20)
+        && holds("Max open files", 64)
+        && holds("Max core file size", 0)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compiler_runs_under_limits_of_processor_memory_and_files() {
+    let rig = Rig::new().await;
+    let verified = hostile::verified("02-configure-loop", &key());
+    // It computes until it is stopped: long enough to be looked at.
+    let config = json!({"for": "ever"});
+    let mut admitting = std::pin::pin!(rig.components.admit(&verified, &config));
+    let looked = async {
+        let compiler = child_of(std::process::id(), "compile-component").await;
+        until_true("the compiler has limited itself", SOON, || is_limited(compiler)).await;
+    };
+    tokio::select! {
+        admitted = &mut admitting => panic!("it was to run for ever: {admitted:?}"),
+        () = looked => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

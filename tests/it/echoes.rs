@@ -187,3 +187,41 @@ async fn guest_27_what_a_policy_repeats_never_reaches_the_log() {
     let log = app.log();
     assert!(!log.is_empty() && !log.contains(canary), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_27_what_a_policy_repeats_in_its_reason_is_its_own_words_and_stands_nowhere_else() {
+    let canary = "canary-91be07-in-a-reason";
+    let mut packages = Crate::new();
+    packages.pack("echo", "27-secret-in-reason", &[]);
+    let app = TestApp::with(|config| packages.configure(config).component("hostile/echo", json!({}))).await;
+    let reply = app.messages(ask("claude-sonnet-4-5", canary)).await;
+    assert_eq!((reply.status, app.upstream.seen()), (451, 0), "{reply}");
+    assert!(
+        String::from_utf8_lossy(&reply.body).contains(canary),
+        "it really repeats what was said: {reply}"
+    );
+    let row = app.row_of(&reply).await;
+    assert_eq!(row["payload"]["code"], "denied", "a prompt is no code: {row}");
+    app.stop();
+    let lines = app.siem_lines();
+    assert!(lines.iter().any(|line| line["trace_id"] == row["trace_id"]), "{lines:?}");
+    for mut written in lines.into_iter().chain([row]) {
+        let said = without_its_words(&mut written);
+        assert!(!written.to_string().contains(canary), "beside {said} words of the policy: {written}");
+    }
+    let log = app.log();
+    assert!(!log.is_empty() && !log.contains(canary), "{log}");
+}
+
+/// Takes the reason of a refusal out wherever they stand; how many there were.
+fn without_its_words(value: &mut Value) -> usize {
+    match value {
+        Value::Object(fields) => {
+            let before = fields.len();
+            fields.retain(|name, _| name != "reason");
+            before - fields.len() + fields.values_mut().map(without_its_words).sum::<usize>()
+        }
+        Value::Array(items) => items.iter_mut().map(without_its_words).sum(),
+        _ => 0,
+    }
+}

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use sallyport::component::contract::provider::Input;
@@ -15,7 +15,7 @@ use sallyport::component::{AdmitError, CompileError, Ended, Fault, InspectError,
 use sallyport::config::{Egress, EgressAuth, Endpoint};
 use sallyport_protocol::package::{Kind, Package, Statement, TrustError, Verified};
 use sallyport_tests::hostile;
-use sallyport_tests::wait::{SOON, until_true};
+use sallyport_tests::wait::{SOON, until, until_true};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -281,21 +281,46 @@ async fn guest_30_clock_probe_sees_no_time_pass() {
 async fn guest_20_client_gone_at_a_thousand_points_leaves_nothing_alive() {
     let rig = Rig::new().await;
     let busy = rig.admit("20-client-gone").await;
-    for point in 0..1_000 {
+    let hog = rig.admit("28-provider-hog").await;
+    let apart = rig.admit_to(Tier::Process, "acme", "20-client-gone").await.unwrap();
+    for point in 0..1_000_u32 {
+        // Each is met a little later than the one before: while it is put to work, in its first tick, in the slow lane, and
+        // around its deadline.
+        let later = Duration::from_micros(25) * point;
         match point % 4 {
-            0 => drop(rig.check(&busy)),
-            1 => drop(polled_once(rig.check(&busy))),
-            2 => drop(polled_once(rig.begin(&rig.provider))),
+            0 => drop(gone_after(later, rig.check(&busy)).await),
+            1 => drop(gone_after(later, rig.check(&apart)).await),
+            2 => drop(gone_after(later, rig.begin(&rig.provider)).await),
             _ => {
-                let mut exchange = rig.begin(&rig.provider).await.unwrap();
-                drop(polled_once(exchange.next(Input::Start)));
+                let mut exchange = rig.begin(&hog).await.unwrap();
+                drop(gone_after(later, exchange.next(Input::Start)).await);
             }
         }
         // One that computes in a thread of its own is stopped at its next tick.
         let gone = || rig.components.capacity().live == 0;
         until_true(&format!("the guest of point {point} is gone"), SOON, gone).await;
     }
+    // What was given up computes to its deadline in its tenant's own worker, which has little time for what has to be stopped.
+    let honest = until("the worker has room again", Duration::from_mins(1), || async {
+        rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.ok()
+    })
+    .await;
+    assert!(matches!(rig.check(&honest).await, Ok(policy::Verdict::Allow)), "the worker serves on");
     rig.honest_work_goes_on().await;
+}
+
+/// Gives `future` up once so much time has passed, to the microsecond; `None` if it was given up.
+async fn gone_after<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let began = Instant::now();
+    loop {
+        let mut context = Context::from_waker(Waker::noop());
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return Some(value),
+            Poll::Pending if began.elapsed() >= time => return None,
+            Poll::Pending => tokio::task::yield_now().await,
+        }
+    }
 }
 
 #[tokio::test]
@@ -519,10 +544,4 @@ impl Canary {
     pub(crate) fn visits(&self) -> usize {
         self.visits.load(Ordering::SeqCst)
     }
-}
-
-/// Polls once, as a client does that leaves while its call runs.
-fn polled_once<T>(future: impl Future<Output = T>) -> Poll<T> {
-    let mut context = Context::from_waker(Waker::noop());
-    pin!(future).as_mut().poll(&mut context)
 }

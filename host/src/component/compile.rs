@@ -21,6 +21,7 @@ use super::limits::Limits;
 use super::program;
 use super::world::Needs;
 use crate::clock::Clock;
+use crate::limits::Limit;
 
 pub use self::child::compile_child;
 pub use self::snapshot::possible as can_be_snapshotted;
@@ -38,6 +39,29 @@ const MAX_CODE: usize = 256 * 1024 * 1024;
 const MAX_LAST_WORDS: u64 = 4 * 1024;
 /// Bytes of a frame's head.
 const MAX_HEAD: usize = 4 * 1024 * 1024;
+
+/// The limits of compilers.
+pub(super) fn limits() -> Vec<Limit> {
+    const PART: &str = "component";
+    const REFUSED: &str = "it is not admitted";
+    let waiting = queue::MOST_WAITING as u64;
+    vec![
+        Limit::time(PART, "compiling one component, on the wall's clock", PATIENCE, REFUSED),
+        Limit::time(
+            PART,
+            "compiling one component, of a processor",
+            Duration::from_secs(child::MAX_CPU),
+            REFUSED,
+        ),
+        Limit::count(
+            PART,
+            "components of a tenant that wait to be compiled",
+            waiting,
+            "429 `compile_queue_full`",
+        ),
+        Limit::bytes(PART, "compiled code", MAX_CODE, REFUSED),
+    ]
+}
 
 /// What to compile, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +166,7 @@ pub enum CompileError {
 pub(crate) struct Compiler {
     program: PathBuf,
     queue: Queue,
+    patience: Duration,
 }
 
 // === impl Compiler ===
@@ -149,7 +174,7 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// A tenant's components may take `hourly` seconds of compiling in an hour.
     pub(crate) fn new(program: PathBuf, hourly: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { program, queue: Queue::new(hourly, clock) }
+        Self { program, queue: Queue::new(hourly, clock), patience: PATIENCE }
     }
 
     /// Compiles `component` in a child process, for `owner`, a tenant, or for the platform.
@@ -161,9 +186,9 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let _turn = self.queue.turn(owner).await?;
         let head = frame_head(job).ok_or(CompileError::Garbled)?;
-        match tokio::time::timeout(PATIENCE, self.talk(&head, component)).await {
+        match tokio::time::timeout(self.patience, self.talk(&head, component)).await {
             Ok(answer) => answer,
-            Err(_) => Err(CompileError::TimedOut(PATIENCE)),
+            Err(_) => Err(CompileError::TimedOut(self.patience)),
         }
     }
 
@@ -276,5 +301,50 @@ pub(super) fn describe(status: ExitStatus) -> String {
         (Some(code), _) => format!("status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "no status".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// It may not use its processor time at all: only the clock on the wall ends it.
+    #[tokio::test]
+    async fn a_compiler_that_sleeps_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("compiler");
+        let mark = directory.path().join("pid");
+        std::fs::write(&program, format!("#!/bin/sh\necho $$ >{}\nexec sleep 1000\n", mark.display()))
+            .unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let patience = Duration::from_secs(1);
+        let clock = Arc::new(SystemClock::default());
+        let compiler = Compiler { patience, ..Compiler::new(program, 1, clock) };
+        let job = Job {
+            kind: Kind::Policy,
+            needs: Needs::default(),
+            snapshot: false,
+            configurable: String::new(),
+            config: String::new(),
+            limits: Limits::of(Kind::Policy),
+            fuel: Fuel::Off,
+            yields: false,
+        };
+        let compiled = tokio::time::timeout(patience * 30, compiler.compile(None, &job, b"")).await;
+        let error = compiled.expect("it is not waited for without end").unwrap_err();
+        assert!(matches!(error, CompileError::TimedOut(limit) if limit == patience), "{error:?}");
+        let pid = std::fs::read_to_string(&mark).unwrap();
+        let running = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+            !status.is_empty() && !status.contains("State:\tZ")
+        };
+        let asked = std::time::Instant::now();
+        while running() {
+            assert!(asked.elapsed() < patience * 30, "the process goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

@@ -337,7 +337,15 @@ fn found_in(rule: &str, place: &str, entry: &Entry) -> String {
     format!("{place} holds what the rule {rule} does not let through. {WAYS_OUT}{cut}")
 }
 
-fn denied(component: &str, refusal: Denial, ask: bool) -> Refusal {
+/// Longest code of a refusal that is one.
+const LONGEST_CODE: usize = 64;
+
+/// A code goes into log, row and header: what is none, but words of the policy or of the prompt, stays out of them.
+fn denied(component: &str, mut refusal: Denial, ask: bool) -> Refusal {
+    let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | ':');
+    if refusal.code.is_empty() || refusal.code.len() > LONGEST_CODE || !refusal.code.chars().all(plain) {
+        "denied".clone_into(&mut refusal.code);
+    }
     Refusal::Component { component: component.to_owned(), refusal, ask }
 }
 

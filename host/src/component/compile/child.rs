@@ -21,7 +21,7 @@ use crate::component::state::{Scene, State};
 /// Bytes of data: heap, stacks, compiled code. Not address space, of which the pool reserves much.
 const MAX_DATA: u64 = 2 << 30;
 /// Seconds of CPU time. A JavaScript engine of 12 MB takes 35.
-const MAX_CPU: u64 = 120;
+pub(super) const MAX_CPU: u64 = 120;
 /// Bytes of one file: what memory images are made of.
 const MAX_FILE: u64 = 512 << 20;
 /// Open files.
