@@ -20,7 +20,7 @@ use crate::component::{self, Components, Registry, first_party_publisher};
 use crate::config::Config;
 use crate::db::Db;
 use crate::evidence::{Evidence, Vault};
-use crate::http::{self, Edge, Strangers};
+use crate::http::{self, Bodies, Edge, Strangers};
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::upstream::{Outside, Upstream};
 
@@ -159,6 +159,7 @@ impl App {
             clock,
             entropy,
             settings: ArcSwap::from_pointee(edge_settings),
+            bodies: Bodies::new(),
             strangers: Strangers::default(),
         });
         Ok(Self {
@@ -184,10 +185,8 @@ impl App {
         keepers.spawn(Arc::clone(&self.evidence).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
 
-        let head_timeout = self.edge.settings.load().head_timeout;
-        let router = http::router(Arc::clone(&self.edge));
         tokio::select! {
-            () = http::serve(listener, router, head_timeout, &self.tasks, shutdown) => {}
+            () = http::serve(listener, Arc::clone(&self.edge), &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
             () = self.edge.catalog.keep_revoked_out() => {}
             () = self.edge.catalog.keep_admitting() => {}

@@ -37,7 +37,7 @@ pub mod pat;
 mod revocation;
 
 pub use self::bootstrap::{ADMIN, DEFAULT_TENANT, bootstrap};
-pub use self::headers::{Mismatch, check_headers};
+pub use self::headers::{Mismatch, check_headers, foreign_headers};
 pub use self::jwt::{BadKey, JwtFault, MAX_TOKEN};
 use self::jwt::{Claims, Signer, Verifier};
 use self::keys::{Keys, SecretKey};

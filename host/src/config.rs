@@ -104,6 +104,14 @@ pub struct Server {
     pub body_limit: usize,
     /// How long a client may take for the head of a request.
     pub head_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address that is not this machine.
+    pub max_connections_per_address: usize,
+    /// How many bytes all bodies of requests may hold together.
+    pub body_memory: usize,
 }
 
 /// One entry of `bundle:`.

@@ -4,7 +4,9 @@
 mod admin;
 mod answer;
 mod auth;
+mod bodies;
 mod caller;
+mod connections;
 mod error;
 mod health;
 mod hooks;
@@ -16,13 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::audit::Audit;
 use crate::auth::Auth;
@@ -49,6 +49,8 @@ pub(crate) struct Edge {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) settings: arc_swap::ArcSwap<Settings>,
+    /// What bodies of requests hold in memory.
+    pub(crate) bodies: Arc<Bodies>,
     /// Failures of callers that nobody knows, so that they cannot fill the trail.
     pub(crate) strangers: Strangers,
 }
@@ -56,15 +58,21 @@ pub(crate) struct Edge {
 /// What a reload may change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    /// Longest request body.
-    pub(crate) body_limit: usize,
+    /// What bodies of requests may hold.
+    pub(crate) bodies: BodyLimits,
     /// How a denial is told.
     pub(crate) deny: DenyStatus,
     /// How long a client may take for the head of a request; read once.
     pub(crate) head_timeout: Duration,
+    /// How long a connection may be idle; read once.
+    pub(crate) idle_timeout: Duration,
+    /// How many connections there may be; read once.
+    pub(crate) connections: ConnectionLimits,
 }
 
+pub(crate) use self::bodies::{Bodies, BodyLimits};
 pub(crate) use self::caller::Strangers;
+pub(crate) use self::connections::ConnectionLimits;
 
 // === impl Settings ===
 
@@ -72,7 +80,20 @@ impl Settings {
     /// What the configuration says.
     pub(crate) fn of(config: &Config) -> Self {
         let server = &config.server;
-        Self { body_limit: server.body_limit, deny: config.deny_status, head_timeout: server.head_timeout }
+        Self {
+            bodies: BodyLimits {
+                each: server.body_limit,
+                total: server.body_memory,
+                grace: server.head_timeout,
+            },
+            deny: config.deny_status,
+            head_timeout: server.head_timeout,
+            idle_timeout: server.idle_timeout,
+            connections: ConnectionLimits {
+                total: server.max_connections,
+                per_address: server.max_connections_per_address,
+            },
+        }
     }
 }
 
@@ -80,7 +101,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
 /// All endpoints.
-pub(crate) fn router(edge: Arc<Edge>) -> Router {
+fn router(edge: Arc<Edge>) -> Router {
     Router::new()
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
@@ -105,7 +126,7 @@ pub(crate) fn router(edge: Arc<Edge>) -> Router {
 pub(crate) fn limits() -> Vec<Limit> {
     const PART: &str = "edge";
     vec![
-        Limit::count(PART, "connections", count(serve::CONNECTIONS), "a further one waits until one closes"),
+        Limit::count(PART, "speed of a body, bytes per second", bodies::MIN_BYTES_PER_SECOND, "408"),
         Limit::count(PART, "HTTP/2 streams of a connection", serve::STREAMS.into(), "the client waits"),
         Limit::bytes(PART, "head of a request", serve::HEAD_BYTES, "431, or the connection is closed"),
         Limit::time(PART, "running answers when the gateway is told to end", serve::DRAIN, "they are cut"),
@@ -132,37 +153,27 @@ impl Edge {
 
 // === private helpers ===
 
-async fn nothing_here(State(edge): State<Arc<Edge>>) -> Response {
-    ApiError::not_found(&edge.request_id(), "there is nothing at this path").into_response()
+async fn nothing_here(State(edge): State<Arc<Edge>>, uri: Uri) -> Response {
+    let said = match uri.path() {
+        path if path.starts_with("/v1/v1/") => {
+            "there is nothing at this path: /v1 stands twice, so the client's base URL must end without /v1"
+        }
+        path if path == "/messages" || path.starts_with("/messages/") || path == "/models" => {
+            "there is nothing at this path: /v1 is missing, so the client's base URL must end with /v1"
+        }
+        path if ["/v1/messages/batches", "/v1/files", "/v1/skills", "/v1/complete", "/v1/organizations"]
+            .iter()
+            .any(|api| path.starts_with(api)) =>
+        {
+            "the gateway does not offer this part of the API: it has /v1/messages, /v1/messages/count_tokens and /v1/models"
+        }
+        _ => "there is nothing at this path",
+    };
+    ApiError::not_found(&edge.request_id(), said).into_response()
 }
 
 async fn wrong_method(State(edge): State<Arc<Edge>>) -> Response {
     ApiError::wrong_method(&edge.request_id()).into_response()
-}
-
-/// Reads a body of at most `limit` bytes.
-async fn read_body(
-    headers: &HeaderMap,
-    body: Body,
-    limit: usize,
-    request_id: &str,
-) -> Result<Bytes, ApiError> {
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
-        return Err(ApiError::unreadable(
-            "the gateway takes bodies without content encoding only",
-            request_id,
-        ));
-    }
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > limit) {
-        return Err(ApiError::too_large(limit, request_id));
-    }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit, request_id)),
-        Err(_) => Err(ApiError::unreadable("the body broke off", request_id)),
-    }
 }
 
 /// A JSON answer of the gateway's own.

@@ -104,3 +104,79 @@ async fn guest_16_trailers_of_an_upstream_end_at_the_gateway() {
     assert!(said.starts_with("HTTP/1.1 200 ") && said.contains(body), "{said}");
     assert!(!said.contains("smuggled") && !said.to_lowercase().contains("x-late"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_end_and_keep_nobody_out() {
+    let app = TestApp::with(|config| {
+        config.set("/server/head_timeout_ms", json!(1500)).set("/server/max_connections", json!(64))
+    })
+    .await;
+    let before = sockets(app.pid()).unwrap();
+    let mut silent = Vec::new();
+    // Nothing at all, half a preface of HTTP/2, and a whole one that asks for nothing.
+    let says: [&[u8]; 3] = [b"", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"];
+    for number in 0..300_usize {
+        let mut stream = TcpStream::connect(app.address()).await.unwrap();
+        // The gateway may have closed the place again: it is one of too many.
+        drop(stream.write_all(says[number % 3]).await);
+        silent.push(stream);
+    }
+    let reply = app.messages(hello()).await;
+    assert_eq!(reply.status, 200, "a caller who is known has a place: {reply}");
+    assert_eq!(app.client().send("GET", "/health", &[], Bytes::new()).await.status, 200);
+    let mut ended = tokio::task::JoinSet::new();
+    for mut stream in silent {
+        ended.spawn(async move { drop(stream.read_to_end(&mut Vec::new()).await) });
+    }
+    within("all of them are let go", SOON, ended.join_all()).await;
+    until("their sockets are given back", SOON, || {
+        std::future::ready((sockets(app.pid()).unwrap() <= before + 8).then_some(()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_hardly_comes_is_not_waited_for() {
+    let app = TestApp::with(|config| config.set("/server/head_timeout_ms", json!(700))).await;
+    let mut stream = TcpStream::connect(app.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 30000000\r\n\r\n{{",
+        app.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within("it is told", SOON, stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow"), "{answer}");
+    assert_eq!(app.upstream.seen(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_one_user_hold_an_eighth_of_the_memory_and_give_it_back() {
+    let app = TestApp::with(|config| {
+        config
+            .set("/server/body_memory_bytes", json!(8_388_608))
+            .set("/server/body_limit_bytes", json!(1_048_576))
+    })
+    .await;
+    let mut stream = TcpStream::connect(app.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 1000000\r\n\r\n",
+        app.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; 999_000]).await.unwrap();
+    let other = serde_json::to_string(&crate::ask("claude-sonnet-4-5", &"x".repeat(400_000))).unwrap();
+    let full = until("the share is used up", SOON, || async {
+        let reply = app.post("/v1/messages", &[], other.clone()).await;
+        (reply.status == 429).then_some(reply)
+    })
+    .await;
+    assert_eq!(full.header("x-sallyport-code"), Some("bodies_full"), "{full}");
+    assert!(full.header("retry-after").is_some(), "{full}");
+    drop(stream);
+    until("it is given back", SOON, || async {
+        (app.post("/v1/messages", &[], other.clone()).await.status == 200).then_some(())
+    })
+    .await;
+}

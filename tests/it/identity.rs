@@ -102,30 +102,81 @@ async fn an_exchange_gives_a_token_and_the_seven_headers_that_go_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_says_something_else_than_the_token_is_refused_and_is_a_row() {
     let app = TestApp::start().await;
+    let pat = format!("Bearer {}", app.token);
+    let issued = app.post("/v1/auth/cowork/pat", &[], "").await.json();
+    let jwt = format!("Bearer {}", issued["token"].as_str().unwrap());
     let wrong = [
-        ("x-user-id", "u_somebodyelse"),
-        ("x-session-id", "sess_0123456789abcdef0123456789abcdef"),
-        ("x-client-id", "sp_other"),
-        ("x-tenant-id", "another-tenant"),
-        ("x-policy-version", "0000"),
-        ("x-call-source", "mcp"),
-        ("x-trace-id", "not a trace id"),
+        (&pat, "x-user-id", "u_somebodyelse"),
+        (&pat, "x-client-id", "sp_other"),
+        (&pat, "x-tenant-id", "another-tenant"),
+        (&pat, "x-policy-version", "0000"),
+        (&pat, "x-call-source", "mcp"),
+        (&jwt, "x-user-id", "u_somebodyelse"),
+        (&jwt, "x-session-id", "sess_0123456789abcdef0123456789abcdef"),
+        (&jwt, "x-client-id", "sp_other"),
+        (&jwt, "x-tenant-id", "another-tenant"),
+        (&jwt, "x-policy-version", "0000"),
+        (&jwt, "x-call-source", "mcp"),
     ];
-    for (name, value) in wrong {
-        let reply = app.post("/v1/messages", &[(name, value)], hello().to_string()).await;
-        assert!((400..=403).contains(&reply.status), "{name}: {reply}");
-        reply.error_type();
+    for (credential, name, value) in wrong {
+        let headers = [("authorization", credential.as_str()), (name, value)];
+        let reply = app.post("/v1/messages", &headers, hello().to_string()).await;
+        assert_eq!(reply.status, 403, "{name}: {reply}");
+        assert_eq!(reply.header("x-sallyport-code"), Some("identity_mismatch"), "{name}: {reply}");
+        assert_eq!(reply.error_type(), "permission_error", "{name}: {reply}");
     }
     assert_eq!(app.upstream.seen(), 0);
-    until("the mismatches are rows", Duration::from_secs(10), || {
-        std::future::ready(
-            app.audit_rows()
-                .iter()
-                .any(|row| row["kind"] == "auth" && row["outcome"] == "denied")
-                .then_some(()),
-        )
+    until("each mismatch is a row", Duration::from_secs(10), || {
+        let rows = app.audit_rows();
+        let refused = rows.iter().filter(|row| row["kind"] == "auth" && row["outcome"] == "denied");
+        std::future::ready((refused.count() == wrong.len()).then_some(()))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_other_software_has_under_these_names_are_noted_and_shut_nobody_out() {
+    let app = TestApp::start().await;
+    let foreign = [
+        ("x-session-id", "ses_6a1bf8d2fffe"),
+        ("x-session-affinity", "ses_6a1bf8d2fffe"),
+        ("x-trace-id", "3a3828d5-0cad-4840-bf74-e3c4d76f3981"),
+        ("x-client-id", "opencode"),
+        ("x-call-source", "terminal"),
+    ];
+    let reply = app.post("/v1/messages", &foreign, hello().to_string()).await;
+    assert_eq!(reply.status, 200, "{reply}");
+    let row = app.row_of(&reply).await;
+    let noted = &row["payload"]["ignored_headers"];
+    assert_eq!(
+        noted,
+        &serde_json::json!(["x-session-id", "x-client-id", "x-call-source", "x-trace-id"]),
+        "{row}"
+    );
+    let seen = app.upstream.last();
+    for name in ["x-session-id", "x-trace-id", "x-client-id", "x-call-source"] {
+        assert_eq!(seen.header(name), None, "{name} stops at the gateway");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_role_admin_reaches_the_platform_from_its_own_tenant_alone() {
+    let app = TestApp::start().await;
+    app.cli(&["tenant", "create", "acme", "--name", "Acme"]);
+    let (_, said) = app.cli_fails(&["user", "create", "--tenant", "acme", "ann", "--role", "admin"]);
+    assert!(said.contains("tenant-admin"), "{said}");
+    let bearer = format!("Bearer {}", Admin::of(&app).token);
+    let get = |path: &'static str| {
+        let (client, bearer) = (app.client(), bearer.clone());
+        async move { client.send("GET", path, &[("authorization", &bearer)], Bytes::new()).await }
+    };
+    let reply = get("/v1/admin/components?tenant=nobody").await;
+    assert_eq!(reply.status, 404, "{reply}");
+    for path in ["/v1/admin/components?x=1", "/v1/models/%ff"] {
+        let reply = get(path).await;
+        assert_eq!((reply.status, reply.error_type().as_str()), (400, "invalid_request_error"), "{reply}");
+        assert!(reply.header("request-id").is_some(), "{reply}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::auth::keys::Keys;
 use crate::auth::pat::{self, NewPat};
-use crate::auth::{self, AuthSettings, form};
+use crate::auth::{self, ADMIN, AuthSettings, DEFAULT_TENANT, form};
 use crate::clock::{Clock, Entropy};
 use crate::db::Db;
 use crate::db::pat::PatRecord;
@@ -407,6 +407,11 @@ impl Desk<'_> {
         }
         if let Some(role) = roles.iter().find(|role| !form::role(role)) {
             bail!("role {role} is refused: a role has lower-case letters, digits, - and _");
+        }
+        if tenant.as_str() != DEFAULT_TENANT && roles.iter().any(|role| role == ADMIN) {
+            bail!(
+                "the role admin is the platform's and belongs to users of the tenant {DEFAULT_TENANT}: who administers {tenant} has the role tenant-admin"
+            );
         }
         if roles.len() > form::MAX_ROLES {
             bail!("a user has at most {} roles", form::MAX_ROLES);

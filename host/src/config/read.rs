@@ -41,7 +41,16 @@ pub(super) const TOP: [&str; 13] = [
     "prices",
 ];
 /// Keys of `server`.
-pub(super) const SERVER: [&str; 4] = ["listen", "public_url", "body_limit_bytes", "head_timeout_ms"];
+pub(super) const SERVER: [&str; 8] = [
+    "listen",
+    "public_url",
+    "body_limit_bytes",
+    "body_memory_bytes",
+    "head_timeout_ms",
+    "idle_timeout_ms",
+    "max_connections",
+    "max_connections_per_address",
+];
 /// Keys of `database`.
 pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
 /// Keys of `gateway`.
@@ -89,6 +98,10 @@ pub(super) const PRICES: [&str; 2] = ["file", "models"];
 
 const DEFAULT_PORT: u16 = 8080;
 pub(super) const DEFAULT_BODY_LIMIT: usize = 32 * 1024 * 1024;
+pub(super) const DEFAULT_BODY_MEMORY: usize = 1024 * 1024 * 1024;
+pub(super) const DEFAULT_IDLE_TIMEOUT_MS: u64 = 120_000;
+pub(super) const DEFAULT_CONNECTIONS: usize = 10_000;
+pub(super) const DEFAULT_CONNECTIONS_PER_ADDRESS: usize = 1000;
 pub(super) const DEFAULT_POOL: u32 = 2_000;
 const DEFAULT_SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
 pub(super) const DEFAULT_HEAD_TIMEOUT_MS: u64 = 30_000;
@@ -216,7 +229,20 @@ fn server(top: &Section<'_>, components: &ComponentSettings) -> Server {
     }
     let body_limit = get("body_limit_bytes").and_then(|node| node.number(1024..=DEFAULT_BODY_LIMIT as u64));
     let head_timeout = get("head_timeout_ms").and_then(|node| node.number(100..=DEFAULT_HEAD_TIMEOUT_MS));
+    let idle_timeout = get("idle_timeout_ms").and_then(|node| node.number(100..=3_600_000));
+    let count = |key: &str, range: std::ops::RangeInclusive<u64>, default: usize| {
+        let number = get(key).and_then(|node| node.number(range));
+        number.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+    };
     Server {
+        idle_timeout: Duration::from_millis(idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT_MS)),
+        max_connections: count("max_connections", 16..=1_000_000, DEFAULT_CONNECTIONS),
+        max_connections_per_address: count(
+            "max_connections_per_address",
+            1..=1_000_000,
+            DEFAULT_CONNECTIONS_PER_ADDRESS,
+        ),
+        body_memory: count("body_memory_bytes", 1_048_576..=1_099_511_627_776, DEFAULT_BODY_MEMORY),
         listen,
         public_url: public_url.unwrap_or_else(|| format!("http://{listen}")),
         body_limit: body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_BODY_LIMIT),

@@ -2,7 +2,8 @@
 //!
 //! | role | may |
 //! |---|---|
-//! | `admin` | everything, in the platform's catalog and, with `?tenant=`, in a tenant's |
+//! | `admin` of the tenant `default` | everything, in the platform's catalog and, with `?tenant=`, in a tenant's |
+//! | `admin` of another tenant | what `tenant-admin` may |
 //! | `tenant-admin` | upload, delete, step, trust and revoke in the catalog of its own tenant |
 //! | `author` | upload to the catalog of its own tenant, and look at it |
 //!
@@ -24,9 +25,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::error::{ApiError, catalog_table};
-use super::{Edge, caller, read_body};
+use super::{BodyLimits, Edge, caller, connections};
 use crate::audit::{Event, Kind, Outcome};
-use crate::auth::Principal;
+use crate::auth::{DEFAULT_TENANT, Principal};
 use crate::catalog::{Actor, CatalogError, NewGrant, NewKey, NewRevocation, Slo, Told, Verb, Wanted};
 use crate::component::Mode;
 use crate::db::catalog::RevocationKind;
@@ -138,74 +139,61 @@ type NamedAnd = Path<(String, String, String)>;
 
 // === handlers ===
 
-async fn list(State(edge): State<Arc<Edge>>, scope: Query<Scope>, request: Request) -> Response {
-    Desk::serve(edge, scope, request, Ask::List).await
+async fn list(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::List).await
 }
 
-async fn upload(State(edge): State<Arc<Edge>>, scope: Query<Scope>, request: Request) -> Response {
-    Desk::serve(edge, scope, request, Ask::Upload).await
+async fn upload(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Upload).await
 }
 
-async fn show(
-    State(edge): State<Arc<Edge>>,
-    Path((namespace, name)): Named,
-    scope: Query<Scope>,
-    request: Request,
-) -> Response {
-    Desk::serve(edge, scope, request, Ask::Show { name: format!("{namespace}/{name}") }).await
+async fn show(State(edge): State<Arc<Edge>>, Path((namespace, name)): Named, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Show { name: format!("{namespace}/{name}") }).await
 }
 
 async fn step(
     State(edge): State<Arc<Edge>>,
     Path((namespace, name, step)): NamedAnd,
-    scope: Query<Scope>,
     request: Request,
 ) -> Response {
-    Desk::serve(edge, scope, request, Ask::Step { name: format!("{namespace}/{name}"), step }).await
+    Desk::serve(edge, request, Ask::Step { name: format!("{namespace}/{name}"), step }).await
 }
 
 async fn remove(
     State(edge): State<Arc<Edge>>,
     Path((namespace, name, version)): NamedAnd,
-    scope: Query<Scope>,
     request: Request,
 ) -> Response {
-    Desk::serve(edge, scope, request, Ask::Delete { name: format!("{namespace}/{name}"), version }).await
+    Desk::serve(edge, request, Ask::Delete { name: format!("{namespace}/{name}"), version }).await
 }
 
-async fn grant(
-    State(edge): State<Arc<Edge>>,
-    Path((namespace, name)): Named,
-    scope: Query<Scope>,
-    request: Request,
-) -> Response {
-    Desk::serve(edge, scope, request, Ask::Grant { name: format!("{namespace}/{name}") }).await
+async fn grant(State(edge): State<Arc<Edge>>, Path((namespace, name)): Named, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Grant { name: format!("{namespace}/{name}") }).await
 }
 
 async fn withdraw_grant(
     State(edge): State<Arc<Edge>>,
     Path((namespace, name, capability)): NamedAnd,
-    scope: Query<Scope>,
     request: Request,
 ) -> Response {
     let ask = Ask::WithdrawGrant { name: format!("{namespace}/{name}"), capability };
-    Desk::serve(edge, scope, request, ask).await
+    Desk::serve(edge, request, ask).await
 }
 
-async fn publishers(State(edge): State<Arc<Edge>>, scope: Query<Scope>, request: Request) -> Response {
-    Desk::serve(edge, scope, request, Ask::Publishers).await
+async fn publishers(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Publishers).await
 }
 
-async fn trust(State(edge): State<Arc<Edge>>, scope: Query<Scope>, request: Request) -> Response {
-    Desk::serve(edge, scope, request, Ask::Trust).await
+async fn trust(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Trust).await
 }
 
-async fn revocations(State(edge): State<Arc<Edge>>, scope: Query<Scope>, request: Request) -> Response {
-    Desk::serve(edge, scope, request, Ask::Revocations).await
+async fn revocations(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Revocations).await
 }
 
-async fn revoke(State(edge): State<Arc<Edge>>, scope: Query<Scope>, request: Request) -> Response {
-    Desk::serve(edge, scope, request, Ask::Revoke).await
+async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    Desk::serve(edge, request, Ask::Revoke).await
 }
 
 // === impl Ask ===
@@ -244,18 +232,23 @@ impl From<CatalogError> for Refused {
 
 impl Desk {
     /// Asks who it is and what it may, does it, and leaves a row if it was not done.
-    async fn serve(edge: Arc<Edge>, Query(scope): Query<Scope>, request: Request, ask: Ask) -> Response {
+    async fn serve(edge: Arc<Edge>, request: Request, ask: Ask) -> Response {
         let request_id = edge.request_id();
         let (head, body) = request.into_parts();
         let principal = match caller::with_scope(&edge, &head.headers, SCOPE, &request_id).await {
             Ok(principal) => principal,
             Err(error) => return error.into_response(),
         };
+        connections::prove(&head.extensions);
+        let Ok(Query(scope)) = Query::<Scope>::try_from_uri(&head.uri) else {
+            return ApiError::unreadable("the query is not understood: it may hold tenant", &request_id)
+                .into_response();
+        };
         let actor = Actor { who: caller::who(&edge, &principal), tenant: None, platform: false };
         let action = format!("{} {}", head.method, head.uri.path());
         let mut desk = Self { edge, actor, request_id, action, body, headers: head.headers };
         let looks = ask.reach() == Reach::Look;
-        let done = match desk.allow(&principal, &scope, ask.reach()) {
+        let done = match desk.allow(&principal, &scope, ask.reach()).await {
             Ok(()) => desk.answer(ask).await,
             Err(error) => Err(error.into()),
         };
@@ -310,17 +303,23 @@ impl Desk {
     }
 
     /// Which catalog, and whether the role reaches that far.
-    fn allow(&mut self, principal: &Principal, scope: &Scope, reach: Reach) -> Result<(), CatalogError> {
+    async fn allow(
+        &mut self,
+        principal: &Principal,
+        scope: &Scope,
+        reach: Reach,
+    ) -> Result<(), CatalogError> {
         let has = |role: &str| principal.roles.iter().any(|it| it == role);
-        if has("admin") {
+        if has("admin") && principal.tenant.as_str() == DEFAULT_TENANT {
             self.actor.platform = true;
-            self.actor.tenant = match &scope.tenant {
-                Some(tenant) => Some(TenantId::parse(tenant).map_err(|_| CatalogError::NotFound)?),
-                None => None,
-            };
+            if let Some(tenant) = &scope.tenant {
+                let tenant = TenantId::parse(tenant).map_err(|_| CatalogError::NotFound)?;
+                let known = self.edge.db.tenant(&tenant).await.map_err(CatalogError::Db)?;
+                self.actor.tenant = Some(known.ok_or(CatalogError::NotFound)?.id);
+            }
             return Ok(());
         }
-        let most = if has("tenant-admin") {
+        let most = if has("admin") || has("tenant-admin") {
             Reach::Step
         } else if has("author") {
             Reach::Upload
@@ -339,7 +338,13 @@ impl Desk {
 
     async fn bytes(&mut self, limit: usize) -> Result<bytes::Bytes, Refused> {
         let body = std::mem::take(&mut self.body);
-        read_body(&self.headers, body, limit, &self.request_id).await.map_err(Refused::Request)
+        let limits = BodyLimits { each: limit, ..self.edge.settings.load().bodies };
+        let who = (self.actor.who.tenant_id.as_str(), self.actor.who.user_id.as_str());
+        self.edge
+            .bodies
+            .read(&self.headers, body, who, &limits, &self.request_id)
+            .await
+            .map_err(Refused::Request)
     }
 
     /// A JSON body; none is an empty object.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use sallyport_protocol::messages::error::{self as wire, ErrorType};
 use sallyport_protocol::messages::index::Malformed;
 
+use super::bodies::Full;
 use super::mark;
 use crate::auth::AuthFault;
 use crate::catalog::CatalogError;
@@ -19,6 +20,8 @@ use crate::pipeline::Refusal;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// A client that has to wait for longer is told not to.
+const LONGEST_RETRY_MS: u32 = 60_000;
 const CODE: HeaderName = HeaderName::from_static("x-sallyport-code");
 const POLICY: HeaderName = HeaderName::from_static("x-sallyport-policy");
 
@@ -143,7 +146,34 @@ impl ApiError {
     pub(super) fn too_large(limit: usize, request_id: &str) -> Self {
         let message = format!("the request is larger than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge.as_str(), message, request_id)
+            .with(SHOULD_RETRY, "false")
             .with(CODE, "request_too_large")
+    }
+
+    /// A body that comes too slowly to be waited for.
+    pub(super) fn too_slow(request_id: &str) -> Self {
+        let message = "the body of the request came too slowly";
+        Self::new(StatusCode::REQUEST_TIMEOUT, ErrorType::InvalidRequest.as_str(), message, request_id)
+            .with(header::CONNECTION, "close")
+            .with(CODE, "body_too_slow")
+    }
+
+    /// Bodies hold as much memory as they may.
+    pub(super) fn bodies_full(full: Full, request_id: &str) -> Self {
+        let (status, kind, message) = match full {
+            Full::User => {
+                (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "your requests hold too much memory")
+            }
+            Full::Tenant => (
+                StatusCode::TOO_MANY_REQUESTS,
+                ErrorType::RateLimit,
+                "your tenant's requests hold too much memory",
+            ),
+            Full::Everybody => {
+                (overloaded(), ErrorType::Overloaded, "the gateway holds as many requests as it can")
+            }
+        };
+        Self::new(status, kind.as_str(), message, request_id).retry_after(1000).with(CODE, "bodies_full")
     }
 
     /// A request that cannot be read.
@@ -193,8 +223,11 @@ impl ApiError {
 
     /// `retry-after` counts whole seconds (RFC 9110): rounded up, so that the retry succeeds.
     fn retry_after(self, ms: u32) -> Self {
-        self.with(header::RETRY_AFTER, &ms.div_ceil(1000).max(1).to_string())
-            .with(RETRY_AFTER_MS, &ms.to_string())
+        let told = self
+            .with(header::RETRY_AFTER, &ms.div_ceil(1000).max(1).to_string())
+            .with(RETRY_AFTER_MS, &ms.to_string());
+        // The SDKs sleep for as long as they are told, without a word to anybody.
+        if ms > LONGEST_RETRY_MS { told.with(SHOULD_RETRY, "false") } else { told }
     }
 }
 

@@ -10,7 +10,7 @@ use sallyport_protocol::hooks::Report;
 use sallyport_protocol::package::HookEvent;
 
 use super::error::ApiError;
-use super::{Edge, TRACE_ID, caller, read_body};
+use super::{BodyLimits, Edge, TRACE_ID, caller, connections};
 use crate::pipeline::Reporter;
 
 /// Longest report.
@@ -35,11 +35,14 @@ pub(super) async fn report(
 async fn answer(edge: &Edge, event: &str, request: Request, request_id: &str) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let principal = caller::caller(edge, &head.headers, request_id).await?;
+    connections::prove(&head.extensions);
     let Some(event) = HookEvent::parse(event) else {
         return Err(ApiError::not_found(request_id, "there is no such event"));
     };
-    let limit = edge.settings.load().body_limit.min(LONGEST_REPORT);
-    let bytes = read_body(&head.headers, body, limit, request_id).await?;
+    let limits = edge.settings.load().bodies;
+    let limits = BodyLimits { each: limits.each.min(LONGEST_REPORT), ..limits };
+    let who = (principal.tenant.as_str(), principal.user.as_str());
+    let bytes = edge.bodies.read(&head.headers, body, who, &limits, request_id).await?;
     let raw = String::from_utf8(Bytes::clone(&bytes).into())
         .map_err(|_| ApiError::unreadable("the report is not UTF-8", request_id))?;
     let reporter = Reporter { principal, headers: head.headers, raw, request_id: request_id.to_owned() };

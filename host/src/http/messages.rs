@@ -14,7 +14,7 @@ use http_body::Frame;
 use tokio::sync::mpsc;
 
 use super::error::ApiError;
-use super::{Edge, TRACE_ID, caller, mark, read_body};
+use super::{Edge, TRACE_ID, caller, connections, mark};
 use crate::config::DenyStatus;
 use crate::pipeline::{Inbound, Operation, Reply, ReplyBody};
 
@@ -61,8 +61,10 @@ async fn read(
 ) -> Result<Inbound, ApiError> {
     let (head, body) = request.into_parts();
     let principal = caller::caller(edge, &head.headers, request_id).await?;
-    let limit = edge.settings.load().body_limit;
-    let body = read_body(&head.headers, body, limit, request_id).await?;
+    connections::prove(&head.extensions);
+    let limits = edge.settings.load().bodies;
+    let who = (principal.tenant.as_str(), principal.user.as_str());
+    let body = edge.bodies.read(&head.headers, body, who, &limits, request_id).await?;
     let target = head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string);
     let request_id = request_id.to_owned();
     Ok(Inbound { operation, target, headers: head.headers, body, principal, request_id })

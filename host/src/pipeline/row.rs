@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::exchange::Exchanging;
 use super::{Inbound, Operation, facts};
 use crate::audit::{Event, Intent, Kind, Outcome, Who};
-use crate::auth::Principal;
+use crate::auth::{self, Principal};
 use crate::clip::{NAME, clip};
 use crate::clock::Clock;
 use crate::component::contract::Attribute;
@@ -84,6 +84,8 @@ impl Record {
         note("client_session", header(headers::CLAUDE_CODE_SESSION_ID));
         note("prompt_id", header(headers::CLAUDE_CODE_PROMPT_ID));
         note("credential", Some(principal.credential.id().into()));
+        let foreign = auth::foreign_headers(&inbound.headers);
+        note("ignored_headers", (!foreign.is_empty()).then(|| foreign.into()));
         note("body_bytes", Some(inbound.body.len().into()));
         note("body_blake3", Some(blake3::hash(&inbound.body).to_hex().as_str().into()));
         let retries = header("x-stainless-retry-count").filter(|count| count != "0");
