@@ -1,6 +1,6 @@
 //! Changes to a request: what is replaced reads as the new text, and nothing else is touched.
 
-use sallyport_protocol::messages::index::{Index, Origin, Text};
+use sallyport_protocol::messages::index::{Form, Index, Origin, Text};
 use sallyport_protocol::messages::splice::Splices;
 
 /// Panics where a change of one text changes something else. Four bytes choose a text, a range of it, and what takes its place; the
@@ -26,9 +26,20 @@ pub fn check(data: &[u8]) {
     }
     assert!(!text.signed, "a text that the upstream signed was changed");
     let after = splices.apply(body).expect("the change lies in the body");
-    let again = Index::parse(&after).expect("a changed body is a request still");
-    assert_eq!(again.texts.len(), index.texts.len(), "texts came or went");
-    assert_eq!((&again.model, again.stream, &again.tools), (&index.model, index.stream, &index.tools));
+    let again = Index::parse(&after);
+    // What is no plain text may be the name of the model, or the type of a block: the gateway refuses such a change.
+    let plain = text.form == Form::String
+        && matches!(text.origin, Origin::System | Origin::User | Origin::Assistant | Origin::ToolOutput);
+    let again = match again {
+        Ok(again) if again.is_like(&index) => again,
+        again => {
+            assert!(!plain, "a changed body is another request: {again:?}");
+            return;
+        }
+    };
+    if plain {
+        assert_eq!(again.tools, index.tools);
+    }
     let start = text.span.start as usize;
     assert_eq!(after.get(..start), body.get(..start), "what stands before was touched");
     let (tail, rest) = (body.len() - text.span.end as usize, text.span.end as usize);
@@ -41,10 +52,10 @@ pub fn check(data: &[u8]) {
             assert_eq!(old_text, new_text, "another text was touched");
         }
     }
-    // The input of a tool is shown without its escapes only where it has any: a change can bring the first one.
+    // What is more than one string is shown without its escapes only where it has any: a change can bring the first one.
     let now = again.texts[at];
     let escaped = |body: &[u8], text: Text| text.span.of(body).contains(&b'\\');
-    if text.origin != Origin::ToolInput || (escaped(body, text) && escaped(&after, now)) {
+    if text.form == Form::String || (escaped(body, text) && escaped(&after, now)) {
         assert_eq!(
             now.read(&after),
             format!("{}{with}{}", &before[..from], &before[to..]),

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use sallyport_protocol::id::{PolicyVersion, TenantId, TraceId};
-use sallyport_protocol::messages::index::Index;
+use sallyport_protocol::messages::index::{self, Index};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -163,6 +163,8 @@ struct Call {
 pub(crate) fn limits() -> Vec<Limit> {
     const PART: &str = "pipeline";
     vec![
+        Limit::count(PART, "texts of a request", index::MOST_TEXTS as u64, "413 `body_too_many`"),
+        Limit::count(PART, "tools that a request names", index::MOST_TOOLS as u64, "413 `body_too_many`"),
         Limit::bytes(
             PART,
             "one tool call that hooks judge",

@@ -291,17 +291,7 @@ impl Call {
         let before = &self.request.body;
         let bytes = splices.apply(&before.bytes).ok();
         let rewritten = bytes.and_then(|bytes| Some((Index::parse(&bytes).ok()?, bytes)));
-        let same = |index: &Index| {
-            index.model == before.index.model
-                && index.message_count == before.index.message_count
-                && index.stream == before.index.stream
-                && index.max_tokens == before.index.max_tokens
-                && index.tools.len() == before.index.tools.len()
-                && index.unknown.names().len() == before.index.unknown.names().len()
-                && index.texts.len() == before.index.texts.len()
-                && index.texts.iter().zip(&before.index.texts).all(|(now, then)| now.origin == then.origin)
-        };
-        let Some((index, bytes)) = rewritten.filter(|(index, _)| same(index)) else {
+        let Some((index, bytes)) = rewritten.filter(|(index, _)| index.is_like(&before.index)) else {
             let refusal = Denial {
                 code: "rewrite_failed".to_owned(),
                 reason: "the request could not be changed without harm".to_owned(),

@@ -192,6 +192,18 @@ impl Index {
             .filter(move |text| text.origin == Origin::User && text.message == last && last.is_some())
     }
 
+    /// Whether `other` is a request of the same kind in which only texts read otherwise: what was decided about one holds for the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.model == other.model
+            && self.stream == other.stream
+            && self.max_tokens == other.max_tokens
+            && self.message_count == other.message_count
+            && self.tools.len() == other.tools.len()
+            && self.unknown.names().len() == other.unknown.names().len()
+            && self.texts.len() == other.texts.len()
+            && self.texts.iter().zip(&other.texts).all(|(one, other)| one.origin == other.origin)
+    }
+
     /// What scanners are asked about, in order.
     pub fn units(&self) -> Vec<Unit> {
         unit::units(&self.texts)
