@@ -115,7 +115,7 @@ async fn every_hostile_guest_again_and_again_and_eight_at_once_beside_honest_cal
         ("01-loop-hook", Ask::Tell, &["deadline"]),
         ("01-loop-predicate", Ask::Match, &["deadline"]),
         ("07-resource-flood", Ask::Begin, &["handles"]),
-        ("09-list-33mb", Ask::Next, &["too_much_data"]),
+        ("09-list-40mb", Ask::Next, &["too_much_data"]),
         ("28-provider-hog", Ask::Next, &["deadline"]),
     ] {
         let guest = rig.admit(name).await;

@@ -79,12 +79,12 @@ async fn guest_08_lend_flood_runs_out_of_host_calls() {
 }
 
 #[tokio::test]
-async fn guest_09_list_of_33_mb_is_not_copied() {
+async fn guest_09_list_of_40_mb_is_not_copied() {
     let rig = Rig::new().await;
-    let guest = rig.admit("09-list-33mb").await;
+    let guest = rig.admit("09-list-40mb").await;
     let mut exchange = rig.begin(&guest).await.unwrap();
     let ended = exchange.next(Input::Start).await.unwrap_err();
-    assert!(matches!(ended, Ended::Fault(Fault::TooMuchData { limit }) if limit == 8 * MIB), "{ended:?}");
+    assert!(matches!(ended, Ended::Fault(Fault::TooMuchData { limit }) if limit == 32 * MIB), "{ended:?}");
     let again = exchange.next(Input::End).await.unwrap_err();
     assert!(matches!(again, Ended::Fault(Fault::Over)), "a store is never used again after a fault");
     rig.honest_work_goes_on().await;
@@ -326,7 +326,7 @@ async fn gone_after<T>(time: Duration, future: impl Future<Output = T>) -> Optio
 #[tokio::test]
 async fn an_exchange_that_was_given_up_half_way_is_over() {
     let rig = Rig::new().await;
-    let spinner = rig.admit("09-list-33mb").await;
+    let spinner = rig.admit("09-list-40mb").await;
     let mut exchange = rig.begin(&spinner).await.unwrap();
     drop(exchange.next(Input::Start));
     assert!(exchange.next(Input::Start).await.is_err());

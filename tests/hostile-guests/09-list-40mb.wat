@@ -1,5 +1,5 @@
 ;; kind: provider
-;; Answers with one reply of 33 MB.
+;; Answers with one reply of 40 MB.
 (module
   (import "[export]sallyport:gateway/provider-api@0.1.0" "[resource-new]exchange" (func $new (param i32) (result i32)))
   (memory (export "memory") 2)
@@ -17,13 +17,13 @@
     (call $new (i32.const 7)))
   (func (export "sallyport:gateway/provider-api@0.1.0#[method]exchange.next")
     (param $self i32) (param $case i32) (param $a i32) (param $b i32) (param $c i32) (result i32)
-    (drop (memory.grow (i32.const 600)))
-    ;; ok, one output: `message`, its JSON 33,000,000 bytes long
+    (drop (memory.grow (i32.const 640)))
+    ;; ok, one output: `message`, its JSON 40,000,000 bytes long
     (i32.store8 (i32.const 1024) (i32.const 0))
     (i32.store (i32.const 1028) (i32.const 2048))
     (i32.store (i32.const 1032) (i32.const 1))
     (i32.store8 (i32.const 2048) (i32.const 3))
     (i32.store (i32.const 2052) (i32.const 65536))
-    (i32.store (i32.const 2056) (i32.const 33000000))
+    (i32.store (i32.const 2056) (i32.const 40000000))
     (i32.const 1024))
 )
