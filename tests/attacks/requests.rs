@@ -141,7 +141,6 @@ pub async fn tools(site: &Site, until: Until) -> Findings {
             "in another vendor's form",
             with("tools", json!([{"type": "function", "function": {"name": FORBIDDEN_TOOL}}])),
         ),
-        ("as an object", with("tools", json!({"name": FORBIDDEN_TOOL, "input_schema": schema}))),
         (
             "as a name that is none",
             with("tools", json!([{"name": [FORBIDDEN_TOOL], "input_schema": schema}])),
@@ -271,7 +270,8 @@ pub async fn smuggling(site: &Site, until: Until) -> Findings {
         (
             "a length and chunks",
             format!("content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{chunked}{second}"),
-            false,
+            // RFC 9112 lets a server go by the chunks, if it closes the connection behind them.
+            true,
         ),
         (
             "an encoding that nobody undoes",

@@ -84,6 +84,34 @@ impl Field {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_is_judged_wherever_it_stands() {
+    let field = Field::new().await;
+    let found = requests::prompts(&field.site, Until::once()).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_is_denied_wherever_it_is_named() {
+    let field = Field::new().await;
+    let found = requests::tools(&field.site, Until::once()).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_found_wherever_it_stands() {
+    let field = Field::new().await;
+    let found = requests::secrets(&field.site, Until::once()).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_no_count_is_refused() {
+    let field = Field::new().await;
+    let found = requests::numbers(&field.site, Until::once()).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_of_many_rows_has_all_of_them_and_its_price() {
     let field = Field::new().await;
     let results = requests::many_results(&field.site, Until::once(), 400).await;
@@ -189,6 +217,14 @@ async fn attacks_all_at_once_leave_honest_calls_alone_and_every_row_in_its_place
     let from = |last| site.seen_from(last);
     let cuts = from(3);
     attackers.spawn(async move { replies::cut_streams(&cuts, end, 61).await });
+    let prompts = from(5);
+    attackers.spawn(async move { requests::prompts(&prompts, end).await });
+    let tools = from(6);
+    attackers.spawn(async move { requests::tools(&tools, end).await });
+    let secrets = from(7);
+    attackers.spawn(async move { requests::secrets(&secrets, end).await });
+    let numbers = from(8);
+    attackers.spawn(async move { requests::numbers(&numbers, end).await });
     let (results, many) = (from(11), if crate::soak() { 8000 } else { 400 });
     attackers.spawn(async move { requests::many_results(&results, end, many).await });
     let (greedy, vendor) = field.greedy().await;

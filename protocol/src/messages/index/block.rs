@@ -234,9 +234,15 @@ impl Reader<'_> {
             }
         }
         let body = self.scanner.body();
+        let stands = kind;
         let kind = kind.map(|span| unquote(span.of(body))).unwrap_or_default();
         if !matches!(kind.as_ref(), "text" | "base64" | "url" | "file" | "content") {
             self.index.unknown.note("source.type=", &kind);
+            // Whatever the client put there instead travels too.
+            if let Some(span) = stands {
+                let form = if span.of(body).starts_with(b"\"") { Form::String } else { Form::Value };
+                self.push(Text::new(Place { origin: Origin::Other, ..place }, form, span))?;
+            }
         }
         match data {
             Some(data) if kind != "text" && blob::is_base64(data.of(body)) => Ok(()),

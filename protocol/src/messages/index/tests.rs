@@ -11,6 +11,16 @@ fn texts(body: &str) -> Vec<(Origin, String)> {
         .collect()
 }
 
+#[test]
+fn what_stands_for_an_unknown_kind_of_source_is_shown() {
+    for (kind, shown) in [(r#""x-secret""#, "x-secret"), (r#"{"a":["secret"]}"#, "secret")] {
+        let body = with(&format!(
+            r#"[{{"role":"user","content":[{{"type":"image","source":{{"type":{kind},"url":"u"}}}}]}}]"#
+        ));
+        assert!(texts(&body).iter().any(|(_, text)| text.contains(shown)), "{kind}: {:?}", texts(&body));
+    }
+}
+
 fn with(messages: &str) -> String {
     format!(r#"{{"model":"m","messages":{messages}}}"#)
 }
