@@ -167,9 +167,15 @@ pub(crate) fn limits() -> Vec<Limit> {
         Limit::count(PART, "tools that a request names", index::MOST_TOOLS as u64, "413 `body_too_many`"),
         Limit::bytes(
             PART,
-            "one tool call that hooks judge",
+            "the input of one tool call that is held",
+            gate::LONGEST_INPUT,
+            "the stream ends with `tool_call_too_large`",
+        ),
+        Limit::bytes(
+            PART,
+            "one tool call that is held, with its events",
             gate::LONGEST_CALL,
-            "the stream ends with an error that says so",
+            "the stream ends with `tool_call_too_large`",
         ),
         Limit::bytes(PART, "a whole reply", unary::LONGEST_REPLY, "502 `upstream_answer`"),
         Limit::bytes(PART, "an upstream's error", unary::LONGEST_ERROR, "502 `upstream_answer`"),
@@ -297,6 +303,9 @@ impl Pipeline {
             Ok(exchanging) => exchanging,
             Err(refusal) => return Err(self.fail(call, open, refusal).await),
         };
+        if call.request.streams() {
+            return self.stream(call, open, exchanging).await;
+        }
         let begin = exchanging.begin(self, &call).await;
         match begin {
             Begin::Refused(refusal) => {
@@ -304,7 +313,10 @@ impl Pipeline {
                 call.record.provider(&exchanging);
                 Err(self.fail(call, open, refusal).await)
             }
-            Begin::Stream(source) => Ok(self.stream(call, open, exchanging, source)),
+            Begin::Stream(_) => {
+                let refusal = exchanging.broke_contract("a stream that was not asked for");
+                Err(self.fail(call, open, refusal).await)
+            }
             Begin::Whole(whole) => self.whole(call, open, exchanging, whole).await,
         }
     }

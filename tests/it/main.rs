@@ -14,6 +14,7 @@ mod catalog;
 mod clients;
 mod crash;
 mod crowds;
+mod disguise;
 mod disk;
 mod echoes;
 mod egress;

@@ -72,7 +72,7 @@ pub(super) const ROUTE: [&str; 13] = [
     "timeouts",
 ];
 /// Keys of a route's `timeouts`.
-pub(super) const TIMEOUTS: [&str; 2] = ["first_byte_ms", "idle_ms"];
+pub(super) const TIMEOUTS: [&str; 3] = ["first_byte_ms", "idle_ms", "ping_ms"];
 /// Keys of a bundle entry.
 pub(super) const ENTRY: [&str; 8] =
     ["component", "mode", "rewrite", "config", "config_file", "matcher", "on_fault", "timeout_ms"];
@@ -387,6 +387,7 @@ fn patience(node: &Node<'_>) -> Patience {
     Patience {
         first_byte: wait("first_byte_ms").unwrap_or(usual.first_byte),
         idle: wait("idle_ms").unwrap_or(usual.idle),
+        ping: wait("ping_ms").unwrap_or(usual.ping),
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Patience {
     pub first_byte: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
+    /// How long a client that asked for a stream hears nothing before it gets a `ping`.
+    pub ping: Duration,
 }
 
 /// A component that decides whether a route takes a call: `predicate` and `predicate_config`.
@@ -116,7 +118,11 @@ impl Predicate {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { first_byte: Duration::from_mins(10), idle: Duration::from_mins(5) }
+        Self {
+            first_byte: Duration::from_mins(10),
+            idle: Duration::from_mins(5),
+            ping: Duration::from_secs(15),
+        }
     }
 }
 

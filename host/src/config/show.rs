@@ -123,6 +123,7 @@ fn route(route: &Route) -> Value {
         "timeouts": {
             "first_byte_ms": millis(route.patience.first_byte),
             "idle_ms": millis(route.patience.idle),
+            "ping_ms": millis(route.patience.ping),
         },
     })
 }

@@ -273,7 +273,9 @@ fn table(refusal: &Refusal, deny: DenyStatus) -> (StatusCode, ErrorType) {
         Refusal::NoProvider { .. }
         | Refusal::ProviderFault { .. }
         | Refusal::ProviderBroke { .. }
-        | Refusal::BadAnswer { .. } => (StatusCode::BAD_GATEWAY, ErrorType::Api),
+        | Refusal::BadAnswer { .. }
+        | Refusal::Unreadable { .. }
+        | Refusal::ToolCallTooLarge { .. } => (StatusCode::BAD_GATEWAY, ErrorType::Api),
         Refusal::Failed(failure) => {
             let status = StatusCode::from_u16(failure.status).ok().filter(|status| status.as_u16() >= 400);
             (status.unwrap_or(StatusCode::BAD_GATEWAY), ErrorType::Api)

@@ -87,6 +87,20 @@ pub enum Refusal {
         /// The first construct that is not known.
         what: String,
     },
+    /// The upstream's answer reads in more than one way, or hides what hooks have to be asked about.
+    #[error("the upstream's answer cannot be judged: {what}")]
+    Unreadable {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A tool call of the answer is longer than what the gateway holds back.
+    #[error(
+        "a tool call of the answer is too large: its input is longer than {limit} bytes, or its pieces are too many"
+    )]
+    ToolCallTooLarge {
+        /// The longest input.
+        limit: usize,
+    },
     /// The route carries nothing that it cannot carry whole.
     #[error("the route is lossless, and {field} cannot be carried")]
     Lossy {
@@ -116,6 +130,8 @@ impl Refusal {
             Self::ProviderBroke { .. } => "provider_contract",
             Self::Failed(_) => "upstream_error",
             Self::BadAnswer { .. } => "upstream_answer",
+            Self::Unreadable { .. } => "answer_unreadable",
+            Self::ToolCallTooLarge { .. } => "tool_call_too_large",
             Self::Lossy { .. } => "lossy",
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
-use sallyport_protocol::messages::event::{StreamEvent, Usage};
+use sallyport_protocol::messages::event::{self as messages, StreamEvent, Usage};
 use sallyport_protocol::messages::fold::Fold;
 use sallyport_protocol::messages::grammar::Grammar;
 use sallyport_protocol::package::HookEvent;
@@ -13,7 +13,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::exchange::{Exchanging, Step, describe};
-use super::gate::Decision;
+use super::gate::{Decision, cut};
 use super::hooks::listeners;
 use super::row::{Ending, ToolCall};
 use super::{Call, Operation, Pipeline, Refusal, Reply, ReplyBody, event};
@@ -179,6 +179,18 @@ impl Pipeline {
             return Err(unusable());
         }
         call.record.used(usage.or(read.usage).unwrap_or_default());
+        let listens = [HookEvent::PreToolUse, HookEvent::Stop]
+            .iter()
+            .any(|event| listeners(&call.bundle, *event).next().is_some());
+        // What a provider said is given out by the gateway; what an upstream said passes as it is, unless somebody judges it.
+        let whole_inputs = listens || usage.is_some();
+        let mut hidden = if listens {
+            messages::check(&bytes)
+                .map_err(|error| Refusal::Unreadable { what: error.to_string() })?
+                .tool_uses
+        } else {
+            0
+        };
         let base = bytes.as_ptr() as usize;
         let place = |raw: &RawValue| {
             let start = raw.get().as_ptr() as usize - base;
@@ -195,8 +207,14 @@ impl Pipeline {
             }
             let (Some(id), Some(name)) = (block.id, block.name) else { return Err(unusable()) };
             let mut tool = ToolCall { id, name, blocked: None };
-            let input = block.input.map_or("{}", RawValue::get);
-            let decision = self.decide(call, &mut tool, input).await;
+            hidden = hidden.saturating_sub(1);
+            let input = block.input.map(RawValue::get);
+            let is_whole = input.is_some_and(|input| messages::tool_input(input).is_ok());
+            let decision = if whole_inputs && !is_whole {
+                cut(&mut tool)
+            } else {
+                self.decide(call, &mut tool, input.unwrap_or("{}")).await
+            };
             self.issue(call, tool);
             match decision {
                 Decision::Release => released += 1,
@@ -212,6 +230,10 @@ impl Pipeline {
                     last_text = Some(why);
                 }
             }
+        }
+        if hidden > 0 {
+            let what = "it holds a tool call in a place where there should be none".to_owned();
+            return Err(Refusal::Unreadable { what });
         }
         let mut ended = read.stop_reason.is_some_and(|reason| reason.get() == END_TURN);
         if stopped > 0

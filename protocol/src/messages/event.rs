@@ -8,9 +8,11 @@ use super::{error, json};
 
 pub use self::kind::{Kind, quick_kind};
 pub use self::parse::{EventError, parse};
+pub use self::strict::{Ambiguous, Checked, check, strict, tool_input};
 
 mod kind;
 mod parse;
+mod strict;
 
 /// Tokens of one call. `None` is "not said", which is not zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

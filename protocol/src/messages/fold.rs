@@ -32,8 +32,8 @@ pub enum FoldError {
     /// An event came where it does not belong.
     #[error("an event is out of order")]
     Order,
-    /// The input of a tool call is not JSON.
-    #[error("the input of the tool call in block {index} is not json")]
+    /// The input of a tool call is not one JSON object.
+    #[error("the input of the tool call in block {index} is not one JSON object")]
     ToolInput {
         /// Which block.
         index: u32,
@@ -195,6 +195,9 @@ impl Open {
         let pieces = pieces.trim();
         if !pieces.is_empty() {
             serde_json::from_str::<IgnoredAny>(pieces).map_err(bad)?;
+            if !pieces.starts_with('{') {
+                return Err(bad(serde::de::Error::custom("it is no object")));
+            }
         }
         match &mut self.block {
             Block::ToolUse { input, .. } => {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::event::{Block, Delta, Kind, StreamEvent, Usage};
+use super::event::{self, Block, Delta, Kind, StreamEvent, Usage};
 
 /// Follows one stream and refuses the first event that does not belong where it stands.
 #[derive(Debug, Clone, Default)]
@@ -232,7 +232,7 @@ fn shape(block: &Block) -> Result<Shape, GrammarError> {
         Block::Thinking { .. } => Shape::Thinking,
         Block::RedactedThinking(_) => Shape::Redacted,
         Block::ToolUse { input, .. } => {
-            if !input.is_empty() && serde_json::from_str::<serde::de::IgnoredAny>(input).is_err() {
+            if !input.is_empty() && event::tool_input(input).is_err() {
                 return Err(GrammarError::RawJson { what: "tool input" });
             }
             Shape::ToolUse
@@ -267,13 +267,18 @@ fn fits(delta: &Delta, shape: Shape) -> Result<(), GrammarError> {
     Err(GrammarError::Delta { delta: name, block: shape.name() })
 }
 
-/// The `type` of a raw JSON object. A second `type` is refused by the deserialiser: clients would follow the
-/// last one.
+/// The `type` of a raw JSON object that reads in one way only and holds no tool call: clients follow the last of two names, and
+/// what nobody was asked about must not come in another shape.
 fn typed<'a>(what: &'static str, json: &'a str) -> Result<Cow<'a, str>, GrammarError> {
     #[derive(Deserialize)]
     struct Typed<'a> {
         #[serde(rename = "type", borrow)]
         kind: Cow<'a, str>,
+    }
+    match event::check(json.as_bytes()) {
+        Ok(checked) if checked.tool_uses > 0 => return Err(GrammarError::Disguised { what }),
+        Ok(_) => {}
+        Err(_) => return Err(GrammarError::RawJson { what }),
     }
     match serde_json::from_str::<Typed<'a>>(json) {
         Ok(typed) if json.trim_start().starts_with('{') => Ok(typed.kind),

@@ -28,6 +28,8 @@ pub enum Script {
     Fault(Fault),
     /// Exactly these steps.
     Steps(Vec<Step>),
+    /// Nothing until the test opens the gate, and then this.
+    Behind(Arc<Semaphore>, Box<Script>),
 }
 
 /// A part of the model's turn.
@@ -102,6 +104,12 @@ impl Script {
         Self::Steps(steps)
     }
 
+    /// The same, but not before the test opens the gate.
+    #[must_use]
+    pub fn behind(self, gate: &Arc<Semaphore>) -> Self {
+        Self::Behind(Arc::clone(gate), Box::new(self))
+    }
+
     /// What this means for the request at hand.
     pub(crate) fn steps(&self, seen: &Seen) -> Vec<Step> {
         let asked: Value = serde_json::from_slice(&seen.body).unwrap_or(Value::Null);
@@ -130,6 +138,11 @@ impl Script {
             }
             Self::Fault(fault) => fault.steps(&asked, openai),
             Self::Steps(steps) => steps.clone(),
+            Self::Behind(gate, script) => {
+                let mut steps = vec![Step::Gate(Arc::clone(gate))];
+                steps.extend(script.steps(seen));
+                steps
+            }
         }
     }
 }

@@ -153,7 +153,7 @@ pub fn parse(name: Option<&str>, data: &[u8]) -> Result<StreamEvent, EventError>
     read(name, data).map_err(|source| EventError::Data { name: name.to_owned(), source })
 }
 
-fn read(name: &str, data: &str) -> Result<StreamEvent, serde_json::Error> {
+pub(super) fn read(name: &str, data: &str) -> Result<StreamEvent, serde_json::Error> {
     Ok(match Kind::of(name.as_bytes()) {
         Kind::MessageStart => {
             let Message { id, model, usage } = serde_json::from_str::<MessageStart>(data)?.message;
@@ -186,7 +186,7 @@ fn read(name: &str, data: &str) -> Result<StreamEvent, serde_json::Error> {
     })
 }
 
-fn block(json: &str) -> Result<Block, serde_json::Error> {
+pub(super) fn block(json: &str) -> Result<Block, serde_json::Error> {
     let kind = serde_json::from_str::<Typed<'_>>(json)?.kind.unwrap_or_default();
     Ok(match kind.as_ref() {
         "text" => Block::Text(serde_json::from_str::<Text>(json)?.text.unwrap_or_default()),
