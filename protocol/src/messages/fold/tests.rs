@@ -224,11 +224,18 @@ proptest! {
             let mut tried = grammar.clone();
             if tried.check(event).is_ok() {
                 grammar = tried;
-                fold.push(event).unwrap();
+                match fold.push(event) {
+                    // An input that is no object is not handed out in pieces or whole.
+                    Err(FoldError::ToolInput { .. }) => return Ok(()),
+                    folded => folded.unwrap(),
+                }
             }
         }
         for event in grammar.conclude("why", Usage::default()) {
-            fold.push(&event).unwrap();
+            match fold.push(&event) {
+                Err(FoldError::ToolInput { .. }) => return Ok(()),
+                folded => folded.unwrap(),
+            }
         }
         let reply: Value = serde_json::from_slice(&fold.finish().unwrap()).unwrap();
         prop_assert_eq!(&reply["role"], "assistant");
