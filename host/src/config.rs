@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::limits::Limit;
 
 pub use sallyport_protocol::cost::PriceList;
+pub use sallyport_protocol::facts::FactTable;
 pub use sallyport_protocol::hooks::Attachment;
 pub use sallyport_protocol::package::Publisher;
 
@@ -83,6 +84,8 @@ pub struct Config {
     pub evidence: EvidenceSettings,
     /// What calls cost.
     pub prices: PriceList,
+    /// What is known of models.
+    pub facts: FactTable,
     /// How a denial is told to the client.
     pub deny_status: DenyStatus,
     /// How long a session may be silent before its end is told to hooks: `hooks.session_idle_seconds`.

@@ -283,7 +283,10 @@ impl Pipeline {
         };
         let served = match governed {
             Ok(()) => self.dispatch(call, open).await,
-            Err(refusal) => Err(self.fail(call, open, refusal).await),
+            Err(refusal) => {
+                let refusal = refusal.of_size(call.request.body.bytes.len());
+                Err(self.fail(call, open, refusal).await)
+            }
         };
         served.map_err(refused)
     }
@@ -301,7 +304,10 @@ impl Pipeline {
     async fn dispatch(self: &Arc<Self>, call: Call, open: OpenRow) -> Result<Reply, Refusal> {
         let mut exchanging = match Exchanging::open(self, &call).await {
             Ok(exchanging) => exchanging,
-            Err(refusal) => return Err(self.fail(call, open, refusal).await),
+            Err(refusal) => {
+                let refusal = refusal.of_size(call.request.body.bytes.len());
+                return Err(self.fail(call, open, refusal).await);
+            }
         };
         if call.request.streams() {
             return self.stream(call, open, exchanging).await;
@@ -311,6 +317,7 @@ impl Pipeline {
             Begin::Refused(refusal) => {
                 let mut call = call;
                 call.record.provider(&exchanging);
+                let refusal = refusal.of_size(call.request.body.bytes.len());
                 Err(self.fail(call, open, refusal).await)
             }
             Begin::Stream(_) => {
@@ -338,6 +345,13 @@ impl Pipeline {
             Ok(()) => refusal,
             Err(unavailable) => Refusal::AuditUnavailable(unavailable),
         }
+    }
+}
+
+impl Pipeline {
+    /// The providers whose upstream refused the gateway's credential when it was last asked.
+    pub fn refused_credentials(&self) -> Vec<String> {
+        self.upstream.refusals()
     }
 }
 

@@ -4,8 +4,10 @@
 mod connect;
 mod egress;
 mod head;
+mod refusals;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -19,10 +21,11 @@ use sallyport_protocol::messages::splice::{self, Splice};
 
 use crate::component::contract::Edit;
 use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
-use crate::config::{Endpoint, ExposeSecret as _, Patience, SecretString, is_plain_path};
+use crate::config::{Endpoint, ExposeSecret as _, Patience, Route, SecretString, is_plain_path};
 use crate::limits::Limit;
 
 use self::connect::Within;
+use self::refusals::Refusals;
 
 pub use self::egress::Outside;
 pub use self::head::{for_client, for_guest, travelling};
@@ -38,6 +41,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Upstream {
     client: Client<Within<HttpsConnector<HttpConnector>>, Full<Bytes>>,
+    refusals: Arc<Refusals>,
 }
 
 /// The head of an upstream's answer, and its body to come.
@@ -135,7 +139,30 @@ impl Upstream {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_mins(1))
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, refusals: Arc::default() })
+    }
+
+    /// Notes that the upstream of this route refused the gateway's credential.
+    pub fn refused(&self, route: &Route, status: u16) {
+        if self.refusals.note(&route.provider, route.api_key_secret.as_deref(), Instant::now()) {
+            let credential = route.api_key_secret.as_deref().unwrap_or("none");
+            tracing::warn!(
+                provider = route.provider,
+                credential,
+                status,
+                "the upstream refuses the gateway's credential: check the secret that the route names"
+            );
+        }
+    }
+
+    /// Notes that it takes it.
+    pub fn accepted(&self, route: &Route) {
+        self.refusals.clear(&route.provider, route.api_key_secret.as_deref());
+    }
+
+    /// The providers and credentials that were refused when they were last used.
+    pub fn refusals(&self) -> Vec<String> {
+        self.refusals.list()
     }
 
     /// Sends what a provider asked for, with the route's credential. `original` is the client's body.

@@ -4,6 +4,7 @@
 
 pub mod canonical;
 pub mod cost;
+pub mod facts;
 pub mod glob;
 pub mod headers;
 pub mod hooks;

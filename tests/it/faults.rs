@@ -63,7 +63,22 @@ async fn matrix(model: &str) {
             body["stream"] = json!(stream);
             let reply = within(&what, Duration::from_mins(1), app.messages(body)).await;
             assert_told(&what, &reply);
-            if let (Fault::Status(status), "claude-sonnet-4-5") = (fault, model) {
+            if let Fault::Status(401 | 403) = fault {
+                // The operator's credential, and nothing that the client could mend by logging in again.
+                assert_eq!(reply.status, 502, "{what}: {reply}");
+                assert_eq!(reply.header("x-should-retry"), Some("false"), "{what}: {reply}");
+                assert!(
+                    reply.to_string().contains("the gateway's credential was refused"),
+                    "{what}: {reply}"
+                );
+                let ready = app.get("/ready").await;
+                assert_eq!(
+                    (ready.status, ready.json()["status"].clone()),
+                    (200, json!("degraded")),
+                    "{what}"
+                );
+                assert!(app.log().contains("the upstream refuses the gateway's credential"), "{what}");
+            } else if let (Fault::Status(status), "claude-sonnet-4-5") = (fault, model) {
                 assert_eq!(reply.status, *status, "{what}: the upstream's status is the client's");
             }
             if *fault == Fault::Pings && stream {
@@ -82,6 +97,11 @@ async fn matrix(model: &str) {
     }
     app.upstream.script(Script::default());
     assert_eq!(app.messages(ask(model, "Hello")).await.status, 200, "after all that it still serves");
+    assert_eq!(
+        app.get("/ready").await.json()["refused_credentials"],
+        json!([]),
+        "and its credential is taken"
+    );
     assert!(app.upstream.open_sockets() <= 4, "{} sockets leaked", app.upstream.open_sockets());
 }
 

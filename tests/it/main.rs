@@ -43,6 +43,7 @@ mod secrets;
 mod shares;
 mod shown;
 mod size;
+mod sizes;
 mod swap;
 mod tenants;
 mod tidy;

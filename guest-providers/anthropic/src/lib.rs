@@ -1,11 +1,16 @@
 //! The byte proxy for upstreams that speak the Messages API: the client's bytes go up and the upstream's come back, also
-//! its errors. Nothing is parsed; only the model's name is replaced where the route maps it.
+//! its errors. Nothing is parsed but a body that holds thinking without a signature, which is left out; only the model's name is
+//! replaced where the route maps it.
+
+mod unsigned;
 
 use std::rc::Rc;
 
 use sallyport_guest_sdk::{
     Attribute, Edit,
-    provider::{Auth, Exchange, Failure, Input, Output, Provider, Request, RequestBody, UpstreamRequest},
+    provider::{
+        Auth, Exchange, Failure, Input, Loss, Output, Provider, Request, RequestBody, UpstreamRequest,
+    },
 };
 use serde::Deserialize;
 
@@ -38,6 +43,7 @@ pub enum Credential {
 
 /// One client call: a request on its way, until the upstream answers.
 pub struct Proxied {
+    losses: Vec<Loss>,
     request: Option<UpstreamRequest>,
 }
 
@@ -60,18 +66,30 @@ impl Provider for Anthropic {
     }
 
     fn begin(self: Rc<Self>, request: Request) -> Proxied {
-        let body = if request.upstream_model == request.call.model {
-            RequestBody::Original
-        } else {
+        let mut edits = Vec::new();
+        let mut losses = Vec::new();
+        // The gateway looks whether there is any, so that no other body has to be read.
+        if request.call.attributes.iter().any(|it| it.name == "unsigned_thinking") {
+            let unsigned = unsigned::edits(&request.body.read_all());
+            if !unsigned.is_empty() {
+                let how = format!("thinking without a signature dropped ({} times)", unsigned.len());
+                losses.push(Loss { field: "messages[].content[].thinking".into(), how });
+            }
+            edits.extend(unsigned);
+        }
+        if request.upstream_model != request.call.model {
             let (offset, len) = request.model_span;
             let replacement = serde_json::Value::from(request.upstream_model).to_string().into_bytes();
-            RequestBody::Spliced(vec![Edit { offset, len, replacement }])
-        };
+            edits.push(Edit { offset, len, replacement });
+        }
+        edits.sort_by_key(|edit| edit.offset);
+        let body = if edits.is_empty() { RequestBody::Original } else { RequestBody::Spliced(edits) };
         let mut headers = request.headers;
         if !headers.iter().any(|header| header.name == "content-type") {
             headers.push(Attribute { name: "content-type".into(), value: "application/json".into() });
         }
         Proxied {
+            losses,
             request: Some(UpstreamRequest {
                 method: "POST".into(),
                 path: request.target,
@@ -88,7 +106,10 @@ impl Provider for Anthropic {
 impl Exchange for Proxied {
     fn next(&mut self, input: Input) -> Result<Vec<Output>, Failure> {
         match (input, self.request.take()) {
-            (Input::Start, Some(request)) => Ok(vec![Output::Send(request)]),
+            (Input::Start, Some(request)) => {
+                let losses = std::mem::take(&mut self.losses).into_iter().map(Output::Lost);
+                Ok(losses.chain([Output::Send(request)]).collect())
+            }
             // Whatever the status: clients match on the wording of the upstream's own errors.
             (Input::Head(head), None) => Ok(vec![Output::Forward(head)]),
             (Input::Failed(fault), _) => Err(Failure::transport(fault)),

@@ -1,11 +1,12 @@
 //! Content blocks, one after the other. Chat Completions may interleave text, thinking and several tool calls; a
-//! Messages stream has one block open at a time, so what belongs to another block waits until the open one is complete.
+//! Messages stream has one block open at a time, so tool calls, and what comes after the first of them, wait until all have come.
 
 use std::collections::VecDeque;
 
 use sallyport_guest_sdk::provider::{Block, BlockDelta, BlockStart, Delta, Failure, StreamEvent, ToolUse};
 
 use crate::answer::ToolCall;
+use crate::arguments;
 use crate::error::garbage;
 use crate::names::Asked;
 
@@ -15,9 +16,9 @@ pub(crate) struct Blocks {
     asked: Asked,
     next: u32,
     open: Option<Kind>,
-    /// Blocks that begin when the open one is complete, with what came for them so far.
+    /// Blocks that begin at the reply's end: tool calls, and what came after the first of them.
     waiting: VecDeque<(Kind, String)>,
-    /// Bytes in `waiting`.
+    /// Bytes that wait.
     held: usize,
     calls: Vec<Call>,
 }
@@ -37,8 +38,8 @@ struct Call {
     /// As the upstream spells it.
     id: String,
     name: String,
-    arguments: Extent,
-    closed: bool,
+    arguments: String,
+    extent: Extent,
 }
 
 /// How far a JSON object has come, without parsing it.
@@ -50,9 +51,11 @@ struct Extent {
     begun: bool,
 }
 
-/// The most that waits for a block to complete, and the most tool calls of one reply.
-const MOST_HELD: usize = 8 << 20;
+/// The most that waits for the reply's end, and the most tool calls of one reply.
+const MOST_HELD: usize = 16 << 20;
 const MOST_CALLS: usize = 1024;
+/// The longest delta of a tool call.
+const PIECE: usize = 64 << 10;
 
 // === impl Blocks ===
 
@@ -81,19 +84,24 @@ impl Blocks {
         if piece.is_empty() {
             return Ok(());
         }
-        if self.waiting.is_empty() && self.open == Some(kind) {
+        if self.waiting.is_empty() {
+            if self.open != Some(kind) {
+                self.close(out);
+                self.begin(kind, out);
+            }
             self.delta(kind, piece, out);
             return Ok(());
         }
-        self.held = self.held.saturating_add(piece.len());
+        self.hold(piece.len())?;
         match self.waiting.back_mut() {
             Some((waiting, text)) if *waiting == kind => text.push_str(&piece),
             _ => self.waiting.push_back((kind, piece)),
         }
-        self.settle(out)
+        Ok(())
     }
 
-    /// A piece of a tool call, or all of it.
+    /// A piece of a tool call, or all of it. Only at the reply's end is it known that nothing follows: some servers begin with `{}`
+    /// and send the arguments later, or send all of them again. A tool gets exactly one JSON object, so its call waits until then.
     pub(crate) fn call(&mut self, piece: &ToolCall<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Failure> {
         let (name, arguments) = match &piece.function {
             Some(function) => (function.name(), function.arguments()),
@@ -101,28 +109,16 @@ impl Blocks {
         };
         let at = self.find(piece.index, piece.id(), name)?;
         let kind = Kind::Call(at);
-        let Some(call) = self.calls.get_mut(at) else { return Ok(()) };
-        if call.closed {
-            return if arguments.trim().is_empty() {
-                Ok(())
-            } else {
-                Err(garbage("the upstream went on with a tool call that was complete"))
-            };
+        self.close(out);
+        self.hold(arguments.len())?;
+        if let Some(call) = self.calls.get_mut(at) {
+            call.extent.follow(&arguments);
+            call.arguments.push_str(&arguments);
         }
-        call.arguments.follow(&arguments);
-        let arguments = arguments.into_owned();
-        if self.open == Some(kind) {
-            if !arguments.is_empty() {
-                self.delta(kind, arguments, out);
-            }
-        } else {
-            self.held = self.held.saturating_add(arguments.len());
-            match self.waiting.iter_mut().find(|(waiting, _)| *waiting == kind) {
-                Some((_, text)) => text.push_str(&arguments),
-                None => self.waiting.push_back((kind, arguments)),
-            }
+        if !self.waiting.iter().any(|(waiting, _)| *waiting == kind) {
+            self.waiting.push_back((kind, String::new()));
         }
-        self.settle(out)
+        Ok(())
     }
 
     /// The reply is complete: so are its blocks.
@@ -132,26 +128,29 @@ impl Blocks {
             if self.is_nameless(kind) {
                 return Err(garbage("the upstream called a tool without naming it"));
             }
-            self.begin(kind, text, out);
+            self.begin(kind, out);
+            let text = match kind {
+                Kind::Text | Kind::Thinking => text,
+                Kind::Call(at) => {
+                    let call = self.calls.get_mut(at).map(|it| std::mem::take(&mut it.arguments));
+                    arguments::whole(&call.unwrap_or_default()).get().to_owned()
+                }
+            };
+            for piece in pieces(&text) {
+                self.delta(kind, piece.to_owned(), out);
+            }
             self.close(out);
         }
         Ok(())
     }
 
-    /// Moves on to waiting blocks as far as the open one allows.
-    fn settle(&mut self, out: &mut Vec<StreamEvent>) -> Result<(), Failure> {
-        while let Some((kind, _)) = self.waiting.front()
-            && !self.is_nameless(*kind)
-            && self.open.is_none_or(|open| self.may_close(open))
-        {
-            self.close(out);
-            if let Some((kind, text)) = self.waiting.pop_front() {
-                self.held = self.held.saturating_sub(text.len());
-                self.begin(kind, text, out);
-            }
-        }
+    /// Makes sure that what waits does not grow without bound.
+    fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.held = self.held.saturating_add(bytes);
         if self.held > MOST_HELD {
-            return Err(garbage("the upstream interleaves more tool calls than the gateway holds back"));
+            return Err(garbage(
+                "the upstream's tool calls are larger than the 16 MiB that the gateway holds",
+            ));
         }
         Ok(())
     }
@@ -161,7 +160,7 @@ impl Blocks {
         let begins = |call: &Call| {
             // Servers that number all calls 0 tell them apart by id, or not at all but for a name given anew.
             (!id.is_empty() && !call.id.is_empty() && id != call.id && !name.is_empty())
-                || (id.is_empty() && !name.is_empty() && call.arguments.complete())
+                || (id.is_empty() && !name.is_empty() && call.extent.complete())
         };
         let known = if index.is_some() {
             self.calls.iter().rposition(|it| it.index == index)
@@ -188,8 +187,8 @@ impl Blocks {
             index,
             id: id.to_owned(),
             name: self.asked.tool(name.to_owned()),
-            arguments: Extent::default(),
-            closed: false,
+            arguments: String::new(),
+            extent: Extent::default(),
         });
         Ok(self.calls.len() - 1)
     }
@@ -198,14 +197,7 @@ impl Blocks {
         matches!(kind, Kind::Call(at) if self.calls.get(at).is_none_or(|it| it.name.is_empty()))
     }
 
-    fn may_close(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Text | Kind::Thinking => true,
-            Kind::Call(at) => self.calls.get(at).is_none_or(|it| it.arguments.complete()),
-        }
-    }
-
-    fn begin(&mut self, kind: Kind, text: String, out: &mut Vec<StreamEvent>) {
+    fn begin(&mut self, kind: Kind, out: &mut Vec<StreamEvent>) {
         let block = match kind {
             Kind::Text => Block::Text,
             Kind::Thinking => Block::Thinking,
@@ -218,9 +210,6 @@ impl Blocks {
         };
         out.push(StreamEvent::BlockStart(BlockStart { index: self.next, block }));
         self.open = Some(kind);
-        if !text.is_empty() {
-            self.delta(kind, text, out);
-        }
     }
 
     fn delta(&self, kind: Kind, text: String, out: &mut Vec<StreamEvent>) {
@@ -233,17 +222,10 @@ impl Blocks {
     }
 
     fn close(&mut self, out: &mut Vec<StreamEvent>) {
-        let Some(kind) = self.open.take() else { return };
-        if let Kind::Call(at) = kind
-            && let Some(call) = self.calls.get_mut(at)
-        {
-            call.closed = true;
-            if !call.arguments.begun {
-                self.delta(kind, "{}".to_owned(), out);
-            }
+        if self.open.take().is_some() {
+            out.push(StreamEvent::BlockStop(self.next));
+            self.next = self.next.saturating_add(1);
         }
-        out.push(StreamEvent::BlockStop(self.next));
-        self.next = self.next.saturating_add(1);
     }
 }
 
@@ -274,4 +256,16 @@ impl Extent {
     fn complete(&self) -> bool {
         self.begun && self.depth == 0 && !self.in_string
     }
+}
+
+// === private helpers ===
+
+/// A text in pieces that no reader chokes on.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (piece, tail) = rest.split_at_checked(rest.floor_char_boundary(PIECE))?;
+        rest = tail;
+        (!piece.is_empty()).then_some(piece)
+    })
 }

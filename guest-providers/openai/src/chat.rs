@@ -66,6 +66,8 @@ pub(crate) enum Message<'a> {
     },
     Assistant {
         content: Option<Json<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reasoning_content: Option<Json<'a>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<ToolCall<'a>>,
     },
@@ -149,7 +151,7 @@ pub(crate) struct OfferedFunction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) parameters: Option<&'a RawValue>,
+    pub(crate) parameters: Option<Json<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strict: Option<bool>,
 }

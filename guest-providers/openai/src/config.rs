@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::facts::Facts;
+
 /// The configuration. Everything has a default that suits OpenAI itself and most compatible servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -10,6 +12,8 @@ pub struct Config {
     pub max_output_tokens: Option<u64>,
     /// How the models are told how much to reason.
     pub reasoning: Reasoning,
+    /// What becomes of tools that Anthropic's API runs itself and this upstream does not have.
+    pub server_tools: ServerTools,
     /// What a system message in the middle of the conversation becomes.
     pub inline_system: InlineSystem,
 }
@@ -18,7 +22,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reasoning {
-    /// By the model's name: `o*` and `gpt-5*` as `openai`, `gpt-oss*` as `effort`, others as `none`.
+    /// As the gateway's table of models says; `none` for those that it does not know.
     #[default]
     Auto,
     /// `max_completion_tokens` and `reasoning_effort`; no `temperature`, `top_p` or `stop`.
@@ -27,6 +31,17 @@ pub enum Reasoning {
     Effort,
     /// Not at all.
     None,
+}
+
+/// What becomes of tools that the upstream does not have: web search and its like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerTools {
+    /// The request is refused and names the tool: a model that is asked to search and cannot would make something up.
+    #[default]
+    Refuse,
+    /// They are dropped, and recorded as a loss.
+    Drop,
 }
 
 /// What a system message in the middle of the conversation becomes. Chat templates of some open models refuse one
@@ -46,52 +61,27 @@ pub enum InlineSystem {
 // === impl Reasoning ===
 
 impl Reasoning {
-    /// What it comes to for this model.
-    pub(crate) fn of(self, model: &str) -> Self {
-        if self != Self::Auto {
-            return self;
-        }
-        let name = bare(model);
-        if is_o_series(model) || (name.starts_with("gpt-5") && !name.contains("-chat")) {
-            Self::Openai
-        } else if name.starts_with("gpt-oss") {
-            Self::Effort
-        } else {
-            Self::None
+    /// What it comes to for a model of which this is known.
+    pub(crate) fn of(self, facts: &Facts) -> Self {
+        match (self, facts.reasoning) {
+            (Self::Auto, Some(known)) => known,
+            (Self::Auto, None) => Self::None,
+            (said, _) => said,
         }
     }
-}
-
-/// Whether the model is one of `o1`, `o3-mini`, `o4-mini`..., which take fewer options still.
-pub(crate) fn is_o_series(model: &str) -> bool {
-    let mut name = bare(model).bytes();
-    name.next() == Some(b'o') && name.next().is_some_and(|it| it.is_ascii_digit())
-}
-
-/// The name without the vendor that a router puts before it.
-fn bare(model: &str) -> &str {
-    model.rsplit('/').next().unwrap_or(model)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Config, Reasoning};
+    use crate::facts::Facts;
 
     #[test]
-    fn reasoning_models_are_known_by_name() {
-        for (model, expected) in [
-            ("o3-mini", Reasoning::Openai),
-            ("openai/o4-mini-2025-04-16", Reasoning::Openai),
-            ("gpt-5.1-codex", Reasoning::Openai),
-            ("gpt-5-chat-latest", Reasoning::None),
-            ("gpt-oss:20b", Reasoning::Effort),
-            ("gpt-4o", Reasoning::None),
-            ("olmo-2", Reasoning::None),
-            ("qwen3", Reasoning::None),
-        ] {
-            assert_eq!(Reasoning::Auto.of(model), expected, "{model}");
-        }
-        assert_eq!(Reasoning::Effort.of("qwen3"), Reasoning::Effort);
+    fn what_the_configuration_says_goes_before_what_is_known() {
+        let known = Facts { reasoning: Some(Reasoning::Openai), ..Facts::default() };
+        assert_eq!(Reasoning::Auto.of(&known), Reasoning::Openai);
+        assert_eq!(Reasoning::Auto.of(&Facts::default()), Reasoning::None);
+        assert_eq!(Reasoning::Effort.of(&known), Reasoning::Effort);
     }
 
     #[test]

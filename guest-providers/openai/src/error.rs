@@ -4,6 +4,7 @@ use sallyport_guest_sdk::provider::{Failure, ResponseHead};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::context;
 use crate::headers;
 use crate::sse::TooLong;
 
@@ -11,6 +12,9 @@ use crate::sse::TooLong;
 pub(crate) const MOST: usize = 64 * 1024;
 /// The longest message passed on, in bytes.
 const LONGEST: usize = 4096;
+
+/// What callers are told whose upstream refuses the gateway: nothing that they could do about it.
+const REFUSED: &str = "the gateway's credential was refused by the upstream";
 
 /// What an error body says, in whichever of the shapes in use.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -74,9 +78,8 @@ fn map(status: u16, said: &Said, message: String) -> Failure {
             (402, "billing_error", true)
         }
         400 | 422 => (400, "invalid_request_error", false),
-        401 => (401, "authentication_error", false),
+        401 | 403 => return Failure::new(502, "api_error", REFUSED),
         402 => (402, "billing_error", true),
-        403 => (403, "permission_error", false),
         404 => (404, "not_found_error", false),
         408 | 504 => (504, "timeout_error", true),
         413 => (413, "request_too_large", false),
@@ -88,22 +91,19 @@ fn map(status: u16, said: &Said, message: String) -> Failure {
         _ => (502, "api_error", false),
     };
     let mut message = message;
-    // Clients shorten the conversation when they read these words.
-    if status == 400 && is_too_long(said, &message) && !message.contains("prompt is too long") {
-        message.insert_str(0, "prompt is too long: ");
+    if matches!(status, 400 | 413) {
+        let full = context::full(&message).or_else(|| {
+            (said.code.as_deref() == Some("context_length_exceeded")).then(context::Full::default)
+        });
+        if let Some(full) = full {
+            message = full.told(&message);
+        }
     }
     if message.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
         message.truncate(end);
     }
     Failure { retryable, ..Failure::new(status, error_type, message) }
-}
-
-fn is_too_long(said: &Said, message: &str) -> bool {
-    said.code.as_deref() == Some("context_length_exceeded")
-        || ["maximum context length", "context length exceeded", "exceeds the available context size"]
-            .iter()
-            .any(|it| message.contains(it))
 }
 
 // === impl Said ===

@@ -24,8 +24,9 @@ pub(crate) fn tokens(request: &Request<'_>) -> u32 {
         .tools
         .iter()
         .map(|tool| {
-            let texts = [tool.function.description, tool.function.parameters];
-            let texts: u64 = texts.into_iter().flatten().map(|it| text(it.get())).sum();
+            let description = tool.function.description.map_or(0, |it| text(it.get()));
+            let parameters = tool.function.parameters.as_ref().map_or(0, |it| text(it.get()));
+            let texts = description.saturating_add(parameters);
             PER_TOOL.saturating_add(text(&tool.function.name)).saturating_add(texts)
         })
         .sum();
@@ -38,7 +39,7 @@ fn message(message: &Message<'_>) -> u64 {
         | Message::Developer { content }
         | Message::User { content: UserContent::Text(content) } => text(content.get()),
         Message::User { content: UserContent::Parts(parts) } => parts.iter().map(part).sum(),
-        Message::Assistant { content, tool_calls } => {
+        Message::Assistant { content, reasoning_content, tool_calls } => {
             let calls: u64 = tool_calls
                 .iter()
                 .map(|it| {
@@ -47,7 +48,8 @@ fn message(message: &Message<'_>) -> u64 {
                         .saturating_add(text(it.function.arguments))
                 })
                 .sum();
-            content.as_ref().map_or(0, |it| text(it.get())).saturating_add(calls)
+            let texts = [content, reasoning_content].into_iter().flatten();
+            texts.map(|it| text(it.get())).sum::<u64>().saturating_add(calls)
         }
         Message::Tool { content, .. } => PER_MESSAGE.saturating_add(text(content.get())),
     }

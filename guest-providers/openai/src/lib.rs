@@ -3,19 +3,24 @@
 //! answer.
 
 mod answer;
+mod arguments;
 mod blocks;
 mod chat;
 mod config;
+mod context;
 mod error;
 mod estimate;
+mod facts;
 mod headers;
 mod json;
 mod ledger;
 mod names;
 mod reply;
 mod request;
+mod sniff;
 mod sse;
 mod stream;
+mod surrogate;
 mod usage;
 
 use std::rc::Rc;
@@ -26,8 +31,10 @@ use sallyport_guest_sdk::provider::{
     StreamEvent, UpstreamRequest,
 };
 
-pub use config::{Config, InlineSystem, Reasoning};
+pub use config::{Config, InlineSystem, Reasoning, ServerTools};
+use facts::Facts;
 use names::Asked;
+use sniff::Form;
 use stream::Decoder;
 
 /// The provider.
@@ -48,6 +55,8 @@ enum State {
     New(Box<Request>),
     /// The request is out.
     Asking(Asked),
+    /// An answer begins; whether it is events or one JSON text is what its first bytes say.
+    Beginning(Asked, ResponseHead, Vec<u8>),
     /// A streamed answer comes in.
     Streaming(Box<Decoder>),
     /// A whole answer comes in.
@@ -57,8 +66,8 @@ enum State {
     Over,
 }
 
-/// The largest body translated: it and what becomes of it are in the guest's 64 MiB at once.
-const MOST: u32 = 24 << 20;
+/// The largest body translated: the gateway takes none that is larger.
+const MOST: u32 = 32 << 20;
 /// Where the API is, below the route's endpoint.
 const PATH: &str = "/v1/chat/completions";
 
@@ -92,6 +101,22 @@ impl Exchange for Call {
         match (std::mem::replace(&mut self.state, State::Over), input) {
             (State::New(request), Input::Start) => self.start(&request),
             (State::Asking(asked), Input::Head(head)) => Ok(self.head(asked, head)),
+            (State::Beginning(asked, head, mut body), Input::Chunk(bytes)) => {
+                body.extend_from_slice(&bytes);
+                match sniff::form(&body, &head, false) {
+                    None => {
+                        self.state = State::Beginning(asked, head, body);
+                        Ok(Vec::new())
+                    }
+                    Some(form) => self.begun(form, asked, head, body),
+                }
+            }
+            (State::Beginning(asked, head, body), Input::End) => {
+                let form = sniff::form(&body, &head, true).unwrap_or(Form::Other);
+                let mut outputs = self.begun(form, asked, head, body)?;
+                outputs.extend(self.next(Input::End)?);
+                Ok(outputs)
+            }
             (State::Streaming(mut decoder), Input::Chunk(bytes)) => {
                 let mut events = Vec::with_capacity(4);
                 let result = decoder.chunk(&bytes, &mut events);
@@ -119,6 +144,12 @@ impl Exchange for Call {
                 self.state = State::Collecting(asked, body);
                 Ok(Vec::new())
             }
+            (State::Collecting(asked, body), Input::End) if self.streaming => {
+                let mut decoder = Decoder::new(asked);
+                let mut events = Vec::new();
+                let result = decoder.whole(&body, &mut events);
+                told(result, &decoder, events)
+            }
             (State::Collecting(asked, body), Input::End) => {
                 Ok(vec![Output::Message(reply::translate(&body, &asked)?), Output::Done])
             }
@@ -133,7 +164,7 @@ impl Exchange for Call {
             }
             // An error that broke off is an error still.
             (State::Failing(head, body), Input::End | Input::Failed(_)) => Err(failed(&head, &body)),
-            (State::Asking(_) | State::Collecting(..), Input::Failed(fault)) => {
+            (State::Asking(_) | State::Beginning(..) | State::Collecting(..), Input::Failed(fault)) => {
                 Err(Failure::transport(fault))
             }
             // What the upstream says after its answer is of no interest.
@@ -146,13 +177,15 @@ impl Exchange for Call {
 impl Call {
     fn start(&mut self, request: &Request) -> Result<Vec<Output>, Failure> {
         if request.body.len() > MOST {
-            let message = "the request is larger than the 24 MiB that this provider translates";
+            let message = "the request is larger than the 32 MiB that this provider translates";
             return Err(Failure::new(413, "request_too_large", message));
         }
         let body = request.body.read_all();
         let body = std::str::from_utf8(&body).map_err(|_| error::invalid("the body is not UTF-8"))?;
+        let facts = Facts::of(&request.call);
         let target = request::Target {
             config: &self.provider.config,
+            facts: &facts,
             model: &request.upstream_model,
             streaming: self.streaming,
         };
@@ -162,7 +195,11 @@ impl Call {
         if request.kind == RequestKind::CountTokens {
             return Ok(vec![Output::TokenEstimate(estimate::tokens(&translated.chat)), Output::Done]);
         }
-        let json = written(&translated.chat)
+        let mut translated = translated;
+        if self.streaming {
+            translated.asked.estimate = Some(estimate::tokens(&translated.chat));
+        }
+        let json = written(&translated.chat, body.len())
             .map_err(|error| error::invalid(format!("the request cannot be translated: {error}")))?;
 
         let mut outputs: Vec<Output> =
@@ -183,16 +220,8 @@ impl Call {
 
     fn head(&mut self, asked: Asked, head: ResponseHead) -> Vec<Output> {
         let passed = headers::pass_on(&head, self.now_ms);
-        let media_type =
-            head.header("content-type").map(|it| it.split(';').next().unwrap_or_default().trim());
-        let expected =
-            |types: &[&str]| media_type.is_none_or(|it| types.iter().any(|ty| it.eq_ignore_ascii_case(ty)));
-        self.state = if !(200..300).contains(&head.status) {
-            State::Failing(head, Vec::new())
-        } else if self.streaming && expected(&["text/event-stream"]) {
-            State::Streaming(Box::new(Decoder::new(asked)))
-        } else if !self.streaming && expected(&["application/json", "text/json"]) {
-            State::Collecting(asked, Vec::new())
+        self.state = if (200..300).contains(&head.status) {
+            State::Beginning(asked, head, Vec::new())
         } else {
             State::Failing(head, Vec::new())
         };
@@ -200,21 +229,28 @@ impl Call {
     }
 }
 
-/// The request as JSON. It is measured first: a buffer that grew by doubling would hold twice what it needs.
-fn written(chat: &chat::Request<'_>) -> Result<Vec<u8>, serde_json::Error> {
-    struct Size(usize);
-    impl std::io::Write for Size {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 = self.0.saturating_add(bytes.len());
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+impl Call {
+    /// Goes on with an answer whose form is known.
+    fn begun(
+        &mut self,
+        form: Form,
+        asked: Asked,
+        head: ResponseHead,
+        body: Vec<u8>,
+    ) -> Result<Vec<Output>, Failure> {
+        self.state = match form {
+            Form::Events => State::Streaming(Box::new(Decoder::new(asked))),
+            Form::Json => State::Collecting(asked, Vec::new()),
+            Form::Other => State::Failing(head, Vec::new()),
+        };
+        if body.is_empty() { Ok(Vec::new()) } else { self.next(Input::Chunk(body)) }
     }
-    let mut size = Size(0);
-    serde_json::to_writer(&mut size, chat)?;
-    let mut json = Vec::with_capacity(size.0);
+}
+
+/// The request as JSON, of a body of so many bytes: what it becomes is seldom longer, and a buffer that grows by doubling holds
+/// twice what it needs.
+fn written(chat: &chat::Request<'_>, bytes: usize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut json = Vec::with_capacity(bytes.saturating_add(bytes / 16).saturating_add(1024));
     serde_json::to_writer(&mut json, chat)?;
     Ok(json)
 }

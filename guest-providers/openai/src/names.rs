@@ -8,6 +8,8 @@ use sallyport_guest_sdk::Call;
 /// The longest tool name and the longest call id that the upstream takes.
 const LONGEST_NAME: usize = 64;
 const LONGEST_ID: usize = 40;
+/// What an id begins with that carries one of the upstream's.
+const CARRIED: &str = "toolu_x_";
 
 /// What a reply needs to know of the request it answers.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,8 @@ pub(crate) struct Asked {
     pub(crate) stops: Vec<String>,
     /// Tools whose name was changed: the name sent and the client's.
     pub(crate) renamed: Vec<(String, String)>,
+    /// About how many tokens the request has, where the upstream tells only at the end.
+    pub(crate) estimate: Option<u32>,
 }
 
 /// The name under which the upstream knows a tool: the same, unless it is too long or holds other characters; then it
@@ -33,8 +37,11 @@ pub(crate) fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(format!("{head}_{:08x}", hash(&name)))
 }
 
-/// The id under which the upstream knows a tool call.
+/// The id under which the upstream knows a tool call: its own, where the client's carries it.
 pub(crate) fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
+    if let Some(own) = id.strip_prefix(CARRIED).and_then(uncarried) {
+        return Cow::Owned(own);
+    }
     if id.len() <= LONGEST_ID {
         return id;
     }
@@ -63,8 +70,10 @@ impl Asked {
 
     /// The id of a tool call: the upstream's where a Messages client would take it.
     pub(crate) fn tool_use_id(&self, id: &str, nth: usize) -> String {
-        if !id.is_empty() && id.len() <= 128 && id.bytes().all(is_plain) {
+        if !id.is_empty() && id.len() <= 128 && id.bytes().all(is_plain) && !id.starts_with(CARRIED) {
             id.to_owned()
+        } else if let Some(carried) = carried(id) {
+            carried
         } else {
             format!("toolu_{}_{nth}", self.seed)
         }
@@ -83,6 +92,39 @@ impl Asked {
         let met = met?;
         self.stops.iter().find(|it| *it == met).cloned()
     }
+}
+
+/// An id of the upstream's that no Messages client takes, as one that carries it: the characters that clients take stay as they
+/// are, `_` and the others are `_` and two hexadecimal digits for each byte. None if it is empty or too long.
+fn carried(id: &str) -> Option<String> {
+    let mut text = CARRIED.to_owned();
+    for byte in id.bytes() {
+        if is_plain(byte) && byte != b'_' {
+            text.push(char::from(byte));
+        } else {
+            text.push('_');
+            for half in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
+            }
+        }
+    }
+    (!id.is_empty() && text.len() <= 128).then_some(text)
+}
+
+/// The upstream's id that follows [`CARRIED`]; none if it is nothing that [`carried`] writes.
+fn uncarried(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'_' {
+            let mut half = || char::from(rest.next()?).to_digit(16).and_then(|it| u8::try_from(it).ok());
+            bytes.push(half()? << 4 | half()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    let id = String::from_utf8(bytes).ok()?;
+    (carried(&id)?.strip_prefix(CARRIED)? == text).then_some(id)
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -119,10 +161,26 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_no_client_takes_travels_inside_one_that_they_do() {
+        let asked = Asked::default();
+        for id in ["functions.look:3", "functions.Bash_run:0", "call|1 é", "toolu_x_", "toolu_x_a_5fb"] {
+            let carried = asked.tool_use_id(id, 0);
+            assert!(carried.starts_with("toolu_x_") && carried.len() <= 128, "{carried}");
+            assert!(carried.bytes().all(super::is_plain), "{carried}");
+            assert_eq!(call_id(carried.into()), id);
+        }
+        assert_eq!(asked.tool_use_id("functions.look:3", 0), "toolu_x_functions_2elook_3a3");
+        for other in ["toolu_x_zz_", "toolu_x__5", "toolu_x__zz", "toolu_x_", "toolu_x__41"] {
+            assert_eq!(call_id(other.into()), other, "nothing that was carried");
+        }
+    }
+
+    #[test]
     fn ids_that_a_client_would_refuse_are_replaced() {
         let asked = Asked { seed: "0a1b".into(), ..Asked::default() };
         assert_eq!(asked.tool_use_id("call_1", 0), "call_1");
-        assert_eq!(asked.tool_use_id("functions.Bash:0", 2), "toolu_0a1b_2");
+        assert_eq!(asked.tool_use_id("", 2), "toolu_0a1b_2");
+        assert_eq!(asked.tool_use_id(&".".repeat(60), 2), "toolu_0a1b_2", "too long to be carried");
         assert_eq!(asked.message_id(Some("chatcmpl-AbC")), "msg_AbC");
         assert_eq!(asked.message_id(None), "msg_0a1b");
     }

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use sallyport_guest_sdk::Usage;
 use sallyport_guest_sdk::provider::{Failure, Reply};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::answer::{Completion, Function, ToolCall, stop_reason};
+use crate::arguments;
 use crate::error::{self, garbage};
-use crate::json::{Json, is_object, quoted};
+
+use crate::json::Json;
 use crate::names::Asked;
+use crate::surrogate;
 
 /// The largest answer that is read.
 pub(crate) const MOST: usize = 16 << 20;
@@ -71,7 +73,14 @@ pub(crate) fn translate(body: &[u8], asked: &Asked) -> Result<Reply, Failure> {
             error::object(&said)
         }
     };
-    let mut completion: Completion<'_> = serde_json::from_slice(body).map_err(|_| no_completion())?;
+    let mended;
+    let mut completion: Completion<'_> = if let Ok(completion) = serde_json::from_slice(body) {
+        completion
+    } else {
+        // Half characters keep a reply from being read; nothing else that is mended would.
+        mended = surrogate::mend(body, None);
+        serde_json::from_slice(&mended).map_err(|_| no_completion())?
+    };
     if completion.is_error() {
         let json = completion.choice_error().map_or(body, |it| it.get().as_bytes());
         return Err(error::object(&error::said(json)));
@@ -128,7 +137,7 @@ pub(crate) fn translate(body: &[u8], asked: &Asked) -> Result<Reply, Failure> {
         content.push(Block::ToolUse {
             id: asked.tool_use_id(if taken { "" } else { call.id() }, at),
             name: asked.tool(name.to_owned()),
-            input: input(&function.map_or(Cow::Borrowed(""), Function::arguments)),
+            input: arguments::whole(&function.map_or(Cow::Borrowed(""), Function::arguments)),
         });
     }
     let met = choice.met(asked);
@@ -156,19 +165,4 @@ pub(crate) fn translate(body: &[u8], asked: &Asked) -> Result<Reply, Failure> {
     let json = serde_json::to_vec(&message)
         .map_err(|error| garbage(format!("the reply cannot be written: {error}")))?;
     Ok(Reply { json, usage })
-}
-
-/// A tool call's input. What is no JSON object, since the model erred or was cut short, is handed to the tool as text,
-/// which its schema refuses: the model then learns of it.
-fn input(arguments: &str) -> Json<'static> {
-    let trimmed = arguments.trim();
-    let trimmed = if trimmed.is_empty() { "{}" } else { trimmed };
-    match RawValue::from_string(trimmed.to_owned()) {
-        Ok(raw) if is_object(&raw) => Cow::Owned(raw),
-        _ => {
-            let text = quoted(&crate::json::escape(arguments));
-            let wrapped = format!("{{\"malformed_arguments\":{}}}", text.get());
-            Cow::Owned(RawValue::from_string(wrapped).unwrap_or_default())
-        }
-    }
 }

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::chat;
-use crate::config::Config;
+use crate::config::{Config, ServerTools};
+use crate::facts::Facts;
 use crate::json::{object, string};
 use crate::ledger::Ledger;
 use crate::names::Asked;
@@ -33,6 +34,7 @@ pub(crate) struct Translated<'a> {
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) facts: &'a Facts,
     pub(crate) model: &'a str,
     pub(crate) streaming: bool,
 }
@@ -55,6 +57,7 @@ object! {
         output_format: &'a RawValue,
         cache_control: &'a RawValue,
         safeguards: &'a RawValue,
+        mcp_servers: &'a RawValue,
     }
 }
 
@@ -78,10 +81,18 @@ pub(crate) fn translate<'a>(
         return Err(Invalid("safeguards: not supported by this model's upstream".to_owned()));
     }
     let mut losses = Ledger::default();
+    if body.mcp_servers.is_some_and(|it| it.get() != "[]") {
+        if target.config.server_tools == ServerTools::Refuse {
+            let what =
+                "mcp_servers: their tools are run by Anthropic's API and do not exist behind this model";
+            return Err(Invalid(what.to_owned()));
+        }
+        losses.add("mcp_servers", "dropped");
+    }
     let messages = body.messages.ok_or_else(|| Invalid("messages: Field required".to_owned()))?;
 
     let mut effort = body.output_config.as_ref().and_then(|it| it.effort);
-    let mut conversation = Conversation::new(target.config.inline_system, &mut losses);
+    let mut conversation = Conversation::new(target, &mut losses);
     if let Some(system) = body.system {
         conversation.system_prompt(system)?;
     }
@@ -95,6 +106,7 @@ pub(crate) fn translate<'a>(
     if body.cache_control.is_some() {
         losses.add(content::CACHE.0, content::CACHE.1);
     }
+    let offers_tools = body.tools.as_ref().is_some_and(|it| !it.is_empty());
     let options = options::translate(
         options::Asked {
             max_tokens: body.max_tokens,
@@ -105,6 +117,7 @@ pub(crate) fn translate<'a>(
             output_config: body.output_config,
             output_format: body.output_format,
             effort,
+            offers_tools,
         },
         target,
         &mut losses,

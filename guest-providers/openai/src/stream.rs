@@ -8,6 +8,7 @@ use crate::blocks::{Blocks, Kind};
 use crate::error::{self, Wrong, garbage};
 use crate::names::Asked;
 use crate::sse::Sse;
+use crate::surrogate::{self, Half};
 
 /// Turns chunks of bytes into events.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ struct Reply {
     /// The body is complete: what is left of it may be cut off anywhere.
     ending: bool,
     stage: Stage,
+    /// Half a character that the last event ended with.
+    half: Option<Half>,
 }
 
 const CUT: &str = "the upstream's stream ended in the middle of the answer";
@@ -61,6 +64,7 @@ impl Decoder {
                 met: None,
                 ending: false,
                 stage: Stage::Before,
+                half: None,
             },
         }
     }
@@ -77,6 +81,17 @@ impl Decoder {
         }
         let Self { sse, reply } = self;
         sse.push(bytes, |data| reply.event(data, out)).map_err(|Wrong(failure)| failure)
+    }
+
+    /// A whole answer, where events were asked for: as the events that it would have been.
+    pub(crate) fn whole(&mut self, body: &[u8], out: &mut Vec<StreamEvent>) -> Result<(), Failure> {
+        let reply = &mut self.reply;
+        reply.ending = true;
+        reply.event(body, out).map_err(|Wrong(failure)| failure)?;
+        match reply.stage {
+            Stage::Before => Err(garbage("the upstream's answer is not JSON of a chat completion")),
+            Stage::Within | Stage::Over => reply.finish(out),
+        }
     }
 
     /// The answer's body is complete.
@@ -125,7 +140,20 @@ impl Reply {
                 Err(garbage(EMPTY).into())
             };
         }
-        let Ok(chunk) = serde_json::from_slice::<Completion<'_>>(data) else {
+        let before = self.half.is_some();
+        let mended;
+        let mut chunk = serde_json::from_slice::<Completion<'_>>(data).ok();
+        if chunk.is_none() {
+            mended = surrogate::mend(data, Some(&mut self.half));
+            chunk = serde_json::from_slice(&mended).ok();
+        } else if before {
+            // The other half did not come.
+            self.half = None;
+            if self.stage == Stage::Within {
+                self.blocks.text(Kind::Text, "\u{fffd}".to_owned(), out)?;
+            }
+        }
+        let Some(chunk) = chunk else {
             let said = error::said(data);
             let failure = match &said {
                 said if !said.is_empty() => error::object(said),
@@ -158,7 +186,10 @@ impl Reply {
                     Some(model) if !model.0.is_empty() => model.0.into_owned(),
                     _ => self.blocks.asked().model.clone(),
                 },
-                usage: self.usage,
+                usage: Usage {
+                    input: self.usage.input.or_else(|| self.blocks.asked().estimate),
+                    ..self.usage
+                },
             }));
         }
         let told = choices.is_empty() && counted.is_some();

@@ -1,6 +1,7 @@
 //! The exchange as the host drives it: golden cases, every byte split of every recorded stream, real clients'
 //! requests, and input that makes no sense.
 
+mod cases;
 mod exchange;
 mod fixtures;
 mod fuzz;
@@ -31,6 +32,10 @@ struct Told {
 fn request(body: &str, model: &str) -> Request {
     let mut request = testing::request(body);
     model.clone_into(&mut request.upstream_model);
+    // As the gateway does it.
+    let facts =
+        sallyport_protocol::facts::FactTable::shipped().expect("the table is good").of("openai", model);
+    request.call.attributes.extend(facts.json().map(|it| attribute("model_facts", &it)));
     request
 }
 

@@ -15,6 +15,7 @@ pub(crate) struct Reported {
     prompt_tokens_details: Option<Details>,
     /// Moonshot's place for it.
     cached_tokens: Count,
+    cache_write_tokens: Count,
     /// `DeepSeek`'s place for it.
     prompt_cache_hit_tokens: Count,
 }
@@ -23,6 +24,7 @@ pub(crate) struct Reported {
 #[serde(default)]
 struct Details {
     cached_tokens: Count,
+    cache_write_tokens: Count,
 }
 
 /// A number of tokens, however it is spelled. Absent is not zero.
@@ -34,13 +36,19 @@ struct Count(Option<u32>);
 impl Reported {
     /// The counts, with the cached part of the prompt told apart.
     pub(crate) fn usage(&self) -> Usage {
-        let details = self.prompt_tokens_details.as_ref().and_then(|it| it.cached_tokens.0);
-        let cached = details.or(self.cached_tokens.0).or(self.prompt_cache_hit_tokens.0);
+        let details = self.prompt_tokens_details.as_ref();
+        let written = details.and_then(|it| it.cache_write_tokens.0).or(self.cache_write_tokens.0);
+        let cached = details
+            .and_then(|it| it.cached_tokens.0)
+            .or(self.cached_tokens.0)
+            .or(self.prompt_cache_hit_tokens.0);
         Usage {
-            input: self.prompt_tokens.0.map(|it| it.saturating_sub(cached.unwrap_or_default())),
+            input: self.prompt_tokens.0.map(|it| {
+                it.saturating_sub(cached.unwrap_or_default()).saturating_sub(written.unwrap_or_default())
+            }),
             output: self.completion_tokens.0,
             cache_read: cached,
-            cache_write: None,
+            cache_write: written,
             cache_write_1h: None,
         }
     }
@@ -99,6 +107,15 @@ mod tests {
         ] {
             assert_eq!(usage(json), expected);
         }
+    }
+
+    #[test]
+    fn what_was_written_to_a_cache_is_told_apart_too() {
+        let counted = usage(
+            r#"{"prompt_tokens":2006,"completion_tokens":30,"prompt_tokens_details":{"cached_tokens":1500,"cache_write_tokens":400}}"#,
+        );
+        let told = (counted.input, counted.output, counted.cache_read, counted.cache_write);
+        assert_eq!(told, (Some(106), Some(30), Some(1500), Some(400)));
     }
 
     #[test]

@@ -123,6 +123,14 @@ pub(crate) enum Stop {
 // === impl Fault ===
 
 impl Fault {
+    /// Whether it may be the size of what it was given that a guest ran out of something.
+    pub fn is_of_size(&self) -> bool {
+        matches!(
+            self,
+            Self::Deadline { .. } | Self::Memory { .. } | Self::TooMuchData { .. } | Self::HostCalls { .. }
+        )
+    }
+
     /// A stable name, for audit rows and metrics.
     pub fn code(&self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sallyport_protocol::canonical;
 use sallyport_protocol::cost::{self, Price, PriceList};
+use sallyport_protocol::facts::FactTable;
 use sallyport_protocol::hooks::{Attachment, Matcher, OnFault};
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Kind, Name, Package, Publisher};
@@ -56,7 +57,7 @@ pub(super) const DATABASE: [&str; 2] = ["url", "url_secret"];
 /// Keys of `gateway`.
 pub(super) const GATEWAY: [&str; 2] = ["enabled", "routes"];
 /// Keys of a route.
-pub(super) const ROUTE: [&str; 13] = [
+pub(super) const ROUTE: [&str; 14] = [
     "model_pattern",
     "predicate",
     "predicate_config",
@@ -65,6 +66,7 @@ pub(super) const ROUTE: [&str; 13] = [
     "api_key_secret",
     "upstream_model",
     "models",
+    "model_facts",
     "region",
     "lossless",
     "strict",
@@ -160,6 +162,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
         .unwrap_or(DEFAULT_SESSION_IDLE);
 
     let warnings = problems.finish()?;
+    let facts = FactTable::shipped().map_err(|_| Report::single("model_facts", "cannot be read"))?;
     let prices = prices.ok_or_else(|| Report::single("prices", "cannot be read"))?;
     Ok(Config {
         server,
@@ -173,6 +176,7 @@ pub(super) fn config(text: &str, home: &Path, secrets: Option<Secrets>) -> Resul
         evidence,
         auth,
         prices,
+        facts,
         deny_status,
         session_idle: Duration::from_secs(session_idle),
         secrets,
@@ -368,6 +372,10 @@ fn route(item: &Node<'_>, known: &Known, secrets: &Secrets, prices: Option<&Pric
         api_key_secret,
         upstream_model: words("upstream_model"),
         models,
+        model_facts: section.get("model_facts").and_then(|node| {
+            let read = serde_json::from_value(node.value().clone());
+            read.map_err(|error| node.error(format!("are no facts of a model: {error}"))).ok()
+        }),
         lossless: flag("lossless"),
         strict: flag("strict"),
         forward_user_id: flag("forward_user_id"),

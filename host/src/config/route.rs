@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use sallyport_protocol::facts::ModelFacts;
 use sallyport_protocol::{canonical, glob};
 use serde_json::Value;
 
@@ -34,6 +35,8 @@ pub struct Route {
     pub upstream_model: Option<String>,
     /// What `/v1/models` lists for this route.
     pub models: Vec<Model>,
+    /// What is known of the model, where it is not what the shipped table says.
+    pub model_facts: Option<ModelFacts>,
     /// Refuse a request that the provider's wire format cannot carry whole.
     pub lossless: bool,
     /// Refuse a request that holds what the gateway does not know.

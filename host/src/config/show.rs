@@ -117,6 +117,7 @@ fn route(route: &Route) -> Value {
         "upstream_model": route.upstream_model,
         "models": models,
         "region": route.region,
+        "model_facts": route.model_facts,
         "lossless": route.lossless,
         "strict": route.strict,
         "forward_user_id": route.forward_user_id,

@@ -86,12 +86,18 @@ impl ApiError {
             Refusal::Malformed(_)
             | Refusal::NoRoute { .. }
             | Refusal::Unknown { .. }
-            | Refusal::Lossy { .. } => {
+            | Refusal::Lossy { .. }
+            | Refusal::Credential
+            | Refusal::TooLarge { .. } => {
                 error = error.with(SHOULD_RETRY, "false");
             }
             Refusal::Failed(failure) => {
                 if let Some(ms) = failure.retry_after_ms {
                     error = error.retry_after(ms);
+                }
+                // Clients repeat errors of some of these statuses by themselves.
+                if !failure.retryable {
+                    error = error.with(SHOULD_RETRY, "false");
                 }
             }
             _ => {}
@@ -253,8 +259,7 @@ fn table(refusal: &Refusal, deny: DenyStatus) -> (StatusCode, ErrorType) {
         DenyStatus::S451 | DenyStatus::Answer => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
     };
     match refusal {
-        Refusal::Malformed(Malformed::Long) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge),
-        Refusal::Malformed(Malformed::Many { .. }) => {
+        Refusal::Malformed(Malformed::Long | Malformed::Many { .. }) | Refusal::TooLarge { .. } => {
             (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge)
         }
         Refusal::Malformed(_) | Refusal::Unknown { .. } | Refusal::Lossy { .. } => {
@@ -271,6 +276,7 @@ fn table(refusal: &Refusal, deny: DenyStatus) -> (StatusCode, ErrorType) {
         Refusal::Overloaded => (overloaded(), ErrorType::Overloaded),
         Refusal::AuditUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api),
         Refusal::NoProvider { .. }
+        | Refusal::Credential
         | Refusal::ProviderFault { .. }
         | Refusal::ProviderBroke { .. }
         | Refusal::BadAnswer { .. }

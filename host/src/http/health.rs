@@ -28,8 +28,9 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Response {
     let capacity = edge.components.capacity();
     let roll = edge.components.roll();
     let lag = edge.auth.lag();
+    let refused = edge.pipeline.refused_credentials();
     let down = matches!(spool, Health::Down(_)) || capacity.live >= capacity.limit;
-    let degraded = down || !database || spool != Health::Ok || lag > LATE;
+    let degraded = down || !database || spool != Health::Ok || lag > LATE || !refused.is_empty();
     let status = match (down, degraded) {
         (true, _) => "down",
         (false, true) => "degraded",
@@ -41,6 +42,7 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Response {
         "spool": said(&spool),
         "components": { "live": capacity.live, "limit": capacity.limit },
         "workers": { "hired": roll.hired, "running": roll.running, "confined": roll.confined },
+        "refused_credentials": refused,
         "revocations_age_ms": u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
     });
     let mut response = super::json(&edge.request_id(), &answer);

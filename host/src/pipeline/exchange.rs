@@ -10,11 +10,11 @@ use sallyport_protocol::messages::event::StreamEvent;
 
 use super::unary::Whole;
 use super::{Call, Operation, Pipeline, Refusal, event};
-use crate::component::contract::Edit;
 use crate::component::contract::provider::{
     Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault,
     UpstreamRequest,
 };
+use crate::component::contract::{Attribute, Edit};
 use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault, Said};
 use crate::config::{ExposeSecret as _, SecretString};
 use crate::upstream::{self, AnswerBody, Destination, SendError};
@@ -24,6 +24,14 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub(super) const MOST_WAITS: u32 = 32;
 /// Upstream requests that one call may take.
 pub(super) const MOST_REQUESTS: u32 = 32;
+
+/// The attribute of a call that holds what is known of the model, as JSON.
+const MODEL_FACTS: &str = "model_facts";
+/// The attribute of a call whose body holds thinking without a signature.
+const UNSIGNED_THINKING: &str = "unsigned_thinking";
+const SIGNATURE: &[u8] = b"\"signature\"";
+/// What stands where an upstream repeated the credential.
+pub(super) const HIDDEN: &str = "[credential]";
 
 /// A provider at work on one call.
 pub(super) struct Exchanging {
@@ -87,7 +95,7 @@ impl Exchanging {
         let index = &request.body.index;
         let upstream_model = call.route.upstream_model.clone().unwrap_or_else(|| index.model.clone());
         let asked = ExchangeRequest {
-            call: request.facts.clone(),
+            call: told_of(call, &upstream_model),
             body: Arc::clone(&request.body) as _,
             upstream_model,
             model_span: (index.model_span.start, index.model_span.len()),
@@ -127,7 +135,7 @@ impl Exchanging {
         };
         let streams = call.request.streams();
         match step {
-            Step::Forward(head, body) => self.forward(head, body, streams).await,
+            Step::Forward(head, body) => self.forward(head, body, streams, credential(call)).await,
             Step::Event(first) if streams => Begin::Stream(Source::Typed(first)),
             Step::Event(first) => match Whole::fold(self, pipeline, call, first).await {
                 Ok(whole) => Begin::Whole(whole),
@@ -224,7 +232,13 @@ impl Exchanging {
         Refusal::ProviderBroke { tag: self.component.name().to_owned(), what: what.to_owned() }
     }
 
-    async fn forward(&mut self, head: ResponseHead, body: AnswerBody, streams: bool) -> Begin {
+    async fn forward(
+        &mut self,
+        head: ResponseHead,
+        body: AnswerBody,
+        streams: bool,
+        credential: Option<&SecretString>,
+    ) -> Begin {
         self.headers.extend(upstream::for_client(&head.headers));
         let status = head.status;
         let media = self.media_type();
@@ -232,7 +246,7 @@ impl Exchanging {
         let bad = |what: &str| Begin::Refused(Refusal::BadAnswer { what: what.to_owned() });
         match status {
             400..=599 => match Whole::error(status, body).await {
-                Ok(whole) => Begin::Whole(whole),
+                Ok(whole) => Begin::Whole(whole.without(credential)),
                 Err(refusal) => Begin::Refused(refusal),
             },
             200..=299 if encoded => bad("it is encoded, though no encoding was asked for"),
@@ -289,12 +303,23 @@ impl Exchanging {
         let to = Destination { endpoint, credential: credential(call), patience: call.route.patience };
         let wanted = UpstreamRequest { body: without_user_id(wanted.body, call), ..wanted };
         let input = match pipeline.upstream.send(to, wanted, &call.request.body.bytes).await {
+            Ok(answer) if matches!(answer.status.as_u16(), 401 | 403) => {
+                pipeline.upstream.refused(&call.route, answer.status.as_u16());
+                self.end();
+                return Err(Refusal::Credential);
+            }
             Ok(answer) => {
+                if answer.status.is_success() {
+                    pipeline.upstream.accepted(&call.route);
+                }
                 self.body = Some(answer.body);
-                Input::Head(ResponseHead {
-                    status: answer.status.as_u16(),
-                    headers: upstream::for_guest(&answer.headers),
-                })
+                let mut headers = upstream::for_guest(&answer.headers);
+                if let Some(secret) = credential(call) {
+                    for header in &mut headers {
+                        header.value = without(&header.value, secret);
+                    }
+                }
+                Input::Head(ResponseHead { status: answer.status.as_u16(), headers })
             }
             Err(SendError::NotAllowed(what)) => return Err(self.broke_contract(what)),
             Err(SendError::Transport { fault, cause }) => {
@@ -373,10 +398,42 @@ fn without_user_id(body: RequestBody, call: &Call) -> RequestBody {
     }
 }
 
+/// The call's facts with what is known of the model that is asked for.
+fn told_of(call: &Call, upstream_model: &str) -> crate::component::contract::Call {
+    let mut facts = call.request.facts.clone();
+    let mut known = call.config.facts.of(&call.route.provider, upstream_model);
+    if let Some(own) = &call.route.model_facts {
+        known = known.but(own);
+    }
+    if let Some(value) = known.json() {
+        facts.attributes.push(Attribute { name: MODEL_FACTS.to_owned(), value });
+    }
+    if holds_unsigned_thinking(&call.request.body.bytes) {
+        facts.attributes.push(Attribute { name: UNSIGNED_THINKING.to_owned(), value: "true".to_owned() });
+    }
+    facts
+}
+
+/// Whether a `signature` in the body is empty: thinking that this gateway once gave out unsigned. Looked for here, where it
+/// costs next to nothing, so that a provider that forwards need not read the body to find that there is none.
+fn holds_unsigned_thinking(body: &[u8]) -> bool {
+    memchr::memmem::find_iter(body, SIGNATURE).any(|at| {
+        let rest = body.get(at + SIGNATURE.len()..).unwrap_or_default().trim_ascii_start();
+        rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\"\""))
+    })
+}
+
+/// A text in which the credential does not stand.
+fn without(text: &str, credential: &SecretString) -> String {
+    let secret = credential.expose_secret();
+    if secret.is_empty() || !text.contains(secret) { text.to_owned() } else { text.replace(secret, HIDDEN) }
+}
+
 /// An upstream may echo the credential that it did not like.
 fn discreet(mut failure: Failure, credential: Option<&SecretString>) -> Failure {
-    if let Some(secret) = credential.map(SecretString::expose_secret).filter(|secret| !secret.is_empty()) {
-        failure.message = failure.message.replace(secret, "[credential]");
+    if let Some(secret) = credential {
+        failure.message = without(&failure.message, secret);
+        failure.error_type = without(&failure.error_type, secret);
     }
     failure
 }

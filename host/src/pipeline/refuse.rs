@@ -75,6 +75,18 @@ pub enum Refusal {
     /// The provider ended the exchange with an error for the client.
     #[error("{}", .0.message)]
     Failed(Failure),
+    /// The upstream does not take the gateway's credential: the operator's affair, which no caller can mend.
+    #[error("the gateway's credential was refused by the upstream")]
+    Credential,
+    /// What a component was given to read is more than it can judge within its limits.
+    #[error("the request is larger than {component} can judge")]
+    TooLarge {
+        /// Which one.
+        component: String,
+        /// What it ran into.
+        #[source]
+        fault: Fault,
+    },
     /// The upstream's answer is no answer of the Messages API.
     #[error("the upstream's answer cannot be used: {what}")]
     BadAnswer {
@@ -109,9 +121,25 @@ pub enum Refusal {
     },
 }
 
+/// From this size on a component that ran out of time or memory did so because of the size.
+const LARGE: usize = 1024 * 1024;
+
 // === impl Refusal ===
 
 impl Refusal {
+    /// The same, told as what it is where `bytes` were more than a component could read within its limits.
+    pub(super) fn of_size(self, bytes: usize) -> Self {
+        match self {
+            Self::Undecided { component, fault } if bytes >= LARGE && fault.is_of_size() => {
+                Self::TooLarge { component, fault }
+            }
+            Self::ProviderFault { tag, fault } if bytes >= LARGE && fault.is_of_size() => {
+                Self::TooLarge { component: tag, fault }
+            }
+            other => other,
+        }
+    }
+
     /// A stable name for rows and clients.
     pub fn code(&self) -> &str {
         match self {
@@ -129,6 +157,8 @@ impl Refusal {
             Self::ProviderFault { .. } => "provider_fault",
             Self::ProviderBroke { .. } => "provider_contract",
             Self::Failed(_) => "upstream_error",
+            Self::Credential => "upstream_credential",
+            Self::TooLarge { .. } => "request_too_large",
             Self::BadAnswer { .. } => "upstream_answer",
             Self::Unreadable { .. } => "answer_unreadable",
             Self::ToolCallTooLarge { .. } => "tool_call_too_large",
@@ -151,7 +181,9 @@ impl Refusal {
     /// What the row says.
     pub(super) fn ending(&self) -> Ending {
         let fault = match self {
-            Self::Undecided { fault, .. } | Self::ProviderFault { fault, .. } => Some(fault.to_string()),
+            Self::Undecided { fault, .. }
+            | Self::ProviderFault { fault, .. }
+            | Self::TooLarge { fault, .. } => Some(fault.to_string()),
             _ => None,
         };
         let status = match self {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::exchange::{Exchanging, Step, describe};
+use super::exchange::{Exchanging, HIDDEN, Step, describe};
 use super::gate::{Decision, cut};
 use super::hooks::listeners;
 use super::row::{Ending, ToolCall};
@@ -21,6 +21,7 @@ use crate::audit::{OpenRow, Outcome, Unavailable};
 use crate::component::contract::policy::Settlement;
 use crate::component::contract::{Call as CallFacts, CallOutcome};
 use crate::component::{Bundle, Entry, Mode};
+use crate::config::{ExposeSecret as _, SecretString};
 use crate::evidence::Draft;
 use crate::upstream::AnswerBody;
 
@@ -80,6 +81,27 @@ impl Whole {
     /// Collects the body of an error.
     pub(super) async fn error(status: u16, body: AnswerBody) -> Result<Self, Refusal> {
         Ok(Self::Error { status, bytes: collect(body, LONGEST_ERROR).await? })
+    }
+
+    /// An error in which the credential does not stand, if the upstream repeated it.
+    pub(super) fn without(self, credential: Option<&SecretString>) -> Self {
+        let secret = credential.map(|secret| secret.expose_secret().as_bytes()).filter(|it| !it.is_empty());
+        match (self, secret) {
+            (Self::Error { status, bytes }, Some(secret))
+                if memchr::memmem::find(&bytes, secret).is_some() =>
+            {
+                let mut out = BytesMut::with_capacity(bytes.len());
+                let mut from = 0;
+                for at in memchr::memmem::find_iter(&bytes, secret) {
+                    out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+                    out.extend_from_slice(HIDDEN.as_bytes());
+                    from = at + secret.len();
+                }
+                out.extend_from_slice(bytes.get(from..).unwrap_or_default());
+                Self::Error { status, bytes: out.freeze() }
+            }
+            (whole, _) => whole,
+        }
     }
 
     /// Collects a reply.

@@ -14,9 +14,7 @@ fn every_status_becomes_the_one_that_clients_know() {
     for (code, status, kind, retryable) in [
         (301, 502, "api_error", false),
         (400, 400, "invalid_request_error", false),
-        (401, 401, "authentication_error", false),
         (402, 402, "billing_error", true),
-        (403, 403, "permission_error", false),
         (404, 404, "not_found_error", false),
         (408, 504, "timeout_error", true),
         (409, 409, "invalid_request_error", false),
@@ -32,6 +30,17 @@ fn every_status_becomes_the_one_that_clients_know() {
         let got = mapped(code, r#"{"error":{"message":"why"}}"#);
         assert_eq!(got, (status, kind.to_owned(), "why".to_owned(), retryable), "{code}");
     }
+}
+
+#[test]
+fn a_credential_that_the_upstream_refuses_is_not_the_callers_fault() {
+    for code in [401, 403] {
+        let got = mapped(code, r#"{"error":{"message":"Incorrect API key provided: sk-canary"}}"#);
+        let message = "the gateway's credential was refused by the upstream".to_owned();
+        assert_eq!(got, (502, "api_error".to_owned(), message, false), "{code}");
+    }
+    let quota = mapped(403, r#"{"error":{"message":"why","code":"insufficient_quota"}}"#);
+    assert_eq!(quota.0, 402);
 }
 
 #[test]

@@ -29,6 +29,8 @@ object! {
         title: &'a RawValue,
         context: &'a RawValue,
         citations: &'a RawValue,
+        thinking: &'a RawValue,
+        signature: &'a RawValue,
         tool_name: &'a RawValue,
         cache_control: &'a RawValue,
     }
@@ -132,6 +134,13 @@ impl<'a> Parts<'a> {
             _ => losses.add(path(), dropped(kind)),
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to read: no part, or none but empty texts.
+    pub(super) fn is_blank(&self) -> bool {
+        self.parts
+            .iter()
+            .all(|it| matches!(it, Part::Text { text } if inside(text).is_none_or(str::is_empty)))
     }
 
     /// All text as one string, and the parts that are not text.

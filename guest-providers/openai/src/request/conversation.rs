@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::content::{self, Block, Content, Parts};
-use super::{Invalid, text_of};
+use super::{Invalid, Target, text_of};
 use crate::chat::{CalledFunction, Function, Message, ToolCall};
 use crate::config::InlineSystem;
-use crate::json::{Json, inside, is_object, quoted};
+use crate::json::{Json, inside, is_object, joined, quoted};
 use crate::ledger::Ledger;
 use crate::names::{call_id, tool_name};
 
@@ -21,6 +21,8 @@ pub(super) struct Conversation<'a, 'l> {
     /// Tool calls of the last assistant turn without an answer so far.
     unanswered: usize,
     inline_system: InlineSystem,
+    /// Whether the model wants its thinking back.
+    thinks_back: bool,
     losses: &'l mut Ledger,
 }
 
@@ -30,8 +32,15 @@ const FAILED: &str = "Error: ";
 // === impl Conversation ===
 
 impl<'a, 'l> Conversation<'a, 'l> {
-    pub(super) fn new(inline_system: InlineSystem, losses: &'l mut Ledger) -> Self {
-        Self { messages: Vec::new(), held: Vec::new(), unanswered: 0, inline_system, losses }
+    pub(super) fn new(target: &Target<'_>, losses: &'l mut Ledger) -> Self {
+        Self {
+            messages: Vec::new(),
+            held: Vec::new(),
+            unanswered: 0,
+            inline_system: target.config.inline_system,
+            thinks_back: target.facts.reasoning_content,
+            losses,
+        }
     }
 
     /// The system prompt, which stands before everything else.
@@ -101,7 +110,8 @@ impl<'a, 'l> Conversation<'a, 'l> {
         if self.unanswered == 0 || !only_answers {
             self.messages.append(&mut self.held);
         }
-        if !shown.is_empty() {
+        // No upstream takes a message without content, and it says nothing.
+        if !shown.is_blank() {
             self.messages.push(Message::User { content: shown.into_user_content() });
         }
         Ok(())
@@ -138,6 +148,7 @@ impl<'a, 'l> Conversation<'a, 'l> {
 
     fn assistant(&mut self, content: &'a RawValue, path: &str) -> Result<(), Invalid> {
         let mut said = Parts::default();
+        let mut thought = Vec::new();
         let mut tool_calls = Vec::new();
         match content::read(content, path)? {
             Content::Text(text) => said.push_text(Cow::Borrowed(text)),
@@ -154,22 +165,33 @@ impl<'a, 'l> Conversation<'a, 'l> {
                             content::markers(block, path, self.losses);
                             said.push_text(Cow::Borrowed(content::text(block, path)?));
                         }
+                        "thinking" if self.thinks_back => {
+                            thought
+                                .extend(block.thinking.filter(|it| inside(it).is_some()).map(Cow::Borrowed));
+                        }
                         kind => self.losses.add(path(), content::dropped(kind)),
                     }
                 }
             }
         }
         self.messages.append(&mut self.held);
-        let content = if said.is_empty() { None } else { Some(said.split().0) };
+        let content = if said.is_blank() { None } else { Some(said.split().0) };
+        // A turn that called tools has to come back with what was thought before, be it nothing: it is refused without.
+        let thinks = self.thinks_back && (!thought.is_empty() || !tool_calls.is_empty());
+        let reasoning_content = thinks.then(|| joined(thought));
         self.unanswered = tool_calls.len();
         if content.is_some() || !tool_calls.is_empty() {
-            self.messages.push(Message::Assistant { content, tool_calls });
+            self.messages.push(Message::Assistant { content, reasoning_content, tool_calls });
         }
         Ok(())
     }
 
     fn system(&mut self, content: &'a RawValue, path: &str) -> Result<(), Invalid> {
         let content = self.plain_text(content, &format!("{path}.content"))?;
+        // A turn that only sets options says nothing to the model.
+        if inside(&content).is_none_or(str::is_empty) {
+            return Ok(());
+        }
         let message = match self.inline_system {
             InlineSystem::System => Message::System { content },
             InlineSystem::Developer => Message::Developer { content },

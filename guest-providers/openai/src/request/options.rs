@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::{Invalid, Target, text_of};
 use crate::chat::{JsonSchema, Options, ResponseFormat};
 use crate::config::Reasoning;
+use crate::facts::Facts;
 use crate::json::{is_object, object, string};
 use crate::ledger::Ledger;
 use crate::names;
@@ -45,6 +46,8 @@ pub(super) struct Asked<'a> {
     pub(super) output_format: Option<&'a RawValue>,
     /// The effort in force for the turn asked for.
     pub(super) effort: Option<&'a RawValue>,
+    /// Whether the model may call tools.
+    pub(super) offers_tools: bool,
 }
 
 /// The most stop sequences that Chat Completions takes.
@@ -61,12 +64,13 @@ pub(super) fn translate<'a>(
     losses: &mut Ledger,
     names: &mut names::Asked,
 ) -> Result<Options<'a>, Invalid> {
-    let reasoning = target.config.reasoning.of(target.model);
+    let reasoning = target.config.reasoning.of(target.facts);
     let is_openai = reasoning == Reasoning::Openai;
     let mut options = Options::default();
 
     let mut limit = asked.max_tokens;
-    if let (Some(wanted), Some(most)) = (limit, target.config.max_output_tokens)
+    let most = target.config.max_output_tokens.or(target.facts.max_output_tokens);
+    if let (Some(wanted), Some(most)) = (limit, most)
         && wanted > most
     {
         limit = Some(most);
@@ -103,7 +107,18 @@ pub(super) fn translate<'a>(
         }
     }
 
-    options.reasoning_effort = effort(asked.thinking.as_ref(), asked.effort, reasoning, losses)?;
+    options.reasoning_effort =
+        effort(asked.thinking.as_ref(), asked.effort, reasoning, target.facts, losses)?;
+    if asked.offers_tools
+        && reasoning != Reasoning::None
+        && let Some(only) = &target.facts.effort_with_tools
+    {
+        let only = target.facts.effort(only);
+        if options.reasoning_effort.is_some_and(|it| it != only) {
+            losses.add("output_config.effort", "replaced: the model takes one effort only beside tools");
+        }
+        options.reasoning_effort = Some(only);
+    }
     if let Some(thinking) = asked.thinking.as_ref().filter(|_| reasoning != Reasoning::None) {
         losses.dropped("thinking", &thinking.unknown);
     }
@@ -124,6 +139,7 @@ fn effort(
     thinking: Option<&Thinking<'_>>,
     effort: Option<&RawValue>,
     reasoning: Reasoning,
+    facts: &Facts,
     losses: &mut Ledger,
 ) -> Result<Option<&'static str>, Invalid> {
     let kind = match thinking {
@@ -144,17 +160,20 @@ fn effort(
         return Ok(None);
     }
     if kind.as_deref() == Some("disabled") {
-        losses.add("thinking", "reduced to low effort");
-        return Ok(Some("low"));
+        let least = facts.effort("none");
+        if least != "none" {
+            losses.add("thinking", "reduced to the least effort");
+        }
+        return Ok(Some(least));
     }
     let by_effort = match wanted.as_deref() {
         None => None,
-        Some("low") => Some("low"),
-        Some("medium") => Some("medium"),
-        Some("high") => Some("high"),
-        Some("xhigh" | "max") => {
-            losses.add("output_config.effort", "lowered to high");
-            Some("high")
+        Some(wanted @ ("low" | "medium" | "high" | "xhigh" | "max")) => {
+            let step = facts.effort(wanted);
+            if step != wanted {
+                losses.add("output_config.effort", "moved to the nearest step that the model knows");
+            }
+            Some(step)
         }
         Some(_) => {
             losses.add("output_config.effort", "dropped: not a step the upstream knows");
@@ -164,9 +183,9 @@ fn effort(
     let by_budget = thinking.and_then(|it| it.budget_tokens).map(|budget| {
         losses.add("thinking.budget_tokens", "approximated by an effort");
         match budget {
-            budget if budget < BUDGETS.0 => "low",
-            budget if budget < BUDGETS.1 => "medium",
-            _ => "high",
+            budget if budget < BUDGETS.0 => facts.effort("low"),
+            budget if budget < BUDGETS.1 => facts.effort("medium"),
+            _ => facts.effort("high"),
         }
     });
     Ok(by_effort.or(by_budget))

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use super::content::CACHE;
 use super::{Invalid, Target, text_of};
 use crate::chat::{self, Function, NamedFunction, OfferedFunction, ToolChoice};
-use crate::config::is_o_series;
-use crate::json::{is_object, object};
+use crate::config::ServerTools;
+use crate::json::{Json, is_object, object};
 use crate::ledger::Ledger;
 use crate::names::{Asked, tool_name};
 
@@ -34,6 +34,14 @@ object! {
     }
 }
 
+object! {
+    /// What is read of `input_schema`.
+    Schema {
+        kind: &'a RawValue,
+        properties: &'a RawValue,
+    }
+}
+
 /// What the tools became.
 pub(super) struct Tools<'a> {
     pub(super) offered: Vec<chat::Tool<'a>>,
@@ -56,6 +64,15 @@ pub(super) fn translate<'a>(
         if let Some(kind) = tool.kind {
             let kind = text_of(Some(kind), || format!("{path}.type"))?;
             if kind != "custom" {
+                // What every deferred tool would be found with; they are all sent in full.
+                let needless = kind.starts_with("tool_search_tool_");
+                if !needless && target.config.server_tools == ServerTools::Refuse {
+                    return Err(Invalid(format!(
+                        "{path}: the tool {} is run by Anthropic's API and does not exist behind this model; remove it, or ask \
+                         for a model that has it",
+                        clipped(&kind)
+                    )));
+                }
                 losses.add(format!("{path} ({kind})"), "tool that the upstream does not know dropped");
                 continue;
             }
@@ -81,7 +98,7 @@ pub(super) fn translate<'a>(
             function: OfferedFunction {
                 name,
                 description: tool.description,
-                parameters: tool.input_schema,
+                parameters: tool.input_schema.map(parameters),
                 strict: tool.strict.filter(|it| *it),
             },
         });
@@ -92,7 +109,7 @@ pub(super) fn translate<'a>(
     if let Some(choice) = choice {
         losses.dropped("tool_choice", &choice.unknown);
         if choice.disable_parallel_tool_use == Some(true) && !offered.is_empty() {
-            if is_o_series(target.model) {
+            if target.facts.parallel_tool_calls == Some(false) {
                 losses.add("tool_choice.disable_parallel_tool_use", "dropped: the model has no such option");
             } else {
                 parallel = Some(false);
@@ -121,4 +138,45 @@ pub(super) fn translate<'a>(
         chosen = chosen.filter(|_| !offered.is_empty());
     }
     Ok(Tools { offered, choice: chosen, parallel })
+}
+
+/// A schema as servers take it: one of an object says which properties it has, be it none.
+fn parameters(schema: &RawValue) -> Json<'_> {
+    let Ok(read) = serde_json::from_str::<Schema<'_>>(schema.get()) else { return Json::Borrowed(schema) };
+    let of_object = read.kind.is_some_and(|it| it.get() == "\"object\"");
+    let empty = read.kind.is_none() && read.unknown.is_empty();
+    if read.properties.is_some() || !(of_object || empty) {
+        return Json::Borrowed(schema);
+    }
+    let rest = schema.get().trim_start_matches('{').trim_start();
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    let kind = if of_object { "" } else { "\"type\":\"object\"," };
+    let whole = format!("{{{kind}\"properties\":{{}}{comma}{rest}");
+    RawValue::from_string(whole).map_or(Json::Borrowed(schema), Json::Owned)
+}
+
+/// A name for an error's text.
+fn clipped(name: &str) -> String {
+    name.chars().filter(|it| !it.is_control()).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parameters;
+    use serde_json::value::RawValue;
+
+    #[test]
+    fn a_schema_of_an_object_says_which_properties_it_has() {
+        for (given, sent) in [
+            (r#"{"type":"object"}"#, r#"{"properties":{},"type":"object"}"#),
+            (r#"{ "type":"object", "required":[] }"#, r#"{"properties":{},"type":"object", "required":[] }"#),
+            ("{}", r#"{"type":"object","properties":{}}"#),
+            (r#"{"type":"object","properties":{"a":{}}}"#, r#"{"type":"object","properties":{"a":{}}}"#),
+            (r##"{"$ref":"#/x"}"##, r##"{"$ref":"#/x"}"##),
+            (r#"{"anyOf":[{"type":"object"}]}"#, r#"{"anyOf":[{"type":"object"}]}"#),
+        ] {
+            let raw = RawValue::from_string(given.to_owned()).unwrap();
+            assert_eq!(parameters(&raw).get(), sent);
+        }
+    }
 }

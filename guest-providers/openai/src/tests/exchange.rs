@@ -203,8 +203,8 @@ fn what_waits_for_an_open_tool_call_is_bounded() {
     );
     let inputs = [head(200, &[SSE]), chunk(&format!("{open}\n\n"))]
         .into_iter()
-        .chain(std::iter::repeat_n(chunk(&format!("{other}\n\n")), 17));
-    assert!(failure(STREAMED, inputs).message.contains("holds back"));
+        .chain(std::iter::repeat_n(chunk(&format!("{other}\n\n")), 34));
+    assert!(failure(STREAMED, inputs).message.contains("larger than the 16 MiB"));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn escaped_slashes_in_base64_do_not_break_an_image() {
 #[test]
 fn a_body_that_would_not_fit_beside_its_translation_is_refused() {
     let body =
-        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(24 << 20));
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(32 << 20));
     let failure = failure(&body, []);
     assert_eq!((failure.status, failure.error_type.as_str()), (413, "request_too_large"));
 }

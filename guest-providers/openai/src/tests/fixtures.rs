@@ -9,13 +9,17 @@ use sallyport_guest_sdk::provider::RequestKind;
 use super::{Told, request, run};
 
 fn translate(name: &str, model: &str) -> Told {
+    translated(name, model, "{}")
+}
+
+fn translated(name: &str, model: &str, config: &str) -> Told {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/claude-code-2.1.329").join(name);
     let body = fs::read_to_string(path).expect("the fixture is there");
     let mut request = request(&body, model);
     if name.starts_with("count_tokens") {
         request.kind = RequestKind::CountTokens;
     }
-    run("{}", request, [])
+    run(config, request, [])
 }
 
 /// One line for each message, then the names of the other fields, then the losses.
@@ -144,8 +148,18 @@ fn auto_mode_is_refused_by_the_name_of_its_field_and_works_without_it() {
 }
 
 #[test]
-fn a_server_tool_is_lost_and_the_request_goes_on() {
-    assert_snapshot!(summary(&translate("server-tools/web_search.json", "gpt-4o")), @r#"
+fn a_server_tool_that_the_upstream_does_not_have_is_refused_by_its_name() {
+    let refused = summary(&translate("server-tools/web_search.json", "gpt-4o"));
+    assert!(
+        refused.starts_with("400 invalid_request_error tools[0]: the tool web_search_20250305 is"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_server_tool_is_lost_where_the_operator_says_so() {
+    let told = translated("server-tools/web_search.json", "gpt-4o", r#"{"server_tools":"drop"}"#);
+    assert_snapshot!(summary(&told), @r#"
     system "x-anthropic-billing-header: cc_version=2.1.329.74f; cc_entrypoint=sdk calls=0
     user "Perform a web search for the query: rust wasmtime" calls=0
     tools=0

@@ -1,0 +1,79 @@
+//! What is known of the model behind a route: data that the gateway hands over with the call (the attribute `model_facts`), from
+//! the table that ships with it and from the route's own. Vendors change such things every few months; code does not have to.
+
+use sallyport_guest_sdk::Call;
+use serde::Deserialize;
+
+use crate::config::Reasoning;
+
+/// The attribute of a call that holds them.
+const ATTRIBUTE: &str = "model_facts";
+
+/// Facts of one model. What is not said is as with a plain server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Facts {
+    /// How it is told how much to reason.
+    pub(crate) reasoning: Option<Reasoning>,
+    /// The steps of effort that it knows, from the least.
+    pub(crate) efforts: Vec<String>,
+    /// The one step that it takes where tools are offered.
+    pub(crate) effort_with_tools: Option<String>,
+    /// Whether it can be told to call one tool at a time.
+    pub(crate) parallel_tool_calls: Option<bool>,
+    /// Whether it wants its thinking of earlier turns back, as `reasoning_content`.
+    pub(crate) reasoning_content: bool,
+    /// The most output tokens that it takes.
+    pub(crate) max_output_tokens: Option<u64>,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Those that came with a call. A form that this version does not know says nothing.
+    pub(crate) fn of(call: &Call) -> Self {
+        let told = call.attributes.iter().find(|it| it.name == ATTRIBUTE);
+        told.and_then(|it| serde_json::from_str(&it.value).ok()).unwrap_or_default()
+    }
+
+    /// The name under which the model knows a step of effort, or the nearest below or above it.
+    pub(crate) fn effort(&self, wanted: &str) -> &'static str {
+        const STEPS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
+        let knows = |step: &str| match self.efforts.as_slice() {
+            [] => matches!(step, "low" | "medium" | "high"),
+            efforts => efforts.iter().any(|it| it == step),
+        };
+        let place = match wanted {
+            "max" => STEPS.len() - 1,
+            wanted => STEPS.iter().position(|it| *it == wanted).unwrap_or(STEPS.len() - 1),
+        };
+        let below =
+            STEPS.iter().take(place + 1).rev().find(|it| knows(it) && (**it != "none" || wanted == "none"));
+        let above = || STEPS.iter().skip(place).find(|it| knows(it));
+        below.or_else(above).copied().unwrap_or("medium")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Facts;
+
+    #[test]
+    fn a_step_that_the_model_does_not_know_is_the_nearest_that_it_does() {
+        let facts = |efforts: &[&str]| Facts {
+            efforts: efforts.iter().map(|it| (*it).to_owned()).collect(),
+            ..Facts::default()
+        };
+        let plain = facts(&[]);
+        assert_eq!(
+            ["none", "low", "xhigh", "max"].map(|it| plain.effort(it)),
+            ["low", "low", "high", "high"]
+        );
+        let newer = facts(&["none", "low", "medium", "high", "xhigh"]);
+        assert_eq!(
+            ["none", "minimal", "low", "max"].map(|it| newer.effort(it)),
+            ["none", "low", "low", "xhigh"]
+        );
+        assert_eq!(facts(&["minimal", "low"]).effort("none"), "minimal");
+    }
+}
