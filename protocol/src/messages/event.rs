@@ -143,11 +143,14 @@ impl Usage {
     /// Takes in what a later event says. Counts are cumulative: a later one replaces an earlier one, never
     /// adds to it, and never lowers it (some upstreams send 0 at the end for what they counted at the start).
     pub fn merge(&mut self, later: Self) {
-        self.input = self.input.max(later.input);
+        // What is counted at the end replaces what was estimated at the beginning; a zero says nothing new.
+        let counted =
+            |earlier: Option<u64>, later: Option<u64>| later.filter(|count| *count > 0).or(earlier).or(later);
+        self.input = counted(self.input, later.input);
         self.output = self.output.max(later.output);
-        self.cache_read = self.cache_read.max(later.cache_read);
-        self.cache_write = self.cache_write.max(later.cache_write);
-        self.cache_write_1h = self.cache_write_1h.max(later.cache_write_1h);
+        self.cache_read = counted(self.cache_read, later.cache_read);
+        self.cache_write = counted(self.cache_write, later.cache_write);
+        self.cache_write_1h = counted(self.cache_write_1h, later.cache_write_1h);
     }
 
     /// Whether nothing was said at all.
