@@ -17,9 +17,11 @@ const RATE_TOKENS: u128 = 1_000_000;
 /// What models cost: the first entry whose provider and model match counts.
 ///
 /// The shipped list has the vendors' public list prices
-/// (<https://platform.claude.com/docs/en/about-claude/pricing>,
-/// <https://developers.openai.com/api/docs/pricing>): standard service tier, no regional premium. Other terms
-/// go into an own list.
+/// (<https://platform.claude.com/docs/en/about-claude/pricing>, <https://developers.openai.com/api/docs/pricing>,
+/// <https://ai.google.dev/gemini-api/docs/pricing>, <https://aws.amazon.com/bedrock/pricing/>, <https://groq.com/pricing>,
+/// <https://platform.kimi.ai/docs/pricing/chat>, <https://platform.minimax.io/docs/guides/pricing-paygo>,
+/// <https://www.alibabacloud.com/help/en/model-studio/models>; the last seven as the package `genai-prices` 0.2.3 and these pages'
+/// reports have them): standard service tier, no regional premium, no batches. Other terms go into an own list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceList {
@@ -48,9 +50,9 @@ pub struct Price {
     /// Input written to a prompt cache for an hour; not said: twice `input`, which is what the vendor that offers it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_1h: Option<u64>,
-    /// Other rates for calls with a long prompt, where the vendor has them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub long_prompt: Option<LongPrompt>,
+    /// Other rates for calls with a long prompt, where the vendor has them: one step, or several that ascend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "steps")]
+    pub long_prompt: Vec<LongPrompt>,
 }
 
 /// Rates for calls whose prompt (input, cache reads and cache writes together) is long: they apply to the
@@ -85,6 +87,9 @@ pub enum CostError {
     /// An entry can never match, since an earlier one has the same provider and model.
     #[error("entry {0} of the price list stands there twice")]
     Twice(usize),
+    /// The steps of an entry do not ascend.
+    #[error("entry {0} of the price list has steps of long prompts that do not ascend")]
+    Steps(usize),
 }
 
 // === impl PriceList ===
@@ -100,6 +105,9 @@ impl PriceList {
             let same = |earlier: &Price| earlier.provider == entry.provider && earlier.model == entry.model;
             if list.models.iter().take(position).any(same) {
                 return Err(CostError::Twice(position));
+            }
+            if !entry.ascends() {
+                return Err(CostError::Steps(position));
             }
         }
         Ok(list)
@@ -127,6 +135,25 @@ impl PriceList {
 // === impl Price ===
 
 impl Price {
+    /// Entries of this model that cost nothing.
+    pub fn free(provider: &str, model: &str) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            input: 0,
+            output: 0,
+            cache_read: 0,
+            cache_write: 0,
+            cache_write_1h: None,
+            long_prompt: Vec::new(),
+        }
+    }
+
+    /// Whether its steps of long prompts stand in order.
+    pub fn ascends(&self) -> bool {
+        self.long_prompt.iter().zip(self.long_prompt.iter().skip(1)).all(|(one, next)| one.above < next.above)
+    }
+
     /// What `usage` costs at these rates; see [`PriceList::price`].
     pub fn of(&self, usage: &Usage) -> Option<i64> {
         if usage.is_unknown() {
@@ -137,15 +164,15 @@ impl Price {
             .flatten()
             .fold(0, u64::saturating_add);
         let hour = |own: Option<u64>, input: u64| own.unwrap_or_else(|| input.saturating_mul(2));
-        let rates = match &self.long_prompt {
-            Some(long) if prompt > long.above => [
+        let rates = match self.long_prompt.iter().rfind(|long| prompt > long.above) {
+            Some(long) => [
                 long.input,
                 long.output,
                 long.cache_read,
                 long.cache_write,
                 hour(long.cache_write_1h, long.input),
             ],
-            _ => [
+            None => [
                 self.input,
                 self.output,
                 self.cache_read,
@@ -161,6 +188,30 @@ impl Price {
             sum = sum.checked_add(u128::from(tokens.unwrap_or(0)).checked_mul(u128::from(rate))?)?;
         }
         i64::try_from(sum.div_ceil(RATE_TOKENS)).ok()
+    }
+}
+
+/// Steps as they are written: one as it is, several as a list.
+mod steps {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use serde_json::Value;
+
+    use super::LongPrompt;
+
+    pub(super) fn serialize<S: Serializer>(steps: &[LongPrompt], to: S) -> Result<S::Ok, S::Error> {
+        if let [one] = steps { one.serialize(to) } else { steps.serialize(to) }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LongPrompt>, D::Error> {
+        let value = Value::deserialize(from)?;
+        let steps = match value {
+            Value::Null => return Ok(Vec::new()),
+            Value::Array(steps) => steps,
+            one => vec![one],
+        };
+        let read = |step| serde_json::from_value(step).map_err(D::Error::custom);
+        steps.into_iter().map(read).collect()
     }
 }
 
@@ -257,6 +308,93 @@ mod tests {
         let price = |usage: Usage| prices.price("anthropic", "claude-haiku-5-5", &usage);
         assert_eq!(price(usage(60_000, 1_000, 40_000, 0)), Some(6_000 + 500 + 400));
         assert_eq!(price(usage(60_001, 1_000, 40_000, 0)), Some(30_001 + 2_500 + 2_000));
+    }
+
+    /// The arithmetic of each invoice stands beside it, from the vendors' pages: dollars per million tokens times tokens is microdollars.
+    #[test]
+    fn invoices_of_every_wire_come_out_to_the_microdollar() {
+        let prices = PriceList::shipped().unwrap();
+        let hour = |usage: Usage, hour| Usage { cache_write_1h: Some(hour), ..usage };
+        let invoices = [
+            // Messages: 1,234 x 4 + 567 x 20 + 80,000 x 0.20 + 4,000 x 5 (five minutes) + 1,000 x 8 (an hour)
+            // = 4,936 + 11,340 + 16,000 + 20,000 + 8,000
+            ("anthropic", "claude-opus-5-5", hour(usage(1_234, 567, 80_000, 5_000), 1_000), 60_276),
+            // The same model elsewhere costs the same. 10 x 8 + 20 x 40 + 30 x 0.20 + 40 x 10 = 80 + 800 + 6 + 400
+            ("bedrock", "us.anthropic.claude-fable-5-2-v1:0", usage(10, 20, 30, 40), 1_286),
+            ("vertex", "claude-fable-5-2", usage(10, 20, 30, 40), 1_286),
+            // A prompt of 200,001 tokens: 200,001 x 6 + 1,000 x 22.50 = 1,200,006 + 22,500; of 200,000: 200,000 x 3 + 1,000 x 15
+            ("anthropic", "claude-sonnet-4-5", usage(200_001, 1_000, 0, 0), 1_222_506),
+            ("anthropic", "claude-sonnet-4-5", usage(200_000, 1_000, 0, 0), 615_000),
+            // Chat Completions: 7 x 1.25 + 11 x 10 + 1,001 x 0.125 = 8.75 + 110 + 125.125 = 243.875, rounded up
+            ("openai", "gpt-5", usage(7, 11, 1_001, 0), 244),
+            ("azure", "gpt-5", usage(7, 11, 1_001, 0), 244),
+            // generateContent: 190,000 + 10,001 cached exceed 200,000: 190,000 x 4 + 2,000 x 18 + 10,001 x 0.40
+            // = 760,000 + 36,000 + 4,000.4, rounded up
+            ("gemini", "gemini-3.1-pro-preview", usage(190_000, 2_000, 10_001, 0), 800_001),
+            // One cached token less: 190,000 x 2 + 2,000 x 12 + 10,000 x 0.20 = 380,000 + 24,000 + 2,000
+            ("vertex", "gemini-3.1-pro-preview", usage(190_000, 2_000, 10_000, 0), 406_000),
+            // Groq: 1,000,000 x 0.15 + 500,000 x 0.60 + 250,000 x 0.075 = 150,000 + 300,000 + 18,750
+            ("groq", "openai/gpt-oss-120b", usage(1_000_000, 500_000, 250_000, 0), 468_750),
+            // Moonshot: 333 x 3 + 77 x 15 + 9,999 x 0.30 = 999 + 1,155 + 2,999.7, rounded up
+            ("moonshot", "kimi-k3", usage(333, 77, 9_999, 0), 5_154),
+            // MiniMax: 100 x 0.30 + 200 x 1.20 + 1,000 x 0.06 + 800 x 0.375 = 30 + 240 + 60 + 300
+            ("minimax", "MiniMax-M2.7", usage(100, 200, 1_000, 800), 630),
+            // Qwen, three steps: 32,000 x 1.20; 32,001 x 2.40 = 76,802.4; 128,001 x 3
+            ("qwen", "qwen3-max", usage(32_000, 0, 0, 0), 38_400),
+            ("qwen", "qwen3-max", usage(32_001, 0, 0, 0), 76_803),
+            ("qwen", "qwen3-max", usage(128_001, 0, 0, 0), 384_003),
+            // Converse: 1,000 x 0.80 + 100 x 3.20 + 400 x 0.20 = 800 + 320 + 80
+            ("bedrock", "eu.amazon.nova-pro-v1:0", usage(1_000, 100, 400, 0), 1_200),
+        ];
+        for (provider, model, usage, microdollars) in invoices {
+            assert_eq!(prices.price(provider, model, &usage), Some(microdollars), "{provider} {model}");
+        }
+    }
+
+    #[test]
+    fn steps_of_long_prompts_are_one_or_several_that_ascend() {
+        let step = |above: u64, rate: u64| {
+            format!(
+                r#"{{"above":{above},"input":{rate},"output":{rate},"cache_read":{rate},"cache_write":{rate}}}"#
+            )
+        };
+        let with =
+            |steps: &str| list(&entry("m", 1_000_000).replace('}', &format!(r#","long_prompt":{steps}}}"#)));
+        let several = with(&format!("[{},{}]", step(10, 2_000_000), step(20, 3_000_000))).unwrap();
+        let price = |tokens| several.price("p", "m", &usage(tokens, 0, 0, 0));
+        assert_eq!([price(10), price(11), price(20), price(21)], [10, 22, 40, 63].map(Some));
+        let one = with(&step(10, 2_000_000)).unwrap();
+        assert_eq!(one.price("p", "m", &usage(11, 0, 0, 0)), Some(22));
+        for made in [&one, &several] {
+            let text = serde_json::to_string(made).unwrap();
+            assert_eq!(PriceList::parse(&text).unwrap(), *made, "{text}");
+        }
+        for steps in
+            [format!("[{},{}]", step(20, 1), step(10, 1)), format!("[{},{}]", step(10, 1), step(10, 1))]
+        {
+            assert!(matches!(with(&steps), Err(CostError::Steps(0))), "{steps}");
+        }
+        assert!(matches!(with("[1]"), Err(CostError::Malformed(_))));
+    }
+
+    #[test]
+    fn every_provider_that_ships_has_priced_models() {
+        let prices = PriceList::shipped().unwrap();
+        for (provider, model) in [
+            ("anthropic", "claude-opus-5-5"),
+            ("bedrock", "eu.anthropic.claude-opus-5-5-v1:0"),
+            ("vertex", "gemini-4-argon"),
+            ("gemini", "gemini-3.8-flash"),
+            ("openai", "gpt-6.1-sol"),
+            ("azure", "gpt-6-luna"),
+            ("groq", "llama-3.3-70b-versatile"),
+            ("moonshot", "kimi-k2.6"),
+            ("qwen", "qwen3-max"),
+            ("minimax", "MiniMax-M3"),
+            ("echo", "anything"),
+        ] {
+            assert!(prices.entry(provider, model).is_some(), "{provider} {model}");
+        }
     }
 
     #[test]

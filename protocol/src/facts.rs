@@ -37,6 +37,9 @@ pub struct Known {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelFacts {
+    /// Which API it is asked by, where its provider speaks several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<ApiStyle>,
     /// How it is told how much to reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<ReasoningStyle>,
@@ -55,6 +58,16 @@ pub struct ModelFacts {
     /// The most output tokens that it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
+}
+
+/// Which API a model is asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiStyle {
+    /// OpenAI's Chat Completions.
+    ChatCompletions,
+    /// OpenAI's Responses.
+    Responses,
 }
 
 /// How a model is told how much to reason.
@@ -110,6 +123,7 @@ impl ModelFacts {
     #[must_use]
     pub fn but(self, own: &Self) -> Self {
         Self {
+            api: own.api.or(self.api),
             reasoning: own.reasoning.or(self.reasoning),
             efforts: own.efforts.clone().or(self.efforts),
             effort_with_tools: own.effort_with_tools.or(self.effort_with_tools),

@@ -27,6 +27,8 @@ pub struct Report {
     pub session: String,
     /// The client's prompt, which ties what it caused together.
     pub prompt: Option<String>,
+    /// The client's subagent in which it happened.
+    pub agent: Option<String>,
     /// What happened.
     pub what: Reported,
 }
@@ -170,6 +172,7 @@ struct Head {
     hook_event_name: String,
     session_id: String,
     prompt_id: Option<String>,
+    agent_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -274,6 +277,9 @@ impl Report {
         if let Some(prompt) = &head.prompt_id {
             check_id("prompt_id", prompt)?;
         }
+        if let Some(agent) = &head.agent_id {
+            check_id("agent_id", agent)?;
+        }
         let what = match wanted {
             HookEvent::SessionStart => Reported::SessionStart(read::<Started>(body)?.source),
             HookEvent::SessionEnd => Reported::SessionEnd(read::<Ended>(body)?.reason),
@@ -295,7 +301,8 @@ impl Report {
             HookEvent::SubagentStart => Reported::SubagentStart(agent(body)?),
             HookEvent::SubagentStop => Reported::SubagentStop(agent(body)?, stopping(body)?),
         };
-        Ok(Self { event: wanted, session: head.session_id, prompt: head.prompt_id, what })
+        let Head { session_id, prompt_id, agent_id, .. } = head;
+        Ok(Self { event: wanted, session: session_id, prompt: prompt_id, agent: agent_id, what })
     }
 }
 

@@ -2,8 +2,11 @@
 //! packages, costs and tokens. Pure: no input or output, no async, no clock, no global state, so that
 //! everything here can be tested by calling it.
 
+pub mod attempt;
+pub mod audit;
 pub mod canonical;
 pub mod cost;
+pub mod errors;
 pub mod facts;
 pub mod glob;
 pub mod headers;
@@ -14,3 +17,4 @@ pub mod package;
 pub mod signature;
 pub mod strict_json;
 pub mod token;
+pub mod verdict;

@@ -13,10 +13,20 @@ use crate::id::TenantId;
 use crate::signature::{self, Envelope, KeyId, SignatureError, SigningKey, VerifyingKey};
 use crate::strict_json::{self, StrictError};
 
+pub use self::capability::{Capability, CapabilityError};
+pub use self::credential::{CredentialForm, CredentialFormError};
+pub use self::fact::{Fact, FactError};
+pub use self::interface::{CONFIGURABLE, CONTRACT};
 pub use self::manifest::{Manifest, ManifestError};
 pub use self::rollback::{ROLLBACK_PAYLOAD_TYPE, Release, Rollback, RollbackError};
-pub use self::statement::{Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, World};
+pub use self::statement::{
+    Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, Upstream, World,
+};
 
+mod capability;
+mod credential;
+mod fact;
+mod interface;
 mod manifest;
 mod rollback;
 mod statement;

@@ -31,6 +31,43 @@ pub enum StrictError {
     Shape(#[source] serde_json::Error),
 }
 
+/// The methods of a visitor that takes values of these types, keeps nothing of them, and answers the same for each.
+macro_rules! pass_over {
+    ($answer:expr => $($what:ident),+) => {
+        $(pass_over! { @ $what $answer })+
+    };
+    (@ unit $answer:expr) => {
+        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok($answer)
+        }
+    };
+    (@ bool $answer:expr) => {
+        fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($answer)
+        }
+    };
+    (@ str $answer:expr) => {
+        fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($answer)
+        }
+    };
+    (@ number $answer:expr) => {
+        fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($answer)
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($answer)
+        }
+
+        fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($answer)
+        }
+    };
+}
+
+pub(crate) use pass_over;
+
 /// Reads `bytes`, at most `limit` of them, as one JSON value of type `T`. Refuses a byte order mark, invalid
 /// UTF-8, bytes after the value, a name that stands twice in one object (at any depth, also where `T` ignores
 /// it), nesting beyond [`MAX_DEPTH`] and numbers beyond [`MAX_INTEGER`]. Unknown members are refused if `T`
@@ -40,17 +77,17 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Stric
         return Err(StrictError::TooLarge { limit });
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    Check { depth: 0 }.deserialize(&mut deserializer).map_err(StrictError::Json)?;
+    StrictCheck { depth: 0 }.deserialize(&mut deserializer).map_err(StrictError::Json)?;
     deserializer.end().map_err(StrictError::Json)?;
     serde_json::from_slice(bytes).map_err(StrictError::Shape)
 }
 
 #[derive(Clone, Copy)]
-struct Check {
+struct StrictCheck {
     depth: usize,
 }
 
-impl Check {
+impl StrictCheck {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         if self.depth < MAX_DEPTH {
             Ok(Self { depth: self.depth + 1 })
@@ -60,7 +97,7 @@ impl Check {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Check {
+impl<'de> DeserializeSeed<'de> for StrictCheck {
     type Value = ();
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -68,24 +105,14 @@ impl<'de> DeserializeSeed<'de> for Check {
     }
 }
 
-impl<'de> Visitor<'de> for Check {
+impl<'de> Visitor<'de> for StrictCheck {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("json")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
+    pass_over! { () => unit, bool, str }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
         if number <= MAX_INTEGER { Ok(()) } else { Err(E::custom("a number is too large")) }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::{error, json};
 
-pub use self::kind::{Kind, quick_kind};
+pub use self::kind::{EventKind, quick_kind};
 pub use self::parse::{EventError, parse};
-pub use self::strict::{Ambiguous, Checked, check, strict, tool_input};
+pub use self::strict::{Ambiguous, Checked, check, strict, strict_unsaid, tool_input};
 
 mod kind;
 mod parse;
@@ -216,17 +216,17 @@ pub(super) enum Required {
 
 impl StreamEvent {
     /// Which kind it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EventKind {
         match self {
-            Self::MessageStart { .. } => Kind::MessageStart,
-            Self::BlockStart { .. } => Kind::BlockStart,
-            Self::BlockDelta { .. } => Kind::BlockDelta,
-            Self::BlockStop { .. } => Kind::BlockStop,
-            Self::MessageDelta { .. } => Kind::MessageDelta,
-            Self::MessageStop => Kind::MessageStop,
-            Self::Ping => Kind::Ping,
-            Self::Error { .. } => Kind::Error,
-            Self::Raw { .. } => Kind::Other,
+            Self::MessageStart { .. } => EventKind::MessageStart,
+            Self::BlockStart { .. } => EventKind::BlockStart,
+            Self::BlockDelta { .. } => EventKind::BlockDelta,
+            Self::BlockStop { .. } => EventKind::BlockStop,
+            Self::MessageDelta { .. } => EventKind::MessageDelta,
+            Self::MessageStop => EventKind::MessageStop,
+            Self::Ping => EventKind::Ping,
+            Self::Error { .. } => EventKind::Error,
+            Self::Raw { .. } => EventKind::Other,
         }
     }
 

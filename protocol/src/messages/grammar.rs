@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::event::{self, Block, Delta, Kind, StreamEvent, Usage};
+use super::event::{self, Block, Delta, EventKind, StreamEvent, Usage};
 
 /// Follows one stream and refuses the first event that does not belong where it stands.
 #[derive(Debug, Clone, Default)]
@@ -170,7 +170,7 @@ impl Grammar {
             (StreamEvent::MessageDelta { .. }, State::Between | State::Ending) => Ok(State::Ending),
             (StreamEvent::Raw { name, data }, State::Between | State::Open(_) | State::Ending) => {
                 let typed = typed("event", data)?;
-                if Kind::of(name.as_bytes()) != Kind::Other || typed != name.as_str() {
+                if EventKind::of(name.as_bytes()) != EventKind::Other || typed != name.as_str() {
                     return Err(GrammarError::Disguised { what: "event" });
                 }
                 Ok(state)

@@ -7,6 +7,7 @@
 use self::reader::Reader;
 
 pub use self::keys::{fold, folds_to};
+pub use self::marks::{Earlier, Marks, Resumed};
 pub use self::scan::{MAX_DEPTH, Malformed};
 pub use self::unit::Unit;
 pub use self::unknown::Unknown;
@@ -15,6 +16,7 @@ mod blob;
 mod block;
 mod keys;
 mod locate;
+mod marks;
 mod number;
 mod reader;
 mod scan;
@@ -160,6 +162,18 @@ impl Span {
         body.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
+    /// Where `part`, a slice of `body`, stands in it; `None` for bytes from elsewhere.
+    pub fn of_part(body: &[u8], part: &[u8]) -> Option<Self> {
+        let start = part.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+        let end = start.checked_add(part.len()).filter(|end| *end <= body.len())?;
+        Some(Self { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
+    }
+
+    /// The place before the byte at `offset`.
+    pub fn at(offset: u32) -> Self {
+        Self { start: offset, end: offset }
+    }
+
     /// How many bytes.
     pub fn len(self) -> u32 {
         self.end - self.start
@@ -176,7 +190,7 @@ impl Span {
 impl Index {
     /// Reads a request. Errors: what is no JSON object of a Messages request, or could be read in two ways.
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        Reader::new(body)?.read()
+        Reader::new(body)?.read().map(|(index, _)| index)
     }
 
     /// The texts that the user wrote in the last message, if the last message is the user's.

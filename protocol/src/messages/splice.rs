@@ -1,4 +1,4 @@
-//! Changes to the bytes of a request: ranges that are replaced. Every other byte stays as it came, and what is replaced within a
+//! Changes to the bytes of a request or a reply: ranges that are replaced. Every other byte stays as it came, and what is replaced within a
 //! string stays within it, whatever the new text holds.
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub struct Splice {
     pub with: Vec<u8>,
 }
 
-/// The changes to one body, in the order of its bytes.
+/// The changes to one body, in the order of its bytes, none of which touches another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splices(Vec<Splice>);
 
@@ -60,12 +60,33 @@ pub fn in_quotes(text: &str) -> Vec<u8> {
     quoted
 }
 
+/// A text as a block of a message's content.
+pub fn text_block(text: &str) -> Vec<u8> {
+    let mut block = br#"{"type":"text","text":"#.to_vec();
+    json::string(&mut block, text);
+    block.push(b'}');
+    block
+}
+
 // === impl Splices ===
 
 impl Splices {
     /// No change.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Changes that came in any order. Insertions at one place keep theirs. Errors: [`Misplaced::Overlap`], [`Misplaced::Outside`].
+    pub fn from_unsorted(mut splices: Vec<Splice>) -> Result<Self, Misplaced> {
+        if splices.iter().any(|splice| splice.span.start > splice.span.end) {
+            return Err(Misplaced::Outside);
+        }
+        splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
+        let mut pairs = splices.iter().zip(splices.iter().skip(1));
+        if pairs.any(|(earlier, later)| earlier.span.end > later.span.start) {
+            return Err(Misplaced::Overlap);
+        }
+        Ok(Self(splices))
     }
 
     /// Adds one in its place: behind those that begin where it does. Error: [`Misplaced::Overlap`].

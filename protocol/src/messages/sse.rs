@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memchr2_iter};
 
-use super::event::{self, Kind};
+use super::event::{self, EventKind};
 
 /// The size of one event that a splitter accepts unless told otherwise: 8 MiB.
 pub const DEFAULT_LIMIT: usize = 8 * 1024 * 1024;
@@ -33,7 +33,7 @@ pub struct Splitter {
     chunk: Bytes,
     /// Up to where `chunk` was searched; all before it belongs to the open event.
     at: usize,
-    place: Place,
+    place: LinePosition,
     /// No event was handed out yet: a byte order mark may lead.
     first: bool,
     failed: bool,
@@ -41,7 +41,7 @@ pub struct Splitter {
 
 /// Where in its line a splitter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LinePosition {
     /// At the start of a line.
     Start,
     /// Inside a line.
@@ -89,7 +89,7 @@ impl Splitter {
             held: BytesMut::new(),
             chunk: Bytes::new(),
             at: 0,
-            place: Place::Start,
+            place: LinePosition::Start,
             first: true,
             failed: false,
         }
@@ -136,7 +136,7 @@ impl Splitter {
         if self.held.is_empty() {
             return Rest::Nothing;
         }
-        if self.place == Place::Ending {
+        if self.place == LinePosition::Ending {
             self.chunk = Bytes::new();
             return Rest::Event(self.take(0));
         }
@@ -154,30 +154,30 @@ impl Splitter {
             let rest = self.chunk.get(self.at..)?;
             let first = *rest.first()?;
             match self.place {
-                Place::Ending => {
-                    self.place = Place::Start;
+                LinePosition::Ending => {
+                    self.place = LinePosition::Start;
                     self.at += usize::from(first == b'\n');
                     return Some(self.at);
                 }
-                Place::AfterReturn => {
-                    self.place = Place::Start;
+                LinePosition::AfterReturn => {
+                    self.place = LinePosition::Start;
                     self.at += usize::from(first == b'\n');
                     continue;
                 }
-                Place::Start | Place::Inside => {}
+                LinePosition::Start | LinePosition::Inside => {}
             }
             let Some(line) = memchr2(b'\n', b'\r', rest) else {
-                self.place = Place::Inside;
+                self.place = LinePosition::Inside;
                 self.at = self.chunk.len();
                 return None;
             };
-            let blank = self.place == Place::Start && line == 0;
+            let blank = self.place == LinePosition::Start && line == 0;
             let feed = rest.get(line) == Some(&b'\n');
             self.at += line + 1;
             self.place = match (feed, blank) {
-                (true, _) => Place::Start,
-                (false, true) => Place::Ending,
-                (false, false) => Place::AfterReturn,
+                (true, _) => LinePosition::Start,
+                (false, true) => LinePosition::Ending,
+                (false, false) => LinePosition::AfterReturn,
             };
             if feed && blank {
                 return Some(self.at);
@@ -230,7 +230,7 @@ impl RawEvent {
     }
 
     /// What kind of Messages event it is, without parsing its JSON; see [`event::quick_kind`].
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EventKind {
         if let Some((name, data)) = self.plain() {
             return event::quick_kind(Some(name), data);
         }

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use time::{Date, OffsetDateTime, Time};
 
-use super::statement::{Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, World};
+use super::capability::Capability;
+use super::credential::CredentialForm;
+use super::fact::Fact;
+use super::statement::{Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, Upstream, World};
 
 /// How long a statement holds after its release.
 const YEARS: i32 = 5;
@@ -27,10 +30,20 @@ pub struct Manifest {
     pub events: Vec<HookEvent>,
     /// Capabilities it asks for.
     #[serde(default)]
-    pub capabilities: Vec<String>,
+    pub capabilities: Vec<Capability>,
+    /// For policies: the facts of a call that it reads (`model`, `principal.roles`). It is told nothing else, and what it said
+    /// about the same facts is remembered. Absent: it is asked each time, about everything.
+    #[serde(default)]
+    pub reads: Option<Vec<Fact>>,
     /// Limits it is content with.
     #[serde(default)]
     pub limits: Limits,
+    /// For providers: the upstream that it adapts. A provider without one answers by itself, and its routes need no endpoint.
+    #[serde(default)]
+    pub upstream: Option<Upstream>,
+    /// For providers: how the upstream takes a credential; `bearer` if not said.
+    #[serde(default)]
+    pub credential: Option<CredentialForm>,
     /// The lowest version of the gateway that it runs on.
     pub min_host: semver::Version,
     /// The day of the release (`2026-11-01`), from which the statement's times follow: the same source gives the same
@@ -75,7 +88,10 @@ impl Manifest {
             size: component.len() as u64,
             events: self.events.clone(),
             capabilities: self.capabilities.clone(),
+            reads: self.reads.clone(),
             limits: self.limits,
+            upstream: self.upstream.clone(),
+            credential: self.credential.clone(),
             min_host: self.min_host.clone(),
             not_before: midnight(self.released),
             expires: midnight(years_later(self.released)),
@@ -125,6 +141,46 @@ released = "2028-02-29"
     }
 
     #[test]
+    fn a_provider_says_which_paths_its_upstream_is_known_by() {
+        let provider = |paths: &str| {
+            let text = HOOK.replace("hook", "provider").replace("events = [\"PreToolUse\"]", "");
+            format!("{text}upstream = {{ paths = [{paths}] }}\n")
+        };
+        let statement =
+            Manifest::parse(&provider("\"/v1/messages\", \"/v1beta/models\"")).unwrap().statement(b"x");
+        assert_eq!(statement.upstream.unwrap().paths, ["/v1/messages", "/v1beta/models"]);
+        for wrong in ["v1", "/", "/a//b", "/a/../b", "/a/", "/a?b", "/%61", ""] {
+            let error = Manifest::parse(&provider(&format!("{wrong:?}"))).unwrap_err().to_string();
+            assert!(error.contains("paths of an upstream"), "{wrong}: {error}");
+        }
+        let many = vec!["\"/a\""; 17].join(", ");
+        assert!(Manifest::parse(&provider(&many)).is_err());
+    }
+
+    #[test]
+    fn a_policy_says_which_facts_it_reads() {
+        let policy = |more: &str| {
+            let text = HOOK.replace("hook", "policy").replace("events = [\"PreToolUse\"]", more);
+            Manifest::parse(&text).map_err(|error| error.to_string())
+        };
+        let statement = policy(r#"reads = ["model", "attributes.unknown"]"#).unwrap().statement(b"x");
+        assert_eq!(statement.reads, Some(vec![Fact::Model, Fact::Attribute("unknown".to_owned())]));
+        assert_eq!(policy("reads = []").unwrap().statement(b"x").reads, Some(Vec::new()));
+        let json = serde_json::to_string(&policy("").unwrap().statement(b"x")).unwrap();
+        assert!(!json.contains("reads"), "{json}");
+        for (wrong, reason) in [
+            ("reads = [\"trace\"]", "there is no fact \"trace\""),
+            ("reads = [\"model\", \"model\"]", "model stands there twice"),
+            ("reads = [\"model\"]\ncapabilities = [\"settle\"]", "none that settles"),
+        ] {
+            let error = policy(wrong).unwrap_err();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+        let many: Vec<String> = (0..65).map(|number| format!("\"attributes.{number}\"")).collect();
+        assert!(policy(&format!("reads = [{}]", many.join(", "))).unwrap_err().contains("at most 64 facts"));
+    }
+
+    #[test]
     fn what_no_gateway_would_take_is_refused_with_its_reason() {
         for (from, to, reason) in [
             ("serial = 1", "serial = 1\nseriall = 2", "unknown field `seriall`"),
@@ -137,6 +193,18 @@ released = "2028-02-29"
             ("PreToolUse", "PreTool", "unknown variant `PreTool`"),
             ("acme/no-shell", "No Shell", "named namespace/name"),
             ("kind = \"hook\"", "kind = \"plugin\"", "unknown variant `plugin`"),
+            ("serial = 1", "serial = 1\nreads = [\"model\"]", "only a policy says what it reads"),
+            ("released", "upstream = {}\nreleased", "only a provider names an upstream"),
+            (
+                "serial = 1",
+                "serial = 1\ncredential = \"bearer\"",
+                "only a provider says how a credential is sent",
+            ),
+            (
+                "serial = 1",
+                "serial = 1\ncredential = \"Host\"",
+                "a credential is sent as bearer or in a header",
+            ),
         ] {
             let error = Manifest::parse(&HOOK.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(reason), "{reason}: {error}");

@@ -5,6 +5,15 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
+use super::capability::Capability;
+use super::credential::CredentialForm;
+use super::fact::Fact;
+
+/// Most paths that an upstream may name.
+const MAX_PATHS: usize = 16;
+/// Most facts that a policy may say it reads.
+const MAX_FACTS: usize = 64;
+
 /// The signed statement about a component. JSON with exactly these members; empty lists and absent limits may
 /// be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +36,21 @@ pub struct Statement {
     /// The events it wants, for hooks; empty for every other kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<HookEvent>,
-    /// Capabilities it asks for, by name; each needs an admin's grant.
+    /// Capabilities it asks for; each needs an admin's grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<String>,
+    pub capabilities: Vec<Capability>,
+    /// For policies: the facts of a call that it reads. It is told nothing else, and what it said is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Vec<Fact>>,
     /// Limits it is content with, at most those of the host.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// For providers: the upstream that it adapts; none where it answers by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+    /// For providers: how the upstream takes a credential; `bearer` if not said. A route may say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialForm>,
     /// The lowest version of the host it runs on.
     pub min_host: semver::Version,
     /// From when it may be accepted (RFC 3339).
@@ -41,6 +59,15 @@ pub struct Statement {
     /// From when it may be accepted no longer (RFC 3339).
     #[serde(with = "time::serde::rfc3339")]
     pub expires: OffsetDateTime,
+}
+
+/// What the gateway has to know of the upstream that a provider adapts, before it asks the provider anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Paths that the vendor's documents give as the API's address (`/v1/messages`): a route's `endpoint` may end in one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
 }
 
 /// Limits a component is content with.
@@ -136,13 +163,21 @@ pub enum StatementError {
     /// A hook without events, or events of what is no hook.
     #[error("a hook names its events, and nothing else does")]
     Events,
-    /// An event or a capability stands there twice.
+    /// What is no policy says what it reads, or a policy that settles does, or it reads more than there is.
+    #[error("only a policy says what it reads, at most 64 facts, and none that settles")]
+    Reads,
+    /// An event, a capability or a fact stands there twice.
     #[error("{0} stands there twice")]
     Twice(String),
-    /// A capability's name has other characters than `a-z`, `0-9`, `-`, `.`, `:`, `/`, `_`, or none, or more
-    /// than 128.
-    #[error("a capability has no proper name")]
-    Capability,
+    /// What is no provider names an upstream.
+    #[error("only a provider names an upstream")]
+    Upstream,
+    /// A path of the upstream does not begin with `/`, is not plain, or is one too many.
+    #[error("paths of an upstream are at most 16, begin with / and are plain")]
+    UpstreamPath,
+    /// What is no provider says how a credential is sent.
+    #[error("only a provider says how a credential is sent")]
+    Credential,
     /// It expires before it is valid.
     #[error("it expires before it is valid")]
     Lifetime,
@@ -169,11 +204,27 @@ impl Statement {
             return Err(StatementError::Twice(twice.as_str().to_owned()));
         }
         if let Some(twice) = twice(&self.capabilities) {
-            return Err(StatementError::Twice(twice.clone()));
+            return Err(StatementError::Twice(twice.to_string()));
         }
-        let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:/_".contains(&b);
-        if !self.capabilities.iter().all(|name| (1..=128).contains(&name.len()) && name.bytes().all(fine)) {
-            return Err(StatementError::Capability);
+        if let Some(reads) = &self.reads {
+            let settles = self.capabilities.contains(&Capability::Settle);
+            if self.kind != Kind::Policy || settles || reads.len() > MAX_FACTS {
+                return Err(StatementError::Reads);
+            }
+            if let Some(twice) = twice(reads) {
+                return Err(StatementError::Twice(twice.to_string()));
+            }
+        }
+        if let Some(upstream) = &self.upstream {
+            if self.kind != Kind::Provider {
+                return Err(StatementError::Upstream);
+            }
+            if upstream.paths.len() > MAX_PATHS || !upstream.paths.iter().all(|path| is_plain_path(path)) {
+                return Err(StatementError::UpstreamPath);
+            }
+        }
+        if self.credential.is_some() && self.kind != Kind::Provider {
+            return Err(StatementError::Credential);
         }
         if self.expires <= self.not_before {
             return Err(StatementError::Lifetime);
@@ -391,6 +442,13 @@ wire!(Digest);
 fn is_label(text: &str) -> bool {
     let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(fine) && !text.starts_with('-')
+}
+
+/// `/a/b`: segments of letters, digits, `-`, `_`, `.` and `:`, none of them empty or made of dots alone.
+fn is_plain_path(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    let segment = |part: &str| part.bytes().all(plain) && part.bytes().any(|b| b != b'.');
+    path.len() <= 128 && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
 }
 
 fn twice<T: PartialEq>(items: &[T]) -> Option<&T> {

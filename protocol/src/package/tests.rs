@@ -23,8 +23,11 @@ fn statement() -> Statement {
         digest: Digest::of(b""),
         size: 0,
         events: Vec::new(),
-        capabilities: vec!["counters".to_owned()],
+        capabilities: vec![Capability::parse("counters").unwrap()],
+        reads: None,
         limits: Limits { memory_bytes: None, cpu_ms: Some(5) },
+        upstream: None,
+        credential: None,
         min_host: semver::Version::new(0, 1, 0),
         not_before: datetime!(2026-11-01 0:00 UTC),
         expires: datetime!(2027-11-01 0:00 UTC),
@@ -310,7 +313,10 @@ fn a_statement_that_is_not_exactly_one_is_malformed_however_well_signed() {
 
 #[test]
 fn an_envelope_beyond_64_kib_is_refused_unread() {
-    let large = Statement { capabilities: (0..600).map(|n| format!("{n:0>100}")).collect(), ..statement() };
+    let large = Statement {
+        capabilities: (0..600).map(|n| Capability::Other(format!("{n:0>100}"))).collect(),
+        ..statement()
+    };
     let refused = Package::build(large.clone(), &key(1), COMPONENT);
     assert!(matches!(refused, Err(PackageError::EnvelopeSize(_))));
     let bytes = packed(PAYLOAD_TYPE, serde_json::to_vec(&large).unwrap(), &key(1));

@@ -3,7 +3,7 @@
 
 /// The kinds of event a tap tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum EventKind {
     /// `message_start`
     MessageStart,
     /// `content_block_start`
@@ -25,10 +25,10 @@ pub enum Kind {
     Other,
 }
 
-// === impl Kind ===
+// === impl EventKind ===
 
-impl Kind {
-    /// The kind with this name on the wire; [`Kind::Other`] for every other name.
+impl EventKind {
+    /// The kind with this name on the wire; [`EventKind::Other`] for every other name.
     pub fn of(name: &[u8]) -> Self {
         match name {
             b"content_block_delta" => Self::BlockDelta,
@@ -46,17 +46,17 @@ impl Kind {
 
 /// The kind of an event with this `event` field (`None` where there is none) and this data. The name decides;
 /// the data's top-level `type` decides where there is no name, and has to agree where there is one.
-pub fn quick_kind(name: Option<&[u8]>, data: &[u8]) -> Kind {
+pub fn quick_kind(name: Option<&[u8]>, data: &[u8]) -> EventKind {
     if let Some(name) = name
         && starts_with_type(data, name)
     {
-        return Kind::of(name);
+        return EventKind::of(name);
     }
     match (name, type_of(data)) {
-        (Some(name), Some(typed)) if name != typed => Kind::Other,
-        (Some(name), _) => Kind::of(name),
-        (None, Some(typed)) => Kind::of(typed),
-        (None, None) => Kind::Other,
+        (Some(name), Some(typed)) if name != typed => EventKind::Other,
+        (Some(name), _) => EventKind::of(name),
+        (None, Some(typed)) => EventKind::of(typed),
+        (None, None) => EventKind::Other,
     }
 }
 

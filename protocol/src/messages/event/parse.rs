@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Block, Delta, Kind, StreamEvent, Usage};
+use super::{Block, Delta, EventKind, StreamEvent, Usage};
 
 /// Why an event cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +43,11 @@ struct Typed<'a> {
 
 #[derive(Deserialize)]
 struct MessageStart {
-    message: Message,
+    message: StartedMessage,
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct StartedMessage {
     #[serde(default)]
     id: String,
     #[serde(default)]
@@ -103,7 +103,7 @@ struct ErrorBody {
 }
 
 #[derive(Deserialize)]
-struct Text {
+struct TextDelta {
     #[serde(default)]
     text: Option<String>,
 }
@@ -154,21 +154,23 @@ pub fn parse(name: Option<&str>, data: &[u8]) -> Result<StreamEvent, EventError>
 }
 
 pub(super) fn read(name: &str, data: &str) -> Result<StreamEvent, serde_json::Error> {
-    Ok(match Kind::of(name.as_bytes()) {
-        Kind::MessageStart => {
-            let Message { id, model, usage } = serde_json::from_str::<MessageStart>(data)?.message;
+    Ok(match EventKind::of(name.as_bytes()) {
+        EventKind::MessageStart => {
+            let StartedMessage { id, model, usage } = serde_json::from_str::<MessageStart>(data)?.message;
             StreamEvent::MessageStart { id, model, usage: usage.unwrap_or_default() }
         }
-        Kind::BlockStart => {
+        EventKind::BlockStart => {
             let start = serde_json::from_str::<BlockStart<'_>>(data)?;
             StreamEvent::BlockStart { index: start.index, block: block(start.content_block.get())? }
         }
-        Kind::BlockDelta => {
+        EventKind::BlockDelta => {
             let piece = serde_json::from_str::<BlockDelta<'_>>(data)?;
             StreamEvent::BlockDelta { index: piece.index, delta: delta(piece.delta.get())? }
         }
-        Kind::BlockStop => StreamEvent::BlockStop { index: serde_json::from_str::<BlockStop>(data)?.index },
-        Kind::MessageDelta => {
+        EventKind::BlockStop => {
+            StreamEvent::BlockStop { index: serde_json::from_str::<BlockStop>(data)?.index }
+        }
+        EventKind::MessageDelta => {
             let MessageDelta { delta, usage } = serde_json::from_str(data)?;
             StreamEvent::MessageDelta {
                 stop_reason: delta.stop_reason,
@@ -176,20 +178,20 @@ pub(super) fn read(name: &str, data: &str) -> Result<StreamEvent, serde_json::Er
                 usage: usage.unwrap_or_default(),
             }
         }
-        Kind::MessageStop => StreamEvent::MessageStop,
-        Kind::Ping => StreamEvent::Ping,
-        Kind::Error => {
+        EventKind::MessageStop => StreamEvent::MessageStop,
+        EventKind::Ping => StreamEvent::Ping,
+        EventKind::Error => {
             let ErrorBody { kind, message } = serde_json::from_str::<ErrorEvent>(data)?.error;
             StreamEvent::Error { error_type: kind, message }
         }
-        Kind::Other => StreamEvent::Raw { name: name.to_owned(), data: data.to_owned() },
+        EventKind::Other => StreamEvent::Raw { name: name.to_owned(), data: data.to_owned() },
     })
 }
 
 pub(super) fn block(json: &str) -> Result<Block, serde_json::Error> {
     let kind = serde_json::from_str::<Typed<'_>>(json)?.kind.unwrap_or_default();
     Ok(match kind.as_ref() {
-        "text" => Block::Text(serde_json::from_str::<Text>(json)?.text.unwrap_or_default()),
+        "text" => Block::Text(serde_json::from_str::<TextDelta>(json)?.text.unwrap_or_default()),
         "thinking" => {
             let Thinking { thinking, signature } = serde_json::from_str(json)?;
             Block::Thinking {
@@ -211,7 +213,7 @@ pub(super) fn block(json: &str) -> Result<Block, serde_json::Error> {
 fn delta(json: &str) -> Result<Delta, serde_json::Error> {
     let kind = serde_json::from_str::<Typed<'_>>(json)?.kind.unwrap_or_default();
     Ok(match kind.as_ref() {
-        "text_delta" => Delta::Text(serde_json::from_str::<Text>(json)?.text.unwrap_or_default()),
+        "text_delta" => Delta::Text(serde_json::from_str::<TextDelta>(json)?.text.unwrap_or_default()),
         "input_json_delta" => {
             Delta::InputJson(serde_json::from_str::<InputJson>(json)?.partial_json.unwrap_or_default())
         }

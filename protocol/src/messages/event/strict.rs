@@ -9,7 +9,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Block, Delta, Kind, StreamEvent, Usage, parse};
+use super::{Block, Delta, EventKind, StreamEvent, Usage, parse};
+use crate::strict_json::pass_over;
 
 /// Names that mean something to a client. One that differs in its case alone is another name to some readers and the same to
 /// others.
@@ -35,8 +36,8 @@ const KNOWN: [&str; 20] = [
     "stop_reason",
     "stop_sequence",
 ];
-/// So many names of one object are compared one by one; more are kept in a set.
-const FEW: usize = 16;
+/// So many names of one object are compared one by one, without a list for them; more are kept in a set.
+const FEW: usize = 8;
 /// The type of a block that makes a client run something.
 const TOOL_USE: &str = "tool_use";
 
@@ -73,6 +74,15 @@ pub struct Checked {
 /// Reads the event with this `event` field (`None` where there is none) and this data as every client reads it. An event, block
 /// or delta of an unknown type becomes `Raw`, if no tool call is in it. Errors: see [`Ambiguous`].
 pub fn strict(name: Option<&str>, data: &[u8]) -> Result<StreamEvent, Ambiguous> {
+    read(name, data, Said::Kept)
+}
+
+/// The same for whoever needs not know what is said: the text of a piece of text or thinking is empty. Errors: those of [`strict`].
+pub fn strict_unsaid(name: Option<&str>, data: &[u8]) -> Result<StreamEvent, Ambiguous> {
+    read(name, data, Said::Dropped)
+}
+
+fn read(name: Option<&str>, data: &[u8], said: Said) -> Result<StreamEvent, Ambiguous> {
     let data = std::str::from_utf8(data).map_err(|_| Ambiguous::Utf8)?;
     let mut found = Checked::default();
     let mut deserializer = serde_json::Deserializer::from_str(data);
@@ -85,18 +95,18 @@ pub fn strict(name: Option<&str>, data: &[u8]) -> Result<StreamEvent, Ambiguous>
     if parts.content {
         return Err(Ambiguous::Content);
     }
-    let due = usize::from(parts.starts_tool && Kind::of(kind.as_bytes()) == Kind::BlockStart);
+    let due = usize::from(parts.starts_tool && EventKind::of(kind.as_bytes()) == EventKind::BlockStart);
     if found.tool_uses != due {
         return Err(Ambiguous::Hidden);
     }
-    parts.event(&kind, data).map_err(Ambiguous::Json)
+    parts.event(&kind, data, said).map_err(Ambiguous::Json)
 }
 
 /// Whether this JSON reads in one way only, and how many tool calls are in it.
 pub fn check(json: &[u8]) -> Result<Checked, Ambiguous> {
     let json = std::str::from_utf8(json).map_err(|_| Ambiguous::Utf8)?;
     let mut found = Checked::default();
-    checked(json, Place::Known, &mut found).map_err(Ambiguous::Json)?;
+    checked(json, ValuePlace::Known, &mut found).map_err(Ambiguous::Json)?;
     Ok(found)
 }
 
@@ -105,18 +115,25 @@ pub fn tool_input(json: &str) -> Result<(), Ambiguous> {
     if !json.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err(Ambiguous::Input);
     }
-    checked(json, Place::Input, &mut Checked::default()).map_err(|_| Ambiguous::Input)
+    checked(json, ValuePlace::Input, &mut Checked::default()).map_err(|_| Ambiguous::Input)
 }
 
-fn checked(json: &str, place: Place, found: &mut Checked) -> Result<(), serde_json::Error> {
+fn checked(json: &str, place: ValuePlace, found: &mut Checked) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     Check { place, found }.deserialize(&mut deserializer)?;
     deserializer.end()
 }
 
+/// What becomes of the text of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Kept,
+    Dropped,
+}
+
 /// Where a value stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ValuePlace {
     /// Where a client looks for names that it knows.
     Known,
     /// Elsewhere.
@@ -127,11 +144,11 @@ enum Place {
 
 /// The members of an event, as far as they are read.
 #[derive(Default)]
-struct Parts<'de> {
+struct EventParts<'de> {
     kind: Option<Cow<'de, str>>,
     index: Option<u32>,
     block: Option<&'de RawValue>,
-    delta: Option<Piece<'de>>,
+    delta: Option<DeltaParts<'de>>,
     usage: Option<Usage>,
     content: bool,
     starts_tool: bool,
@@ -139,7 +156,7 @@ struct Parts<'de> {
 
 /// The members of a delta, as far as they are read.
 #[derive(Default)]
-struct Piece<'de> {
+struct DeltaParts<'de> {
     kind: Option<Cow<'de, str>>,
     text: Option<Cow<'de, [u8]>>,
     thinking: Option<Cow<'de, [u8]>>,
@@ -149,43 +166,44 @@ struct Piece<'de> {
     stop_sequence: Option<Cow<'de, str>>,
 }
 
-// === impl Parts ===
+// === impl EventParts ===
 
-impl Parts<'_> {
-    fn event(self, kind: &str, data: &str) -> Result<StreamEvent, serde_json::Error> {
+impl EventParts<'_> {
+    fn event(self, kind: &str, data: &str, said: Said) -> Result<StreamEvent, serde_json::Error> {
         let lacks = |what: &'static str| <serde_json::Error as de::Error>::missing_field(what);
         let index = self.index.ok_or_else(|| lacks("index"));
-        Ok(match Kind::of(kind.as_bytes()) {
-            Kind::BlockDelta => {
-                let delta = self.delta.ok_or_else(|| lacks("delta"))?.delta()?;
+        Ok(match EventKind::of(kind.as_bytes()) {
+            EventKind::BlockDelta => {
+                let delta = self.delta.ok_or_else(|| lacks("delta"))?.delta(said)?;
                 StreamEvent::BlockDelta { index: index?, delta }
             }
-            Kind::BlockStop => StreamEvent::BlockStop { index: index? },
-            Kind::BlockStart => {
+            EventKind::BlockStop => StreamEvent::BlockStop { index: index? },
+            EventKind::BlockStart => {
                 let block = parse::block(self.block.ok_or_else(|| lacks("content_block"))?.get())?;
                 StreamEvent::BlockStart { index: index?, block }
             }
-            Kind::MessageDelta => {
-                let Piece { stop_reason, stop_sequence, .. } = self.delta.unwrap_or_default();
+            EventKind::MessageDelta => {
+                let DeltaParts { stop_reason, stop_sequence, .. } = self.delta.unwrap_or_default();
                 StreamEvent::MessageDelta {
                     stop_reason: stop_reason.map(Cow::into_owned),
                     stop_sequence: stop_sequence.map(Cow::into_owned),
                     usage: self.usage.unwrap_or_default(),
                 }
             }
-            Kind::MessageStop => StreamEvent::MessageStop,
-            Kind::Ping => StreamEvent::Ping,
+            EventKind::MessageStop => StreamEvent::MessageStop,
+            EventKind::Ping => StreamEvent::Ping,
             // These are rare, and were looked through already: what reads every event reads them too.
-            Kind::MessageStart | Kind::Error | Kind::Other => parse::read(kind, data)?,
+            EventKind::MessageStart | EventKind::Error | EventKind::Other => parse::read(kind, data)?,
         })
     }
 }
 
-// === impl Piece ===
+// === impl DeltaParts ===
 
-impl Piece<'_> {
-    fn delta(self) -> Result<Delta, serde_json::Error> {
+impl DeltaParts<'_> {
+    fn delta(self, said: Said) -> Result<Delta, serde_json::Error> {
         let lossy = |bytes: Option<Cow<'_, [u8]>>| {
+            let bytes = bytes.filter(|_| said == Said::Kept);
             bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
         };
         let text = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
@@ -207,27 +225,27 @@ impl Piece<'_> {
 struct ReadEvent<'c>(&'c mut Checked);
 
 impl<'de> DeserializeSeed<'de> for ReadEvent<'_> {
-    type Value = Parts<'de>;
+    type Value = EventParts<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Parts<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<EventParts<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for ReadEvent<'_> {
-    type Value = Parts<'de>;
+    type Value = EventParts<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Parts<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<EventParts<'de>, A::Error> {
         let found = self.0;
-        let mut parts = Parts::default();
-        let mut names = Names::new(Place::Known);
+        let mut parts = EventParts::default();
+        let mut names = Names::new(ValuePlace::Known);
         while let Some(name) = names.next(&mut members)? {
             match name.as_ref() {
-                "type" => parts.kind = Some(members.next_value_seed(Text)?),
+                "type" => parts.kind = Some(members.next_value_seed(BorrowedText)?),
                 "index" => parts.index = Some(members.next_value()?),
                 "delta" => parts.delta = Some(members.next_value_seed(ReadPiece(found))?),
                 "message" => {
@@ -242,17 +260,17 @@ impl<'de> Visitor<'de> for ReadEvent<'_> {
                 "content_block" => {
                     let block: &RawValue = members.next_value()?;
                     let before = found.tool_uses;
-                    checked(block.get(), Place::Known, found).map_err(de::Error::custom)?;
+                    checked(block.get(), ValuePlace::Known, found).map_err(de::Error::custom)?;
                     parts.starts_tool = found.tool_uses > before
                         && matches!(parse::block(block.get()), Ok(Block::ToolUse { .. }));
                     parts.block = Some(block);
                 }
                 "usage" => {
                     let usage: &RawValue = members.next_value()?;
-                    checked(usage.get(), Place::Other, found).map_err(de::Error::custom)?;
+                    checked(usage.get(), ValuePlace::Other, found).map_err(de::Error::custom)?;
                     parts.usage = serde_json::from_str(usage.get()).map_err(de::Error::custom)?;
                 }
-                _ => members.next_value_seed(Check { place: child(Place::Known, &name), found })?,
+                _ => members.next_value_seed(Check { place: child(ValuePlace::Known, &name), found })?,
             }
             names.keep(name);
         }
@@ -267,35 +285,35 @@ impl<'de> Visitor<'de> for ReadEvent<'_> {
 struct ReadPiece<'c>(&'c mut Checked);
 
 impl<'de> DeserializeSeed<'de> for ReadPiece<'_> {
-    type Value = Piece<'de>;
+    type Value = DeltaParts<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Piece<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<DeltaParts<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for ReadPiece<'_> {
-    type Value = Piece<'de>;
+    type Value = DeltaParts<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a delta")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Piece<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<DeltaParts<'de>, A::Error> {
         let found = self.0;
-        let mut piece = Piece::default();
-        let mut names = Names::new(Place::Known);
+        let mut piece = DeltaParts::default();
+        let mut names = Names::new(ValuePlace::Known);
         while let Some(name) = names.next(&mut members)? {
             match name.as_ref() {
-                "type" => piece.kind = Some(members.next_value_seed(Text)?),
+                "type" => piece.kind = Some(members.next_value_seed(BorrowedText)?),
                 // Half of a character is no reason to end an answer; it is read as a client shows it.
                 "text" => piece.text = Some(members.next_value_seed(Bytes)?),
                 "thinking" => piece.thinking = Some(members.next_value_seed(Bytes)?),
-                "signature" => piece.signature = Some(members.next_value_seed(Text)?),
-                "partial_json" => piece.partial_json = Some(members.next_value_seed(Text)?),
+                "signature" => piece.signature = Some(members.next_value_seed(BorrowedText)?),
+                "partial_json" => piece.partial_json = Some(members.next_value_seed(BorrowedText)?),
                 "stop_reason" => piece.stop_reason = members.next_value_seed(OptionalText)?,
                 "stop_sequence" => piece.stop_sequence = members.next_value_seed(OptionalText)?,
-                _ => members.next_value_seed(Check { place: child(Place::Known, &name), found })?,
+                _ => members.next_value_seed(Check { place: child(ValuePlace::Known, &name), found })?,
             }
             names.keep(name);
         }
@@ -329,16 +347,21 @@ impl<'de> Visitor<'de> for ReadMessage<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let Self { found, content } = self;
-        let mut names = Names::new(Place::Known);
+        let mut names = Names::new(ValuePlace::Known);
         while let Some(name) = names.next(&mut members)? {
             if name == "content" {
                 let value: &RawValue = members.next_value()?;
-                checked(value.get(), Place::Known, found).map_err(de::Error::custom)?;
+                checked(value.get(), ValuePlace::Known, found).map_err(de::Error::custom)?;
                 let inside = value.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
                 let empty = inside.is_some_and(|inside| inside.trim_ascii().is_empty());
                 *content = !empty && value.get() != "null";
+            } else if name == "type" {
+                if members.next_value_seed(IsToolUse(&mut *found))? {
+                    found.tool_uses += 1;
+                }
             } else {
-                members.next_value_seed(Check { place: child(Place::Known, &name), found })?;
+                members
+                    .next_value_seed(Check { place: child(ValuePlace::Known, &name), found: &mut *found })?;
             }
             names.keep(name);
         }
@@ -348,7 +371,7 @@ impl<'de> Visitor<'de> for ReadMessage<'_> {
 
 /// Looks through any value and keeps nothing of it.
 struct Check<'c> {
-    place: Place,
+    place: ValuePlace,
     found: &'c mut Checked,
 }
 
@@ -367,29 +390,7 @@ impl<'de> Visitor<'de> for Check<'_> {
         f.write_str("json")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
+    pass_over! { () => unit, bool, str, number }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { place, found } = self;
@@ -401,7 +402,7 @@ impl<'de> Visitor<'de> for Check<'_> {
         let Self { place, found } = self;
         let mut names = Names::new(place);
         while let Some(name) = names.next(&mut members)? {
-            if name == "type" && place != Place::Input {
+            if name == "type" && place != ValuePlace::Input {
                 if members.next_value_seed(IsToolUse(&mut *found))? {
                     found.tool_uses += 1;
                 }
@@ -436,88 +437,69 @@ impl<'de> Visitor<'de> for IsToolUse<'_> {
         Ok(kind == TOOL_USE)
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<bool, E> {
-        Ok(false)
-    }
+    pass_over! { false => unit, bool, number }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<bool, A::Error> {
-        Check { place: Place::Other, found: self.0 }.visit_seq(items).map(|()| false)
+        Check { place: ValuePlace::Other, found: self.0 }.visit_seq(items).map(|()| false)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<bool, A::Error> {
-        Check { place: Place::Other, found: self.0 }.visit_map(members).map(|()| false)
+        Check { place: ValuePlace::Other, found: self.0 }.visit_map(members).map(|()| false)
     }
 }
 
 /// The names of one object so far.
 struct Names<'de> {
-    place: Place,
-    few: Vec<Cow<'de, str>>,
+    place: ValuePlace,
+    few: [Option<Cow<'de, str>>; FEW],
     many: HashSet<Cow<'de, str>>,
 }
 
 impl<'de> Names<'de> {
-    fn new(place: Place) -> Self {
-        Self { place, few: Vec::new(), many: HashSet::new() }
+    fn new(place: ValuePlace) -> Self {
+        Self { place, few: [const { None }; FEW], many: HashSet::new() }
     }
 
     /// The next name, if there is one and it is no reason to stop.
     fn next<A: MapAccess<'de>>(&mut self, members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
-        let Some(Name { text, escaped }) = members.next_key()? else { return Ok(None) };
+        let Some(KeyName { text, escaped }) = members.next_key()? else { return Ok(None) };
         if escaped && spells_letters(&text) {
             return Err(de::Error::custom("a letter of a name is written as an escape"));
         }
-        if self.few.contains(&text) || self.many.contains(&text) {
+        if self.few.iter().map_while(Option::as_ref).any(|name| *name == text) || self.many.contains(&text) {
             return Err(de::Error::custom("a name stands twice in one object"));
         }
-        if self.place == Place::Known && folds_to_known(&text) {
+        if self.place == ValuePlace::Known && folds_to_known(&text) {
             return Err(de::Error::custom("a name is a known one but for its case"));
         }
         Ok(Some(text))
     }
 
     fn keep(&mut self, name: Cow<'de, str>) {
-        if self.few.len() < FEW {
-            self.few.push(name);
-        } else {
-            self.many.insert(name);
+        match self.few.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(name),
+            None => drop(self.many.insert(name)),
         }
     }
 }
 
 /// A name, and whether it was written with escapes.
-struct Name<'de> {
+struct KeyName<'de> {
     text: Cow<'de, str>,
     escaped: bool,
 }
 
-impl<'de> de::Deserialize<'de> for Name<'de> {
+impl<'de> de::Deserialize<'de> for KeyName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text.deserialize(deserializer)?;
+        let text = BorrowedText.deserialize(deserializer)?;
         Ok(Self { escaped: matches!(text, Cow::Owned(_)), text })
     }
 }
 
 /// A text, borrowed where it has no escapes.
-struct Text;
+struct BorrowedText;
 
-impl<'de> DeserializeSeed<'de> for Text {
+impl<'de> DeserializeSeed<'de> for BorrowedText {
     type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -525,7 +507,7 @@ impl<'de> DeserializeSeed<'de> for Text {
     }
 }
 
-impl<'de> Visitor<'de> for Text {
+impl<'de> Visitor<'de> for BorrowedText {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -568,7 +550,7 @@ impl<'de> Visitor<'de> for OptionalText {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        Text.deserialize(deserializer).map(Some)
+        BorrowedText.deserialize(deserializer).map(Some)
     }
 }
 
@@ -602,11 +584,11 @@ impl<'de> Visitor<'de> for Bytes {
 // === private helpers ===
 
 /// Where the value of `name` stands, in an object that stands at `place`.
-fn child(place: Place, name: &str) -> Place {
+fn child(place: ValuePlace, name: &str) -> ValuePlace {
     match (place, name) {
-        (Place::Input, _) | (_, "input") => Place::Input,
-        (Place::Known, "message" | "content" | "content_block" | "delta" | "error") => Place::Known,
-        _ => Place::Other,
+        (ValuePlace::Input, _) | (_, "input") => ValuePlace::Input,
+        (ValuePlace::Known, "message" | "content" | "content_block" | "delta" | "error") => ValuePlace::Known,
+        _ => ValuePlace::Other,
     }
 }
 

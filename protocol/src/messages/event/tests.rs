@@ -176,9 +176,9 @@ fn what_a_block_starts_with_is_kept() {
 fn an_event_that_names_two_things_is_neither() {
     let data = br#"{"type":"content_block_start","index":0,"content_block":{"type":"text"}}"#;
     assert!(matches!(parse(Some("ping"), data), Err(EventError::Contradiction { .. })));
-    assert_eq!(quick_kind(Some(b"ping"), data), Kind::Other);
-    assert_eq!(quick_kind(Some(b"content_block_start"), data), Kind::BlockStart);
-    assert_eq!(quick_kind(None, data), Kind::BlockStart);
+    assert_eq!(quick_kind(Some(b"ping"), data), EventKind::Other);
+    assert_eq!(quick_kind(Some(b"content_block_start"), data), EventKind::BlockStart);
+    assert_eq!(quick_kind(None, data), EventKind::BlockStart);
 }
 
 #[test]
@@ -203,25 +203,25 @@ fn malformed_data_is_an_error_that_names_the_event() {
 #[test]
 fn the_kind_is_found_wherever_the_type_stands() {
     for (data, kind) in [
-        (r#"{"type":"ping"}"#, Kind::Ping),
-        (r#" { "type" : "message_stop" } "#, Kind::MessageStop),
-        (r#"{"index":0,"type":"content_block_stop"}"#, Kind::BlockStop),
+        (r#"{"type":"ping"}"#, EventKind::Ping),
+        (r#" { "type" : "message_stop" } "#, EventKind::MessageStop),
+        (r#"{"index":0,"type":"content_block_stop"}"#, EventKind::BlockStop),
         (
             r#"{"delta":{"type":"text_delta","text":"\"}]{[,"},"x":[1,{"type":"ping"}],"type":"content_block_delta"}"#,
-            Kind::BlockDelta,
+            EventKind::BlockDelta,
         ),
-        (r#"{"a":-1.5e3,"b":null,"c":"type","type":"error"}"#, Kind::Error),
-        (r#"{"a":{"type":"ping"}}"#, Kind::Other),
-        (r#"{"type":7}"#, Kind::Other),
-        (r#"["type","ping"]"#, Kind::Other),
-        (r#"{"type":"pin"#, Kind::Other),
-        (r#"{"a":"\"#, Kind::Other),
-        ("", Kind::Other),
+        (r#"{"a":-1.5e3,"b":null,"c":"type","type":"error"}"#, EventKind::Error),
+        (r#"{"a":{"type":"ping"}}"#, EventKind::Other),
+        (r#"{"type":7}"#, EventKind::Other),
+        (r#"["type","ping"]"#, EventKind::Other),
+        (r#"{"type":"pin"#, EventKind::Other),
+        (r#"{"a":"\"#, EventKind::Other),
+        ("", EventKind::Other),
     ] {
         assert_eq!(quick_kind(None, data.as_bytes()), kind, "{data}");
     }
-    assert_eq!(quick_kind(Some(b"ping"), b""), Kind::Ping);
-    assert_eq!(quick_kind(Some(b"later"), br#"{"type":"later"}"#), Kind::Other);
+    assert_eq!(quick_kind(Some(b"ping"), b""), EventKind::Ping);
+    assert_eq!(quick_kind(Some(b"later"), br#"{"type":"later"}"#), EventKind::Other);
 }
 
 #[test]

@@ -110,8 +110,10 @@ impl Reader<'_> {
             self.index.tool_blocks.push(ToolBlock { is_result: kind == "tool_result", span, message });
         }
         if let Some(origin) = whole {
-            if kind == "tool_use" {
-                self.calls.extend(value_of("id").map(|id| id.of(body)));
+            if kind == "tool_use"
+                && let Some(id) = value_of("id")
+            {
+                self.called(id);
             }
             if kind == "tool_reference"
                 && let Some(name) = value_of("tool_name")
@@ -173,7 +175,7 @@ impl Reader<'_> {
                 }
             }
             ("tool_result" | "mcp_tool_result", "tool_use_id") => {
-                if self.calls.contains(raw) {
+                if self.was_called(raw) {
                     return Ok(());
                 }
                 self.push(beside(Origin::Parameter))

@@ -23,6 +23,16 @@ impl Keys {
         Self { known, seen: 0 }
     }
 
+    /// The same in the middle of an object, with what [`Keys::seen`] said there.
+    pub(super) const fn resumed(known: &'static [&'static str], seen: u64) -> Self {
+        Self { seen, ..Self::new(known) }
+    }
+
+    /// Which of them were seen.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// The known key that `key` is. Errors: it stands here for the second time, or is spelt almost like a known one.
     pub(super) fn check(&mut self, key: &str) -> Result<Option<&'static str>, Malformed> {
         if let Some((place, known)) = self.known.iter().enumerate().find(|(_, known)| **known == key) {

@@ -8,7 +8,7 @@ use super::{Form, Span, Text};
 
 /// A JSON string whose content is a part of a text.
 #[derive(Debug, Clone)]
-struct Piece {
+struct StringPiece {
     /// Its bytes in the text.
     text: Range<usize>,
     /// Its content in the body, without the quotes.
@@ -49,7 +49,7 @@ impl Text {
             while pieces.next_if(|piece| piece.text.end < range.end).is_some() {
                 walk = None;
             }
-            let Piece { text, inside } = pieces.peek()?;
+            let StringPiece { text, inside } = pieces.peek()?;
             if range.is_empty() || range.start < text.start.max(walked) {
                 return None;
             }
@@ -67,17 +67,17 @@ impl Text {
     }
 
     /// The JSON strings that the text is made of, in its order.
-    fn pieces(self, raw: &[u8]) -> Option<Vec<Piece>> {
+    fn pieces(self, raw: &[u8]) -> Option<Vec<StringPiece>> {
         if self.form == Form::String {
             let inside = 1..raw.len().checked_sub(1)?;
-            return Some(vec![Piece { text: 0..unquote(raw).len(), inside }]);
+            return Some(vec![StringPiece { text: 0..unquote(raw).len(), inside }]);
         }
         let (_, pieces) = render(raw, self.form).ok()?;
         if memchr::memchr(b'\\', raw).is_some() {
             return Some(pieces);
         }
         // Read as it stands: the text is the JSON itself.
-        Some(pieces.into_iter().map(|piece| Piece { text: piece.inside.clone(), ..piece }).collect())
+        Some(pieces.into_iter().map(|piece| StringPiece { text: piece.inside.clone(), ..piece }).collect())
     }
 }
 
@@ -128,15 +128,19 @@ impl Walk<'_> {
 }
 
 /// A value, or a member of an object, without escapes: its keys and values, one a line; and where its string values stand.
-fn render(raw: &[u8], form: Form) -> Result<(String, Vec<Piece>), Malformed> {
-    fn walk(scanner: &mut Scanner<'_>, out: &mut String, pieces: &mut Vec<Piece>) -> Result<(), Malformed> {
+fn render(raw: &[u8], form: Form) -> Result<(String, Vec<StringPiece>), Malformed> {
+    fn walk(
+        scanner: &mut Scanner<'_>,
+        out: &mut String,
+        pieces: &mut Vec<StringPiece>,
+    ) -> Result<(), Malformed> {
         match scanner.peek()? {
             b'"' => {
                 let span = scanner.string()?;
                 let start = out.len();
                 out.push_str(&unquote(span.of(scanner.body())));
                 let inside = span.start as usize + 1..span.end as usize - 1;
-                pieces.push(Piece { text: start..out.len(), inside });
+                pieces.push(StringPiece { text: start..out.len(), inside });
                 out.push('\n');
             }
             b'{' => {

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::keys::Keys;
-use super::scan::{Malformed, Scanner, unquote};
-use super::{Form, Index, MOST_TEXTS, Message, Origin, Role, Span, Text, blob};
+use super::marks::{Before, Earlier, Mark, Marks};
+use super::scan::{Array, Malformed, Object, Scanner, unquote};
+use super::{Form, Index, MOST_TEXTS, Message, Origin, Role, Span, Text, Unknown, blob};
 
 /// What a request may hold at the top.
 const REQUEST: [&str; 38] = [
@@ -61,7 +62,9 @@ pub(super) struct Reader<'a> {
     /// Tools that are named elsewhere than in `tools`.
     pub(super) named: Vec<String>,
     /// Ids of tool calls, as they stand in the body: an answer repeats one.
-    pub(super) calls: HashSet<&'a [u8]>,
+    calls: HashSet<&'a [u8]>,
+    /// Where reading can go on, if that is asked for.
+    marks: Option<Marks>,
 }
 
 /// Where blocks stand: what is said there, and to which message it belongs.
@@ -83,12 +86,72 @@ impl<'a> Reader<'a> {
             index: Index::default(),
             named: Vec::new(),
             calls: HashSet::new(),
+            marks: None,
         })
     }
 
-    pub(super) fn read(mut self) -> Result<Index, Malformed> {
-        let mut keys = Keys::new(&REQUEST);
-        let mut object = self.scanner.object()?;
+    /// Notes from where reading can go on.
+    pub(super) fn marking(self) -> Self {
+        Self { marks: Some(Marks::default()), ..self }
+    }
+
+    /// Behind `last`, which is the end of the `messages`th message of an earlier request, where `body` begins with the same bytes.
+    pub(super) fn resumed(
+        body: &'a [u8],
+        earlier: Earlier<'_>,
+        before: &Before,
+        last: &Mark,
+        messages: usize,
+    ) -> Result<Self, Malformed> {
+        let Earlier { index: known, marks, .. } = earlier;
+        let mut unknown = known.unknown.clone();
+        unknown.truncate(last.unknown);
+        let index = Index {
+            message_count: u32::try_from(messages).unwrap_or(u32::MAX),
+            messages: first(&known.messages, messages),
+            tool_blocks: first(&known.tool_blocks, last.tool_blocks),
+            tools: first(&known.tools, last.tools),
+            texts: first(&known.texts, last.texts),
+            unknown,
+            ..before.index.clone()
+        };
+        let marks = Marks {
+            before: Some(Box::new(before.clone())),
+            ends: first(&marks.ends, messages),
+            calls: first(&marks.calls, last.calls),
+            named: first(&marks.named, last.named),
+        };
+        let scanner = Scanner::behind_a_message(body, last.at)?;
+        let calls = marks.calls.iter().map(|span| span.of(body)).collect();
+        Ok(Self { scanner, index, named: marks.named.clone(), calls, marks: Some(marks) })
+    }
+
+    pub(super) fn read(mut self) -> Result<(Index, Marks), Malformed> {
+        let object = self.scanner.object()?;
+        self.members(object, Keys::new(&REQUEST))
+    }
+
+    /// Goes on behind a message, in a request of which the keys `seen` were there.
+    pub(super) fn read_on(mut self, seen: u64) -> Result<(Index, Marks), Malformed> {
+        self.more_messages(Array::begun())?;
+        self.members(Object::begun(), Keys::resumed(&REQUEST, seen))
+    }
+
+    /// The id of a tool call.
+    pub(super) fn called(&mut self, id: Span) {
+        if self.calls.insert(id.of(self.scanner.body()))
+            && let Some(marks) = &mut self.marks
+        {
+            marks.calls.push(id);
+        }
+    }
+
+    /// Whether there was a tool call with this id.
+    pub(super) fn was_called(&self, id: &[u8]) -> bool {
+        self.calls.contains(id)
+    }
+
+    fn members(mut self, mut object: Object, mut keys: Keys) -> Result<(Index, Marks), Malformed> {
         while let Some((from, key)) = object.member(&mut self.scanner)? {
             let known = keys.check(&key)?;
             match known {
@@ -116,7 +179,7 @@ impl<'a> Reader<'a> {
                         Some(self.index.max_tokens.map_or(count, |other| other.max(count)));
                 }
                 Some("system") => self.content(Place::beside(Origin::System), "system")?,
-                Some("messages") => self.messages()?,
+                Some("messages") => self.messages(&keys)?,
                 Some("tools" | "functions") => self.tools(from)?,
                 Some("mcp_servers") => self.servers(from)?,
                 Some("tool_choice" | "function_call") => self.tool_choice(from)?,
@@ -141,13 +204,42 @@ impl<'a> Reader<'a> {
             return Err(Malformed::Missing("messages"));
         }
         self.add_named()?;
-        Ok(self.index)
+        Ok((self.index, self.marks.unwrap_or_default()))
     }
 
-    fn messages(&mut self) -> Result<(), Malformed> {
-        let mut array = self.scanner.array()?;
+    fn messages(&mut self, keys: &Keys) -> Result<(), Malformed> {
+        if let Some(marks) = &mut self.marks {
+            let index = Index {
+                messages: Vec::new(),
+                tool_blocks: Vec::new(),
+                tools: Vec::new(),
+                texts: Vec::new(),
+                unknown: Unknown::default(),
+                model: self.index.model.clone(),
+                ..self.index
+            };
+            marks.before = Some(Box::new(Before { index, seen: keys.seen() }));
+        }
+        let array = self.scanner.array()?;
+        self.more_messages(array)
+    }
+
+    fn more_messages(&mut self, mut array: Array) -> Result<(), Malformed> {
         while array.next(&mut self.scanner)? {
             self.message()?;
+            if let Some(marks) = &mut self.marks {
+                // Only what was named is taken out of its list again, at the end.
+                marks.named.extend(self.named.iter().skip(marks.named.len()).cloned());
+                marks.ends.push(Mark {
+                    at: self.scanner.at(),
+                    texts: self.index.texts.len(),
+                    tool_blocks: self.index.tool_blocks.len(),
+                    tools: self.index.tools.len(),
+                    unknown: self.index.unknown.names().len(),
+                    calls: marks.calls.len(),
+                    named: marks.named.len(),
+                });
+            }
         }
         Ok(())
     }
@@ -333,6 +425,11 @@ impl Text {
 }
 
 // === private helpers ===
+
+/// The first `count` of a list.
+fn first<T: Clone>(list: &[T], count: usize) -> Vec<T> {
+    list.get(..count).unwrap_or(list).to_vec()
+}
 
 fn speaker(role: &str) -> Option<Role> {
     match role {

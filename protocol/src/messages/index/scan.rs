@@ -80,6 +80,17 @@ impl<'a> Scanner<'a> {
         Ok(Self { body, at: 0, depth: 0 })
     }
 
+    /// Behind a message of the request, at `at`: everything before was read already, in these very bytes.
+    pub(super) fn behind_a_message(body: &'a [u8], at: u32) -> Result<Self, Malformed> {
+        if u32::try_from(body.len()).is_err() {
+            return Err(Malformed::Long);
+        }
+        let at = at as usize;
+        std::str::from_utf8(body.get(at..).unwrap_or_default()).map_err(|_| Malformed::Utf8)?;
+        // Within the list of messages, within the request.
+        Ok(Self { body, at, depth: 2 })
+    }
+
     pub(super) fn body(&self) -> &'a [u8] {
         self.body
     }
@@ -295,6 +306,11 @@ impl<'a> Scanner<'a> {
 // === impl Object ===
 
 impl Object {
+    /// One of which a member was read.
+    pub(super) fn begun() -> Self {
+        Self { first: false }
+    }
+
     /// The next key, unescaped; the cursor stands before its value. `None` at the end.
     pub(super) fn key<'a>(&mut self, scanner: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Malformed> {
         Ok(self.member(scanner)?.map(|(_, key)| key))
@@ -326,6 +342,11 @@ impl Object {
 // === impl Array ===
 
 impl Array {
+    /// One of which an element was read.
+    pub(super) fn begun() -> Self {
+        Self { first: false }
+    }
+
     /// Whether there is another element; the cursor stands before it.
     pub(super) fn next(&mut self, scanner: &mut Scanner<'_>) -> Result<bool, Malformed> {
         scanner.another(&mut self.first, b']')

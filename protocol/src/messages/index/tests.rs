@@ -221,6 +221,7 @@ fn tools_are_found_wherever_a_request_defines_or_names_them() {
         (r#""tools":[{"name":"a"},{"type":"web_search_20250305","name":"b"}]"#, "a b", ""),
         (r#""tools":[{"type":"function","function":{"name":"a","parameters":{}}}]"#, "a", "tools.function"),
         (r#""tools":{"a":{"description":"x"},"b":{"name":"c"}}"#, "a b c", "tools"),
+        (r#""tools":{"name":"a","max_uses":1}"#, "name a max_uses", "tools"),
         (r#""tools":["a"]"#, "a", "tools.name"),
         (r#""tools":"a""#, "a", "tools"),
         (r#""tools":[{"type":"spy_20270101"}]"#, "spy_20270101", "tools.name"),

@@ -209,8 +209,14 @@ impl Reader<'_> {
                 self.index.unknown.note("", place);
                 let mut object = self.scanner.object()?;
                 while let Some(key) = object.key(&mut self.scanner)? {
+                    let is_name = key == "name";
                     self.name(key.into_owned())?;
-                    if self.scanner.peek()? == b'{' {
+                    let next = self.scanner.peek()?;
+                    if is_name && next != b'{' {
+                        // One definition in the place of the list.
+                        let name = self.text(&NAME)?;
+                        self.name(name)?;
+                    } else if next == b'{' {
                         let found = self.fields("tools.")?;
                         for name in found.name.into_iter().chain(found.inside) {
                             self.name(name)?;

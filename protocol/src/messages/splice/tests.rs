@@ -40,6 +40,30 @@ fn a_splice_changes_its_ranges_and_nothing_else() {
 }
 
 #[test]
+fn changes_that_came_in_any_order_are_put_in_order_or_refused() {
+    let body = b"0123456789";
+    let sorted = Splices::from_unsorted(vec![
+        splice(9..10, ""),
+        splice(5..6, "E"),
+        splice(5..5, "+"),
+        splice(1..3, "ab"),
+        splice(5..5, "-"),
+    ]);
+    assert_eq!(sorted.unwrap().apply(body).unwrap(), b"0ab34+-E678");
+    let bad = [(vec![(2, 5), (4, 6)], Misplaced::Overlap), (vec![(5, 4)], Misplaced::Outside)];
+    for (spans, misplaced) in bad {
+        let splices = spans.into_iter().map(|(start, end)| splice(start..end, "")).collect();
+        assert_eq!(Splices::from_unsorted(splices), Err(misplaced));
+    }
+    // What was cut out of another body has no place in this one.
+    assert_eq!(Span::of_part(body, &body[2..4]), Some(Span { start: 2, end: 4 }));
+    for elsewhere in [&b"01"[..], &body.to_vec()[2..4]] {
+        assert_eq!(Span::of_part(body, elsewhere), None);
+    }
+    assert_eq!(text_block("a \"b\""), br#"{"type":"text","text":"a \"b\""}"#);
+}
+
+#[test]
 fn a_text_is_replaced_within_its_string_however_it_is_written() {
     for (written, expected) in [
         (r#""a KEY b""#, r#""a [\"gone\"]\n b""#),

@@ -122,7 +122,7 @@ fn comments_and_extra_blank_lines_are_events_without_data() {
     let (events, rest) = split(&[b": ping\n\n\ndata:\n\n"]);
     assert_eq!(events.len(), 3);
     assert_eq!(events.iter().map(RawEvent::has_data).collect::<Vec<_>>(), [false, false, true]);
-    assert_eq!(events[0].kind(), Kind::Other);
+    assert_eq!(events[0].kind(), EventKind::Other);
     assert_eq!(&events[1].bytes[..], b"\n");
     assert_eq!(rest, Rest::Nothing);
 }

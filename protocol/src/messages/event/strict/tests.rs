@@ -42,6 +42,9 @@ fn a_tool_call_in_disguise_is_refused_in_every_form() {
         r#"{{"type":"content_block_start","index":0,"content_block":{{"type":"server","x":{{{TOOL}}}}}}}"#
     );
     assert!(matches!(refused("content_block_start", &nested), Ambiguous::Hidden));
+    let beside =
+        format!(r#"{{"type":"content_block_start","index":0,{TOOL},"message":{{"type":"tool_use"}}}}"#);
+    assert!(matches!(refused("content_block_start", &beside), Ambiguous::Hidden));
 }
 
 #[test]
@@ -86,7 +89,19 @@ fn what_honest_upstreams_send_is_read_as_ever() {
             let (name, data) = event.trim().split_once('\n').unwrap();
             let name = name.strip_prefix("event: ").unwrap();
             let data = data.strip_prefix("data: ").unwrap().as_bytes();
-            assert_eq!(strict(Some(name), data).unwrap(), parse(Some(name), data).unwrap());
+            let read = strict(Some(name), data).unwrap();
+            assert_eq!(read, parse(Some(name), data).unwrap());
+            // Without what is said it is the same event.
+            let unsaid = match read {
+                StreamEvent::BlockDelta { index, delta: Delta::Text(_) } => {
+                    StreamEvent::BlockDelta { index, delta: Delta::Text(String::new()) }
+                }
+                StreamEvent::BlockDelta { index, delta: Delta::Thinking(_) } => {
+                    StreamEvent::BlockDelta { index, delta: Delta::Thinking(String::new()) }
+                }
+                read => read,
+            };
+            assert_eq!(strict_unsaid(Some(name), data).unwrap(), unsaid);
         }
     }
     for data in [
@@ -204,9 +219,9 @@ fn compare(data: &str) {
         }
         _ => assert!(found.is_empty(), "{data}"),
     }
-    let kind = Kind::of(theirs["type"].as_str().unwrap().as_bytes());
+    let kind = EventKind::of(theirs["type"].as_str().unwrap().as_bytes());
     assert_eq!(event.kind(), kind, "{data}");
-    if kind == Kind::MessageStart {
+    if kind == EventKind::MessageStart {
         let content = &theirs["message"]["content"];
         assert!(content.is_null() || content.as_array().is_some_and(Vec::is_empty), "{data}");
     }
