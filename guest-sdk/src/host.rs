@@ -5,8 +5,16 @@ use std::time::Duration;
 use crate::Attribute;
 use crate::bindings::hook::sallyport::gateway::egress;
 pub use crate::bindings::hook::sallyport::gateway::egress::{EgressFault, Request, Response};
-pub use crate::bindings::policy::sallyport::gateway::counters::Window;
 use crate::bindings::policy::sallyport::gateway::{counters, evidence};
+
+/// The time over which a cap holds, by the calendar in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// From midnight to midnight.
+    Day,
+    /// From the first of a month to the first of the next.
+    Month,
+}
 
 /// Notes for the audit row.
 pub trait Evidence {
@@ -18,7 +26,8 @@ pub trait Evidence {
 pub trait Host: Evidence {
     /// Takes `cost` from a bucket that refills `limit` per `window` (GCRA, the generic cell rate algorithm).
     /// Answers what is left, or how long to wait until the same request would fit. The gateway keeps the keys of
-    /// different components and tenants apart, and the counters exact across replicas.
+    /// different components and tenants apart. Calls that run at the same time never take more together than there is; where
+    /// several gateways share the load, each may keep counters of its own.
     fn take(&self, key: &str, cost: u32, limit: u32, window: Duration) -> Result<u32, Duration>;
 
     /// Books `used` instead of the `taken` that this call took from the bucket before. Less is given back as far as it has not
@@ -65,20 +74,31 @@ impl Host for Gateway {
     }
 
     fn reserve(&self, key: &str, micro: u64, cap: u64, window: Window) -> Result<u64, Duration> {
-        match counters::reserve(key, &micro.to_string(), &cap.to_string(), window) {
+        match counters::reserve(key, &micro.to_string(), &cap.to_string(), &window.into()) {
             Ok(left) => Ok(left.parse().unwrap_or(0)),
             Err(refused) => Err(Duration::from_millis(refused.retry_after_ms.into())),
         }
     }
 
     fn release(&self, key: &str, reserved: u64, spent: u64, window: Window) {
-        counters::release(key, &reserved.to_string(), &spent.to_string(), window);
+        counters::release(key, &reserved.to_string(), &spent.to_string(), &window.into());
     }
 }
 
 impl Outside for Gateway {
     fn fetch(&self, grant: &str, request: &Request) -> Result<Response, EgressFault> {
         egress::fetch(grant, request)
+    }
+}
+
+// === impl Window ===
+
+impl From<Window> for counters::Window {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::Day => Self::Day,
+            Window::Month => Self::Month,
+        }
     }
 }
 

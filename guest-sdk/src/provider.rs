@@ -15,24 +15,28 @@ use crate::{
 /// An adapter for a kind of upstream.
 ///
 /// ```
-/// use sallyport_guest_sdk::{NoConfig, provider::{Exchange, Failure, Input, Output, Provider, Request}};
+/// use sallyport_guest_sdk::{NoConfig, provider::{Auth, Begun, Failure, Over, Output, Provider, Request, RequestBody, UpstreamRequest}};
 /// use std::rc::Rc;
 ///
-/// struct Silent;
-/// struct Silence;
+/// /// Hands every request on as it is.
+/// struct Forwarder;
 ///
-/// impl Provider for Silent {
+/// impl Provider for Forwarder {
 ///     type Config = NoConfig;
-///     type Exchange = Silence;
+///     type Exchange = Over;
 ///     fn configure(_: NoConfig) -> Result<Self, String> { Ok(Self) }
-///     fn begin(self: Rc<Self>, _: Request) -> Silence { Silence }
+///     fn begin(self: Rc<Self>, request: Request) -> Result<Begun<Over>, Failure> {
+///         Ok(Begun::over([Output::SendThenForward(UpstreamRequest {
+///             method: "POST".into(),
+///             path: request.target,
+///             headers: request.headers,
+///             body: RequestBody::Original,
+///             auth: Auth::Credential,
+///         })]))
+///     }
 /// }
 ///
-/// impl Exchange for Silence {
-///     fn next(&mut self, _: Input) -> Result<Vec<Output>, Failure> { Ok(vec![Output::Done]) }
-/// }
-///
-/// sallyport_guest_sdk::export_provider!(Silent);
+/// sallyport_guest_sdk::export_provider!(Forwarder);
 /// # fn main() {}
 /// ```
 pub trait Provider: Sized + 'static {
@@ -44,15 +48,44 @@ pub trait Provider: Sized + 'static {
     /// Checks the configuration; an error keeps the entry from becoming active and is shown to the admin.
     fn configure(config: Self::Config) -> Result<Self, String>;
 
-    /// Begins a client call. No I/O happens before the first [`Exchange::next`].
-    fn begin(self: Rc<Self>, request: Request) -> Self::Exchange;
+    /// Begins a client call: what to do first, and who is told what comes of it.
+    fn begin(self: Rc<Self>, request: Request) -> Result<Begun<Self::Exchange>, Failure>;
 }
 
-/// One client call, from the first byte to the last.
+/// One client call after its beginning, to the last byte.
 pub trait Exchange: 'static {
-    /// What to do now that `input` happened. The first input is [`Input::Start`].
+    /// What to do now that `input` happened.
     fn next(&mut self, input: Input) -> Result<Vec<Output>, Failure>;
+
+    /// What to do now that all of this happened: everything that came in meanwhile is told at once. Inputs that belong to an answer
+    /// which an output gave up are passed over.
+    fn next_all(&mut self, inputs: Vec<Input>) -> Result<Vec<Output>, (Vec<Output>, Failure)> {
+        let mut outputs = Vec::new();
+        for input in inputs {
+            match self.next(input) {
+                Ok(more) => outputs.extend(more),
+                Err(failure) => return Err((outputs, failure)),
+            }
+            if outputs.iter().any(leaves_the_answer) {
+                break;
+            }
+        }
+        Ok(outputs)
+    }
 }
+
+/// How a client call begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun<E> {
+    /// Who is told what happens next; nobody, where the outputs end the exchange.
+    pub exchange: Option<E>,
+    /// What to do first.
+    pub outputs: Vec<Output>,
+}
+
+/// The exchange of a provider whose first outputs end every exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {}
 
 /// What the client asked for.
 pub struct Request {
@@ -70,6 +103,28 @@ pub struct Request {
     pub kind: RequestKind,
     /// Path and query of the client's request: `/v1/messages?beta=true`.
     pub target: String,
+}
+
+// === impl Begun ===
+
+impl<E> Begun<E> {
+    /// Do this, and tell `exchange` what comes of it.
+    pub fn going(exchange: E, outputs: impl Into<Vec<Output>>) -> Self {
+        Self { exchange: Some(exchange), outputs: outputs.into() }
+    }
+
+    /// Do this, which ends the exchange.
+    pub fn over(outputs: impl Into<Vec<Output>>) -> Self {
+        Self { exchange: None, outputs: outputs.into() }
+    }
+}
+
+// === impl Over ===
+
+impl Exchange for Over {
+    fn next(&mut self, _: Input) -> Result<Vec<Output>, Failure> {
+        match *self {}
+    }
 }
 
 // === impl Request ===
@@ -125,7 +180,7 @@ impl Failure {
     }
 
     /// What a request that brought no answer becomes: 502, or 504 where time ran out.
-    pub fn transport(fault: TransportFault) -> Self {
+    pub fn transport(fault: &TransportFault) -> Self {
         let (status, error_type, message) = match fault {
             TransportFault::Connect => (502, "api_error", "the upstream cannot be reached"),
             TransportFault::TimedOut => (504, "timeout_error", "the upstream did not answer in time"),
@@ -133,6 +188,7 @@ impl Failure {
             TransportFault::TooLarge => {
                 (502, "api_error", "the upstream's answer is larger than the gateway accepts")
             }
+            TransportFault::Other(_) => (502, "api_error", "the upstream did not answer"),
         };
         let failure = Self::new(status, error_type, message);
         if matches!(fault, TransportFault::TooLarge) { failure } else { failure.retryable() }
@@ -148,6 +204,50 @@ fn find<'a>(headers: &'a [Attribute], name: &str) -> Option<&'a str> {
     headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
 }
 
+/// Whether what comes after this output has nothing to do with the answer that was being read.
+fn leaves_the_answer(output: &Output) -> bool {
+    matches!(
+        output,
+        Output::Send(_) | Output::SendThenForward(_) | Output::Forward(_) | Output::Done | Output::Fail(_)
+    )
+}
+
+/// What the export macro expands to; no part of the contract with guests.
+#[doc(hidden)]
+pub mod exported {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::{Begun, Exchange, Failure, Input, Output, Provider, Request};
+
+    /// Begins the exchange of this instance.
+    pub fn begin<P: Provider>(
+        exchange: &RefCell<Option<P::Exchange>>,
+        provider: Option<Rc<P>>,
+        request: Request,
+    ) -> Vec<Output> {
+        let unconfigured = || Failure::new(500, "api_error", "the provider is not configured");
+        match provider.ok_or_else(unconfigured).and_then(|provider| provider.begin(request)) {
+            Ok(Begun { exchange: begun, outputs }) => {
+                exchange.replace(begun);
+                outputs
+            }
+            Err(failure) => vec![Output::Fail(failure)],
+        }
+    }
+
+    /// Tells the exchange of this instance what happened.
+    pub fn next<E: Exchange>(exchange: &RefCell<Option<E>>, inputs: Vec<Input>) -> Vec<Output> {
+        let Some(exchange) = &mut *exchange.borrow_mut() else {
+            return vec![Output::Fail(Failure::out_of_order())];
+        };
+        exchange.next_all(inputs).unwrap_or_else(|(mut outputs, failure)| {
+            outputs.push(Output::Fail(failure));
+            outputs
+        })
+    }
+}
+
 /// Exports a type that implements [`Provider`] as a component of the `provider` world.
 #[macro_export]
 macro_rules! export_provider {
@@ -156,34 +256,25 @@ macro_rules! export_provider {
         const _: () = {
             $crate::export_configure!($provider, <$provider as $crate::provider::Provider>::configure);
 
-            struct SallyportExchange(
-                ::std::cell::RefCell<Option<<$provider as $crate::provider::Provider>::Exchange>>,
-            );
-
-            impl $crate::__private::provider::Guest for SallyportGuest {
-                type Exchange = SallyportExchange;
+            ::std::thread_local! {
+                // An instance serves one client call.
+                static SALLYPORT_EXCHANGE: ::std::cell::RefCell<
+                    Option<<$provider as $crate::provider::Provider>::Exchange>,
+                > = const { ::std::cell::RefCell::new(None) };
             }
 
-            impl $crate::__private::provider::GuestExchange for SallyportExchange {
-                fn new(request: $crate::__private::provider::MessagesRequest) -> Self {
+            impl $crate::__private::provider::Guest for SallyportGuest {
+                fn begin(
+                    request: $crate::__private::provider::MessagesRequest,
+                ) -> Vec<$crate::provider::Output> {
                     let provider = SALLYPORT_CONFIGURED.with($crate::__private::Slot::get);
-                    Self(::std::cell::RefCell::new(provider.map(|provider| {
-                        <$provider as $crate::provider::Provider>::begin(provider, request.into())
-                    })))
+                    SALLYPORT_EXCHANGE.with(|exchange| {
+                        $crate::provider::exported::begin::<$provider>(exchange, provider, request.into())
+                    })
                 }
 
-                fn next(
-                    &self,
-                    input: $crate::provider::Input,
-                ) -> Result<Vec<$crate::provider::Output>, $crate::provider::Failure> {
-                    match self.0.borrow_mut().as_mut() {
-                        Some(exchange) => $crate::provider::Exchange::next(exchange, input),
-                        None => Err($crate::provider::Failure::new(
-                            500,
-                            "api_error",
-                            "the provider is not configured",
-                        )),
-                    }
+                fn next(inputs: Vec<$crate::provider::Input>) -> Vec<$crate::provider::Output> {
+                    SALLYPORT_EXCHANGE.with(|exchange| $crate::provider::exported::next(exchange, inputs))
                 }
             }
 
@@ -192,4 +283,56 @@ macro_rules! export_provider {
             );
         };
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says `ok` to each chunk, fails at the end, and asks anew where a head has the status 503.
+    struct Example;
+
+    fn request() -> UpstreamRequest {
+        UpstreamRequest {
+            method: "POST".into(),
+            path: "/".into(),
+            headers: Vec::new(),
+            body: RequestBody::Original,
+            auth: Auth::Credential,
+        }
+    }
+
+    impl Exchange for Example {
+        fn next(&mut self, input: Input) -> Result<Vec<Output>, Failure> {
+            match input {
+                Input::Head(head) if head.status == 503 => Ok(vec![Output::Send(request())]),
+                Input::Chunk(_) => Ok(vec![Output::TokenCount(1)]),
+                Input::End => Err(Failure::new(502, "api_error", "no")),
+                _ => Ok(Vec::new()),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_a_failure_is_said_with_it() {
+        let exchange = std::cell::RefCell::new(Some(Example));
+        let inputs = vec![Input::Chunk(vec![1]), Input::Chunk(vec![2]), Input::End, Input::Chunk(vec![3])];
+        let said = exported::next(&exchange, inputs);
+        let failure = Output::Fail(Failure::new(502, "api_error", "no"));
+        assert_eq!(said, [Output::TokenCount(1), Output::TokenCount(1), failure]);
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_that_was_given_up_is_passed_over() {
+        let head = ResponseHead { status: 503, headers: Vec::new() };
+        let inputs = vec![Input::Head(head), Input::Chunk(vec![1]), Input::End];
+        assert_eq!(Example.next_all(inputs), Ok(vec![Output::Send(request())]));
+    }
+
+    #[test]
+    fn an_exchange_that_is_over_is_told_nothing() {
+        let exchange = std::cell::RefCell::<Option<Example>>::new(None);
+        let said = exported::next(&exchange, vec![Input::End]);
+        assert_eq!(said, [Output::Fail(Failure::out_of_order())]);
+    }
 }

@@ -15,7 +15,7 @@ pub use self::outside::FakeOutside;
 use crate::{
     Attribute, Body, Call, Edit, Evidence, Host, Principal, Segment, SegmentKind, Window,
     hook::{Event, Occurrence, ToolCall},
-    provider::{Exchange, Failure, Input, Output, Provider, Request, RequestBody, RequestKind},
+    provider::{Begun, Exchange as _, Failure, Input, Output, Provider, Request, RequestBody, RequestKind},
 };
 
 /// A request body held in memory.
@@ -119,35 +119,44 @@ pub fn request(body: &str) -> Request {
     }
 }
 
-/// A configured provider's exchange, or what `configure` said.
-pub fn exchange<P: Provider>(config: &str, request: Request) -> Result<P::Exchange, String> {
+/// How a configured provider begins a call, or what `configure` said.
+pub fn begin<P: Provider>(
+    config: &str,
+    request: Request,
+) -> Result<Result<Begun<P::Exchange>, Failure>, String> {
     let provider = P::configure(crate::slot::parse(config)?)?;
     Ok(Rc::new(provider).begin(request))
 }
 
-/// Feeds an exchange one input after the other; everything it said, or the failure that ended it.
-pub fn feed(
-    exchange: &mut impl Exchange,
+/// Everything that a provider says to a call and to these inputs, one after the other; a failure is the last of it.
+pub fn converse<P: Provider>(
+    config: &str,
+    request: Request,
     inputs: impl IntoIterator<Item = Input>,
-) -> Result<Vec<Output>, Failure> {
-    let mut outputs = Vec::new();
+) -> Result<Vec<Output>, String> {
+    let (mut exchange, mut outputs) = match begin::<P>(config, request)? {
+        Ok(Begun { exchange, outputs }) => (exchange, outputs),
+        Err(failure) => return Ok(vec![Output::Fail(failure)]),
+    };
     for input in inputs {
-        outputs.extend(exchange.next(input)?);
+        let Some(exchange) = &mut exchange else {
+            outputs.push(Output::Fail(Failure::out_of_order()));
+            break;
+        };
+        match exchange.next(input) {
+            Ok(more) => outputs.extend(more),
+            Err(failure) => {
+                outputs.push(Output::Fail(failure));
+                break;
+            }
+        }
     }
     Ok(outputs)
 }
 
-/// What an exchange said to these inputs, one line an output, and the whole of each upstream body. `body` is the client's.
-pub fn transcript(
-    body: &str,
-    exchange: &mut impl Exchange,
-    inputs: impl IntoIterator<Item = Input>,
-) -> String {
-    let say = |input| match exchange.next(input) {
-        Ok(outputs) => outputs.iter().map(|output| line(body, output)).collect(),
-        Err(failure) => format!("{failure:?}\n"),
-    };
-    inputs.into_iter().map(say).collect()
+/// What was said, one line an output, and the whole of each upstream body. `body` is the client's.
+pub fn transcript(body: &str, outputs: &[Output]) -> String {
+    outputs.iter().map(|output| line(body, output)).collect()
 }
 
 /// Compares what `answer` makes of each `<case>.request` in a folder with the `<case>.response` beside it.
@@ -298,7 +307,11 @@ fn name_of(key: &str, window: Window) -> String {
 }
 
 fn line(body: &str, output: &Output) -> String {
-    let Output::Send(request) = output else { return format!("{output:?}\n") };
+    let (then, request) = match output {
+        Output::Send(request) => ("", request),
+        Output::SendThenForward(request) => (" then forward", request),
+        other => return format!("{other:?}\n"),
+    };
     let headers: Vec<String> =
         request.headers.iter().map(|header| format!("{}: {}\n", header.name, header.value)).collect();
     let sent = match &request.body {
@@ -306,9 +319,10 @@ fn line(body: &str, output: &Output) -> String {
         RequestBody::Original => body.as_bytes().to_vec(),
         RequestBody::Spliced(edits) => spliced(body.as_bytes(), edits),
         RequestBody::Bytes(bytes) => bytes.clone(),
+        RequestBody::Other(other) => format!("{other:?}").into_bytes(),
     };
     let (method, path, auth) = (&request.method, &request.path, &request.auth);
-    format!("{method} {path} {auth:?}\n{}\n{}\n", headers.concat(), String::from_utf8_lossy(&sent))
+    format!("{method} {path} {auth:?}{then}\n{}\n{}\n", headers.concat(), String::from_utf8_lossy(&sent))
 }
 
 fn spliced(body: &[u8], edits: &[Edit]) -> Vec<u8> {

@@ -120,7 +120,7 @@ impl Scanner for SecretScan {
 
 impl SecretScan {
     fn action(&self, rule: usize) -> Option<Action> {
-        self.actions.get(rule).copied().flatten()
+        self.actions.get(rule).cloned().flatten()
     }
 
     /// Whether the rule is on and the text no exception.

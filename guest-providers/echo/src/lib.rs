@@ -6,7 +6,7 @@ use std::rc::Rc;
 use sallyport_guest_sdk::{
     Body, SegmentKind, Usage,
     provider::{
-        Block, BlockDelta, BlockStart, Delta, Exchange, Failure, Input, MessageDelta, MessageStart, Output,
+        Begun, Block, BlockDelta, BlockStart, Delta, Failure, MessageDelta, MessageStart, Output, Over,
         Provider, Request, RequestKind, StreamEvent, ToolUse,
     },
 };
@@ -24,12 +24,6 @@ pub struct Config {
     /// How many characters a delta of the stream carries; 16 if not said.
     #[serde(default = "sixteen")]
     piece_chars: usize,
-}
-
-/// One client call, not yet answered.
-pub struct Answer {
-    provider: Rc<Echo>,
-    request: Request,
 }
 
 sallyport_guest_sdk::export_provider!(Echo);
@@ -50,7 +44,7 @@ enum Said {
 
 impl Provider for Echo {
     type Config = Config;
-    type Exchange = Answer;
+    type Exchange = Over;
 
     fn configure(config: Config) -> Result<Self, String> {
         if config.piece_chars == 0 {
@@ -59,34 +53,29 @@ impl Provider for Echo {
         Ok(Self { piece_chars: config.piece_chars })
     }
 
-    fn begin(self: Rc<Self>, request: Request) -> Answer {
-        Answer { provider: self, request }
-    }
-}
-
-// === impl Answer ===
-
-impl Exchange for Answer {
-    fn next(&mut self, input: Input) -> Result<Vec<Output>, Failure> {
-        match (input, self.request.kind) {
-            (Input::Start, RequestKind::CountTokens) => {
+    fn begin(self: Rc<Self>, request: Request) -> Result<Begun<Over>, Failure> {
+        match &request.kind {
+            RequestKind::Message => {
+                let events = self.events(&request).into_iter().map(Output::Event);
+                Ok(Begun::over(events.chain([Output::Done]).collect::<Vec<_>>()))
+            }
+            RequestKind::CountTokens => {
                 // A third of the bytes: no tokenizer needs more for the JSON of a conversation.
-                Ok(vec![Output::TokenEstimate(self.request.call.body_bytes.div_ceil(3)), Output::Done])
+                Ok(Begun::over([Output::TokenEstimate(request.call.body_bytes.div_ceil(3)), Output::Done]))
             }
-            (Input::Start, RequestKind::Message) => {
-                let events = self.events().into_iter().map(Output::Event);
-                Ok(events.chain([Output::Done]).collect())
+            RequestKind::Other(kind) => {
+                let message = format!("{kind} has no echo");
+                Err(Failure::new(400, "invalid_request_error", message))
             }
-            _ => Err(Failure::out_of_order()),
         }
     }
 }
 
-impl Answer {
-    fn events(&self) -> Vec<StreamEvent> {
-        let call = &self.request.call;
+impl Echo {
+    fn events(&self, request: &Request) -> Vec<StreamEvent> {
+        let call = &request.call;
         let number = call.trace.strip_prefix("t_").unwrap_or(&call.trace);
-        let said = said(self.request.body.as_ref(), &call.tools, call.max_tokens);
+        let said = said(request.body.as_ref(), &call.tools, call.max_tokens);
         let input = call.body_bytes.div_ceil(TOKEN_BYTES);
         let (content, block, stop_reason) = match &said {
             Said::Text { text, cut: false } => (text, Block::Text, "end_turn"),
@@ -99,12 +88,12 @@ impl Answer {
         let mut events = vec![
             StreamEvent::MessageStart(MessageStart {
                 id: format!("msg_{number}"),
-                model: self.request.upstream_model.clone(),
+                model: request.upstream_model.clone(),
                 usage: usage(input, 0),
             }),
             StreamEvent::BlockStart(BlockStart { index: 0, block }),
         ];
-        events.extend(pieces(content, self.provider.piece_chars).map(|piece| {
+        events.extend(pieces(content, self.piece_chars).map(|piece| {
             let delta = match &said {
                 Said::Text { .. } => Delta::Text(piece),
                 Said::Tool { .. } => Delta::InputJson(piece),

@@ -1,12 +1,11 @@
 //! What the echo answers, natively.
 
-use sallyport_guest_sdk::testing::{exchange, feed, golden, request, transcript};
+use sallyport_guest_sdk::testing::{begin, converse, golden, request, transcript};
 
 use super::*;
 
 fn events(body: &str) -> Vec<StreamEvent> {
-    let mut exchange = exchange::<Echo>("{}", request(body)).unwrap();
-    let mut outputs = exchange.next(Input::Start).unwrap();
+    let mut outputs = converse::<Echo>("{}", request(body), []).unwrap();
     assert_eq!(outputs.pop(), Some(Output::Done));
     outputs
         .into_iter()
@@ -36,8 +35,7 @@ fn say(text: &str) -> String {
 #[test]
 fn a_call_is_answered_as_the_golden_cases_say() {
     golden(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"), |body| {
-        let mut exchange = exchange::<Echo>("{}", request(body)).unwrap();
-        transcript(body, &mut exchange, [Input::Start])
+        transcript(body, &converse::<Echo>("{}", request(body), []).unwrap())
     });
 }
 
@@ -70,8 +68,8 @@ fn a_count_is_declared_an_estimate() {
     let mut count = request(&say("hello"));
     count.kind = RequestKind::CountTokens;
     let estimate = count.call.body_bytes.div_ceil(3);
-    let mut exchange = exchange::<Echo>("{}", count).unwrap();
-    assert_eq!(feed(&mut exchange, [Input::Start]), Ok(vec![Output::TokenEstimate(estimate), Output::Done]));
+    let said = converse::<Echo>("{}", count, []).unwrap();
+    assert_eq!(said, [Output::TokenEstimate(estimate), Output::Done]);
 }
 
 #[test]
@@ -85,13 +83,20 @@ fn only_an_offered_tool_with_an_object_is_called() {
 }
 
 #[test]
-fn an_event_from_an_upstream_makes_no_sense() {
-    let mut exchange = exchange::<Echo>("{}", request(&say("hello"))).unwrap();
-    assert!(exchange.next(Input::End).is_err());
+fn its_first_outputs_end_the_exchange() {
+    assert!(begin::<Echo>("{}", request(&say("hello"))).unwrap().unwrap().exchange.is_none());
+}
+
+#[test]
+fn a_request_that_is_not_known_is_refused() {
+    let mut other = request(&say("hello"));
+    other.kind = RequestKind::Other("embeddings".into());
+    let said = converse::<Echo>("{}", other, []).unwrap();
+    assert!(matches!(&said[..], [Output::Fail(failure)] if failure.status == 400), "{said:?}");
 }
 
 #[test]
 fn pieces_of_no_characters_are_refused() {
-    assert!(exchange::<Echo>(r#"{"piece_chars":0}"#, request(&say("x"))).is_err());
-    assert!(exchange::<Echo>(r#"{"pieces":1}"#, request(&say("x"))).is_err());
+    assert!(begin::<Echo>(r#"{"piece_chars":0}"#, request(&say("x"))).is_err());
+    assert!(begin::<Echo>(r#"{"pieces":1}"#, request(&say("x"))).is_err());
 }

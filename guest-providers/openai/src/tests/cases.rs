@@ -1,15 +1,16 @@
 //! What users of other gateways ran into, each with the value that is right: written down from the vendors' documentation and by
 //! hand, not from what came out.
 
-use sallyport_guest_sdk::provider::{Block, Delta, Input, StreamEvent};
+use sallyport_guest_codec::golden::{Outcome, assert_well_formed, calls_of, head, text_of};
+use sallyport_guest_sdk::provider::{Input, StreamEvent};
 use serde_json::{Value, json};
 
-use super::{Told, assert_legal, head, request, run};
+use super::{request, run};
 
 const SSE: (&str, &str) = ("content-type", "text/event-stream");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-fn ask(body: &Value, model: &str) -> Told {
+fn ask(body: &Value, model: &str) -> Outcome {
     run("{}", request(&body.to_string(), model), [])
 }
 
@@ -18,12 +19,12 @@ fn sent(body: &Value, model: &str) -> Value {
 }
 
 /// What comes of an answer of these events.
-fn streamed(model: &str, events: &[Value]) -> Told {
+fn streamed(model: &str, events: &[Value]) -> Outcome {
     let body = events.iter().map(|it| format!("data: {it}\n\n")).collect::<Vec<_>>().concat();
     answered(true, SSE, &body, model)
 }
 
-fn answered(stream: bool, media_type: (&str, &str), body: &str, model: &str) -> Told {
+fn answered(stream: bool, media_type: (&str, &str), body: &str, model: &str) -> Outcome {
     let asked = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "Hi"}]});
     let chunk = Input::Chunk(body.as_bytes().to_vec());
     run("{}", request(&asked.to_string(), model), [head(200, &[media_type]), chunk, Input::End])
@@ -44,38 +45,6 @@ fn call(id: &str, arguments: &[&str]) -> Vec<Value> {
         .collect();
     events.push(json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}));
     events
-}
-
-/// The ids and inputs of a reply's tool calls.
-fn calls(told: &Told) -> Vec<(String, String)> {
-    let mut calls: Vec<(String, String)> = Vec::new();
-    for event in &told.events {
-        match event {
-            StreamEvent::BlockStart(it) => {
-                if let Block::ToolUse(tool) = &it.block {
-                    calls.push((tool.id.clone(), String::new()));
-                }
-            }
-            StreamEvent::BlockDelta(it) => {
-                if let (Delta::InputJson(text), Some((_, input))) = (&it.delta, calls.last_mut()) {
-                    input.push_str(text);
-                }
-            }
-            _ => {}
-        }
-    }
-    calls
-}
-
-fn text(told: &Told) -> String {
-    let texts = told.events.iter().filter_map(|event| match event {
-        StreamEvent::BlockDelta(it) => match &it.delta {
-            Delta::Text(text) => Some(text.as_str()),
-            _ => None,
-        },
-        _ => None,
-    });
-    texts.collect()
 }
 
 fn tools() -> Value {
@@ -163,7 +132,7 @@ fn a_turn_that_only_sets_options_is_no_message_and_its_effort_counts() {
 #[test]
 fn an_id_of_the_upstream_goes_back_to_it_as_it_was() {
     let told = streamed("kimi-k2.5", &call("functions.look:3", &["{}"]));
-    let (id, input) = calls(&told).remove(0);
+    let (id, input) = calls_of(&told.events).remove(0);
     assert_eq!(input, "{}");
     let body = json!({"model": "m", "messages": [
         {"role": "user", "content": "Look."},
@@ -177,14 +146,14 @@ fn an_id_of_the_upstream_goes_back_to_it_as_it_was() {
 #[test]
 fn arguments_that_begin_anew_are_those_that_hold_something() {
     let told = streamed("gpt-4o", &call("call_1", &["{}", r#"{"stock":"#, r#""MSFT"}"#]));
-    assert_eq!(calls(&told), [("call_1".to_owned(), r#"{"stock":"MSFT"}"#.to_owned())]);
-    assert_legal(&told.events, true);
+    assert_eq!(calls_of(&told.events), [("call_1".to_owned(), r#"{"stock":"MSFT"}"#.to_owned())]);
+    assert_well_formed(&told.events, true);
 }
 
 #[test]
 fn a_call_that_was_cut_is_no_call_of_what_it_began_with() {
     let told = streamed("gpt-4o", &call("call_1", &[r#"{"command":"rm -r"#]));
-    let input: Value = serde_json::from_str(&calls(&told)[0].1).expect("JSON");
+    let input: Value = serde_json::from_str(&calls_of(&told.events)[0].1).expect("JSON");
     assert_eq!(input, json!({"malformed_arguments": "{\"command\":\"rm -r"}));
 }
 
@@ -193,7 +162,7 @@ fn a_call_of_a_hundred_thousand_pieces_arrives() {
     let pieces: Vec<&str> =
         std::iter::once("{\"a\":\"").chain(std::iter::repeat_n("abcde", 100_000)).chain(["\"}"]).collect();
     let told = streamed("gpt-4o", &call("call_1", &pieces));
-    let input: Value = serde_json::from_str(&calls(&told)[0].1).expect("JSON");
+    let input: Value = serde_json::from_str(&calls_of(&told.events)[0].1).expect("JSON");
     assert_eq!(input["a"].as_str().map(str::len), Some(500_000));
 }
 
@@ -208,7 +177,7 @@ fn a_character_in_two_halves_is_whole_again_and_one_half_ends_nothing() {
     ] {
         let body = pieces.map(piece).concat() + end;
         let told = answered(true, SSE, &body, "gpt-4o");
-        assert_eq!((text(&told).as_str(), told.failure.is_none()), (whole, true), "{pieces:?}");
+        assert_eq!((text_of(&told.events).as_str(), told.failure.is_none()), (whole, true), "{pieces:?}");
     }
 }
 
@@ -246,11 +215,15 @@ fn an_answer_in_the_other_form_is_an_answer() {
     for media_type in [SSE, JSON, ("content-type", "text/plain")] {
         for stream in [true, false] {
             let told = answered(stream, media_type, events, "gpt-4o");
-            assert_eq!((text(&told).as_str(), told.done), ("Hi", true), "events, {stream} {media_type:?}");
+            assert_eq!(
+                (text_of(&told.events).as_str(), told.is_done),
+                ("Hi", true),
+                "events, {stream} {media_type:?}"
+            );
         }
         let told = answered(true, media_type, whole, "gpt-4o");
-        assert_eq!((text(&told).as_str(), told.done), ("Hi", true), "whole {media_type:?}");
-        assert_legal(&told.events, true);
+        assert_eq!((text_of(&told.events).as_str(), told.is_done), ("Hi", true), "whole {media_type:?}");
+        assert_well_formed(&told.events, true);
         let told = answered(false, media_type, whole, "gpt-4o");
         assert_eq!(told.message.unwrap()["content"][0]["text"], "Hi", "{media_type:?}");
     }

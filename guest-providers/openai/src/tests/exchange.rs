@@ -1,9 +1,10 @@
 //! The state machine: what is asked of the host, and what its answers lead to.
 
-use sallyport_guest_sdk::provider::{Auth, Failure, Input, Output, RequestKind, TransportFault};
-use sallyport_guest_sdk::testing::{self, feed};
+use sallyport_guest_codec::golden::{assert_well_formed, head, text_of};
+use sallyport_guest_sdk::provider::{Auth, Failure, Input, RequestKind, TransportFault};
+use sallyport_guest_sdk::testing::{self, attribute};
 
-use super::{assert_legal, head, request, run};
+use super::{request, run};
 use crate::OpenAi;
 
 const STREAMED: &str =
@@ -24,12 +25,11 @@ fn failure(body: &str, inputs: impl IntoIterator<Item = Input>) -> Failure {
 fn the_host_authenticates_the_request_and_the_type_asked_for_is_named() {
     for (body, accept, stream) in [(STREAMED, "text/event-stream", true), (WHOLE, "application/json", false)]
     {
-        let mut exchange = testing::exchange::<OpenAi>("{}", request(body, "gpt-4o")).unwrap();
-        let outputs = feed(&mut exchange, [Input::Start]).unwrap();
-        let Some(Output::Send(sent)) = outputs.last() else { panic!("a request is sent") };
-        assert_eq!(sent.auth, Auth::Bearer);
-        assert!(sent.headers.iter().any(|it| it.name == "accept" && it.value == accept));
         let told = run("{}", request(body, "gpt-4o"), []);
+        let sent = told.request.expect("a request is sent");
+        assert_eq!((sent.method.as_str(), sent.path.as_str()), ("POST", "/v1/chat/completions"));
+        assert_eq!(sent.auth, Auth::Credential);
+        assert!(sent.headers.iter().any(|it| it.name == "accept" && it.value == accept));
         assert_eq!(told.sent.unwrap()["stream"], stream);
     }
 }
@@ -61,7 +61,7 @@ fn a_request_without_an_answer_may_be_retried_elsewhere() {
         (TransportFault::TooLarge, 502, "api_error", false),
     ] {
         for before in [vec![], vec![head(200, &[JSON]), chunk("{")]] {
-            let failure = failure(WHOLE, before.into_iter().chain([Input::Failed(fault)]));
+            let failure = failure(WHOLE, before.into_iter().chain([Input::Failed(fault.clone())]));
             assert_eq!(
                 (failure.status, failure.error_type.as_str(), failure.retryable),
                 (status, kind, retryable)
@@ -75,8 +75,8 @@ fn a_connection_that_breaks_after_the_last_token_costs_nothing() {
     let last = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n";
     let inputs = [head(200, &[SSE]), chunk(last), Input::Failed(TransportFault::Closed)];
     let told = run("{}", request(STREAMED, "gpt-4o"), inputs);
-    assert_legal(&told.events, true);
-    assert!(told.done);
+    assert_well_formed(&told.events, true);
+    assert!(told.is_done);
 }
 
 #[test]
@@ -136,15 +136,36 @@ fn nothing_is_said_after_the_end() {
     let whole = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\ndata: [DONE]\n\n";
     let inputs = [head(200, &[SSE]), chunk(whole), chunk(whole), Input::End];
     let told = run("{}", request(STREAMED, "gpt-4o"), inputs);
-    assert_legal(&told.events, true);
-    assert!(told.done && told.failure.is_none());
+    assert_well_formed(&told.events, true);
+    assert!(told.is_done && told.failure.is_none());
 }
 
 #[test]
 fn input_out_of_order_is_refused() {
-    for inputs in [vec![Input::Start], vec![Input::End], vec![Input::Elapsed], vec![chunk("x")]] {
-        assert_eq!(failure(WHOLE, inputs), Failure::out_of_order());
+    for input in [Input::End, Input::Elapsed, chunk("x")] {
+        assert_eq!(failure(WHOLE, [input]), Failure::out_of_order());
     }
+}
+
+#[test]
+fn what_this_version_does_not_know_is_passed_over_or_refused() {
+    let news = || Input::Other(attribute("news", "1"));
+    let last = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    let told =
+        run("{}", request(STREAMED, "gpt-4o"), [news(), head(200, &[SSE]), news(), chunk(last), Input::End]);
+    assert!(told.is_done);
+    let mut other = request(WHOLE, "gpt-4o");
+    other.kind = RequestKind::Other("embeddings".to_owned());
+    let failure = run("{}", other, []).failure.expect("it is refused");
+    assert_eq!((failure.status, failure.error_type.as_str()), (400, "invalid_request_error"));
+}
+
+#[test]
+fn text_that_came_before_a_failure_reaches_the_client() {
+    let piece = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
+    let error = "data: {\"error\":{\"message\":\"no\"}}\n\n";
+    let told = run("{}", request(STREAMED, "gpt-4o"), [head(200, &[SSE]), chunk(&format!("{piece}{error}"))]);
+    assert_eq!((text_of(&told.events).as_str(), told.failure.is_some()), ("Hi", true));
 }
 
 #[test]
@@ -190,7 +211,7 @@ fn an_image_does_not_blow_up_the_estimate() {
 #[test]
 fn a_configuration_that_makes_no_sense_is_refused() {
     for config in [r#"{"max_output_tokens":0}"#, r#"{"reasoning":"much"}"#, r#"{"modle":1}"#] {
-        assert!(testing::exchange::<OpenAi>(config, request(WHOLE, "gpt-4o")).is_err(), "{config}");
+        assert!(testing::begin::<OpenAi>(config, request(WHOLE, "gpt-4o")).is_err(), "{config}");
     }
 }
 

@@ -4,15 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use insta::assert_snapshot;
+use sallyport_guest_codec::golden::Outcome;
 use sallyport_guest_sdk::provider::RequestKind;
 
-use super::{Told, request, run};
+use super::{request, run};
 
-fn translate(name: &str, model: &str) -> Told {
+fn translate(name: &str, model: &str) -> Outcome {
     translated(name, model, "{}")
 }
 
-fn translated(name: &str, model: &str, config: &str) -> Told {
+fn translated(name: &str, model: &str, config: &str) -> Outcome {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/claude-code-2.1.329").join(name);
     let body = fs::read_to_string(path).expect("the fixture is there");
     let mut request = request(&body, model);
@@ -23,7 +24,7 @@ fn translated(name: &str, model: &str, config: &str) -> Told {
 }
 
 /// One line for each message, then the names of the other fields, then the losses.
-fn summary(told: &Told) -> String {
+fn summary(told: &Outcome) -> String {
     if let Some(failure) = &told.failure {
         return format!("{} {} {}", failure.status, failure.error_type, failure.message);
     }
@@ -177,7 +178,7 @@ fn a_server_tool_is_lost_where_the_operator_says_so() {
 fn tokens_are_estimated_where_the_client_asks_for_a_count() {
     let counts = ["sample_1", "sample_2", "sample_3"].map(|name| {
         let told = translate(&format!("count_tokens/{name}.json"), "gpt-4o");
-        assert!(told.done && told.sent.is_none());
+        assert!(told.is_done && told.sent.is_none());
         told.estimate
     });
     assert_snapshot!(format!("{counts:?}"), @"[Some(35), Some(23), Some(23)]");

@@ -2,10 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use sallyport_guest_codec::golden::{Outcome, calls_of, head};
 use sallyport_guest_sdk::provider::{Input, RequestKind};
 
-use super::golden::cases;
-use super::{Told, assert_legal, head, request, run};
+use super::{request, run, suite};
 
 /// Words that both formats give a meaning to, so that arbitrary JSON gets past the first field.
 fn word() -> impl Strategy<Value = String> {
@@ -55,7 +55,7 @@ fn event(data: &serde_json::Value) -> String {
     format!("data: {data}\n\n")
 }
 
-fn streamed(body: &[u8]) -> Told {
+fn streamed(body: &[u8]) -> Outcome {
     let ask = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
     let (a, b) = body.split_at(body.len() / 2);
     let inputs = [
@@ -67,15 +67,9 @@ fn streamed(body: &[u8]) -> Told {
     run("{}", request(ask, "gpt-4o"), inputs)
 }
 
-fn whole(status: u16, body: &[u8]) -> Told {
+fn whole(status: u16, body: &[u8]) -> Outcome {
     let ask = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#;
     run("{}", request(ask, "gpt-4o"), [head(status, &[]), Input::Chunk(body.to_vec()), Input::End])
-}
-
-/// An exchange that was fed all there is has ended, one way or the other.
-fn assert_ended(told: &Told) {
-    assert_ne!(told.done, told.failure.is_some());
-    assert_legal(&told.events, told.done && told.message.is_none());
 }
 
 proptest! {
@@ -102,9 +96,9 @@ proptest! {
         vec(any::<u8>(), 0..200),
         value().prop_map(|it| it.to_string().into_bytes()),
     ]) {
-        assert_ended(&whole(200, &body));
-        assert_ended(&whole(500, &body));
-        assert_ended(&streamed(&body));
+        whole(200, &body).assert_ended();
+        whole(500, &body).assert_ended();
+        streamed(&body).assert_ended();
     }
 
     #[test]
@@ -117,7 +111,7 @@ proptest! {
         for chunk in &chunks {
             stream += &event(chunk).replace('\n', "\r\n");
         }
-        assert_ended(&streamed(stream.as_bytes()));
+        streamed(stream.as_bytes()).assert_ended();
     }
 
     #[test]
@@ -141,18 +135,9 @@ proptest! {
         }
         stream.push_str("data: [DONE]\n\n");
         let told = streamed(stream.as_bytes());
-        assert_ended(&told);
+        told.assert_ended();
         prop_assert!(told.failure.is_none());
-        let mut got = std::collections::BTreeMap::<u32, (String, String)>::new();
-        for event in &told.events {
-            let event = super::wire(event);
-            if let (Some(at), Some(id)) = (event["start"].as_u64(), event["block"]["id"].as_str()) {
-                got.entry(u32::try_from(at).unwrap()).or_default().0 = id.to_owned();
-            } else if let (Some(at), Some(json)) = (event["delta"].as_u64(), event["json"].as_str()) {
-                got.entry(u32::try_from(at).unwrap()).or_default().1.push_str(json);
-            }
-        }
-        let got: std::collections::BTreeMap<String, String> = got.into_values().collect();
+        let got: std::collections::BTreeMap<String, String> = calls_of(&told.events).into_iter().collect();
         let expected = arguments.into_iter().enumerate().map(|(n, it)| (format!("call_{n}"), it)).collect();
         prop_assert_eq!(got, expected);
     }
@@ -160,17 +145,17 @@ proptest! {
 
 #[test]
 fn a_recorded_stream_with_a_changed_byte_ends_in_a_legal_stream_or_a_failure() {
-    let cases = cases();
+    let suite = suite();
     let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
     let strategy = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>());
     let result = proptest::test_runner::TestRunner::new(config).run(&strategy, |(case, at, byte)| {
-        let case = case.get(&cases);
+        let case = case.get(suite.cases());
         let mut bytes = case.upstream.clone();
         if !bytes.is_empty() {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        assert_ended(&case.run([bytes.as_slice()]));
+        suite.run(case, [bytes.as_slice()]).assert_ended();
         Ok(())
     });
     result.expect("no byte breaks the order");
