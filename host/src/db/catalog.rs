@@ -5,7 +5,7 @@ use sallyport_protocol::id::TenantId;
 pub use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{CATALOG_MOVED, Db, DbError, on, seconds};
+use super::{CATALOG_MOVED, Db, DbError, reading, seconds, writing};
 
 mod notify;
 mod trust;
@@ -90,7 +90,7 @@ impl Db {
     /// How often the catalog changed so far.
     pub async fn catalog_epoch(&self) -> Result<i64, DbError> {
         Ok(
-            on!(self, pool => sqlx::query_scalar("SELECT epoch FROM catalog_epoch WHERE id = 1").fetch_one(pool).await?),
+            reading!(self, pool => sqlx::query_scalar("SELECT epoch FROM catalog_epoch WHERE id = 1").fetch_one(pool).await?),
         )
     }
 
@@ -101,7 +101,7 @@ impl Db {
         package: &[u8],
         room: Option<&Room>,
     ) -> Result<Kept, DbError> {
-        let inserted = on!(self, pool => {
+        let inserted = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             // First of all: uploads at once, also at other gateways, are counted one after the other.
             sqlx::query(CATALOG_MOVED).execute(&mut *tx).await?;
@@ -129,12 +129,12 @@ impl Db {
 
     /// What the tenant, or the platform, has stored.
     pub async fn component_usage(&self, tenant: Option<&TenantId>) -> Result<Usage, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(USAGE).bind(scope(tenant)).fetch_one(pool).await?))
+        Ok(reading!(self, pool => sqlx::query_as(USAGE).bind(scope(tenant)).fetch_one(pool).await?))
     }
 
     /// Deletes one version, and makes `place.revision` the place's. `false`, and nothing changed, if somebody else was quicker.
     pub async fn delete_component_version(&self, place: &PlaceRow, version: &str) -> Result<bool, DbError> {
-        Ok(on!(self, pool => {
+        Ok(writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let changed = sqlx::query(
                 "INSERT INTO component_entries (tenant_id, name, place, revision) VALUES ($1, $2, $3, $4) \
@@ -158,7 +158,7 @@ impl Db {
     /// Whether evidence is kept of a call that a component with this digest answered, of the tenant's or, for the platform's
     /// components, of anybody's.
     pub async fn evidence_needs(&self, tenant: Option<&TenantId>, digest: &str) -> Result<bool, DbError> {
-        let found: i64 = on!(self, pool => sqlx::query_scalar(
+        let found: i64 = reading!(self, pool => sqlx::query_scalar(
             "SELECT COUNT(*) FROM call_evidence JOIN audit_events \
              ON audit_events.trace_id = call_evidence.trace_id \
              AND audit_events.tenant_id = call_evidence.tenant_id \
@@ -170,16 +170,16 @@ impl Db {
 
     /// Gives the space of what was deleted back to the file system. PostgreSQL does so by itself.
     pub async fn give_space_back(&self) -> Result<(), DbError> {
-        if let Self::Sqlite(pool) = self {
+        if let Self::Sqlite { writing, .. } = self {
             // It works as far as its rows are read.
-            sqlx::query("PRAGMA incremental_vacuum").fetch_all(pool).await?;
+            sqlx::query("PRAGMA incremental_vacuum").fetch_all(writing).await?;
         }
         Ok(())
     }
 
     /// What was uploaded for the tenant, or for the platform, by name and age.
     pub async fn component_versions(&self, tenant: Option<&TenantId>) -> Result<Vec<Version>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, name, version, serial, kind, digest, uploaded_at, uploaded_by \
              FROM component_versions WHERE tenant_id = $1 ORDER BY name, serial, version")
             .bind(scope(tenant)).fetch_all(pool).await?))
@@ -187,7 +187,7 @@ impl Db {
 
     /// The names of the platform's components of a kind.
     pub async fn component_names(&self, kind: &str) -> Result<Vec<String>, DbError> {
-        Ok(on!(self, pool => sqlx::query_scalar(
+        Ok(reading!(self, pool => sqlx::query_scalar(
             "SELECT DISTINCT name FROM component_versions WHERE tenant_id = $1 AND kind = $2")
             .bind(scope(None)).bind(kind).fetch_all(pool).await?))
     }
@@ -199,7 +199,7 @@ impl Db {
         name: &str,
         version: &str,
     ) -> Result<Option<Version>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, name, version, serial, kind, digest, uploaded_at, uploaded_by \
              FROM component_versions WHERE tenant_id = $1 AND name = $2 AND version = $3")
             .bind(scope(tenant)).bind(name).bind(version).fetch_optional(pool).await?))
@@ -212,14 +212,14 @@ impl Db {
         name: &str,
         version: &str,
     ) -> Result<Option<Vec<u8>>, DbError> {
-        Ok(on!(self, pool => sqlx::query_scalar(
+        Ok(reading!(self, pool => sqlx::query_scalar(
             "SELECT package FROM component_versions WHERE tenant_id = $1 AND name = $2 AND version = $3")
             .bind(scope(tenant)).bind(name).bind(version).fetch_optional(pool).await?))
     }
 
     /// Every place of every bundle, the platform's first.
     pub async fn component_places(&self) -> Result<Vec<PlaceRow>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, name, place, revision FROM component_entries ORDER BY tenant_id, name")
             .fetch_all(pool).await?))
     }
@@ -230,7 +230,7 @@ impl Db {
         tenant: Option<&TenantId>,
         name: &str,
     ) -> Result<Option<PlaceRow>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, name, place, revision FROM component_entries \
              WHERE tenant_id = $1 AND name = $2")
             .bind(scope(tenant)).bind(name).fetch_optional(pool).await?))
@@ -239,7 +239,7 @@ impl Db {
     /// Changes a place from the revision before `row.revision` to it. `false`, and nothing changed, if somebody else was
     /// quicker.
     pub async fn step_component_place(&self, row: &PlaceRow) -> Result<bool, DbError> {
-        let changed = on!(self, pool => {
+        let changed = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let changed = if row.revision == 1 {
                 sqlx::query(
@@ -289,7 +289,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let db = sqlite(directory.path()).await;
         let pages = async || -> i64 {
-            let Db::Sqlite(pool) = &db else { unreachable!("it was opened as SQLite") };
+            let Db::Sqlite { reading: pool, .. } = &db else { unreachable!("it was opened as SQLite") };
             sqlx::query_scalar("PRAGMA page_count").fetch_one(pool).await.unwrap()
         };
         let before = pages().await;

@@ -1,6 +1,6 @@
 //! The highest serial of each component that was ever in force.
 
-use super::{Db, DbError, on};
+use super::{Db, DbError, reading, writing};
 
 /// What was in force.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -14,15 +14,17 @@ pub struct Floor {
 impl Db {
     /// The floor of a component; `None` if it was never in force.
     pub async fn component_floor(&self, name: &str) -> Result<Option<Floor>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as("SELECT serial, digest FROM component_floors WHERE name = $1")
+        Ok(
+            reading!(self, pool => sqlx::query_as("SELECT serial, digest FROM component_floors WHERE name = $1")
             .bind(name)
             .fetch_optional(pool)
-            .await?))
+            .await?),
+        )
     }
 
     /// Raises the floor of a component; a floor never falls.
     pub async fn raise_component_floor(&self, name: &str, floor: &Floor) -> Result<(), DbError> {
-        on!(self, pool => sqlx::query(
+        writing!(self, pool => sqlx::query(
             "INSERT INTO component_floors (name, serial, digest) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET serial = excluded.serial, digest = excluded.digest \
              WHERE component_floors.serial <= excluded.serial")

@@ -3,7 +3,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Db, DbError, on, seconds};
+use super::{Db, DbError, reading, seconds, writing};
 
 /// A sealed call.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -43,7 +43,7 @@ pub struct After {
 impl Db {
     /// Keeps a call; `false` if it is there already.
     pub async fn insert_evidence(&self, call: &SealedCall) -> Result<bool, DbError> {
-        let inserted = on!(self, pool => sqlx::query(
+        let inserted = writing!(self, pool => sqlx::query(
             "INSERT INTO call_evidence (tenant_id, trace_id, request_id, recorded_ms, sealed) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
             .bind(&call.tenant_id).bind(&call.trace_id).bind(&call.request_id)
@@ -54,7 +54,7 @@ impl Db {
 
     /// The calls of a trace, oldest first; of `tenant` alone, if one is given.
     pub async fn evidence_of(&self, trace: &str, tenant: Option<&str>) -> Result<Vec<SealedCall>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, trace_id, request_id, recorded_ms, sealed FROM call_evidence \
              WHERE trace_id = $1 AND ($2 = '' OR tenant_id = $2) ORDER BY recorded_ms, request_id")
             .bind(trace).bind(tenant.unwrap_or("")).fetch_all(pool).await?))
@@ -67,7 +67,7 @@ impl Db {
         until_ms: i64,
         tenant: Option<&str>,
     ) -> Result<Vec<(String, i64)>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, COUNT(*) FROM call_evidence \
              WHERE recorded_ms >= $1 AND recorded_ms < $2 AND ($3 = '' OR tenant_id = $3) \
              GROUP BY tenant_id ORDER BY tenant_id")
@@ -81,7 +81,7 @@ impl Db {
         tenant: Option<&str>,
         limit: i64,
     ) -> Result<Vec<SealedCall>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, trace_id, request_id, recorded_ms, sealed FROM call_evidence \
              WHERE (recorded_ms, request_id) > ($1, $2) AND ($3 = '' OR tenant_id = $3) \
              ORDER BY recorded_ms, request_id LIMIT $4")
@@ -95,7 +95,7 @@ impl Db {
         calls_before_ms: i64,
         configs_before_ms: i64,
     ) -> Result<u64, DbError> {
-        Ok(on!(self, pool => {
+        Ok(writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let calls = sqlx::query("DELETE FROM call_evidence WHERE recorded_ms < $1")
                 .bind(calls_before_ms).execute(&mut *tx).await?.rows_affected();
@@ -115,7 +115,7 @@ impl Db {
         used_ms: i64,
         sealed: &[u8],
     ) -> Result<(), DbError> {
-        on!(self, pool => sqlx::query(
+        writing!(self, pool => sqlx::query(
             "INSERT INTO evidence_configs (tenant_id, digest, used_ms, sealed) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (tenant_id, digest) DO UPDATE SET used_ms = excluded.used_ms, sealed = excluded.sealed")
             .bind(tenant).bind(digest).bind(used_ms).bind(sealed).execute(pool).await.map(drop)?);
@@ -124,7 +124,7 @@ impl Db {
 
     /// A configuration; `None` if it is not kept.
     pub async fn evidence_config(&self, tenant: &str, digest: &str) -> Result<Option<Vec<u8>>, DbError> {
-        Ok(on!(self, pool => sqlx::query_scalar(
+        Ok(reading!(self, pool => sqlx::query_scalar(
             "SELECT sealed FROM evidence_configs WHERE tenant_id = $1 AND digest = $2")
             .bind(tenant).bind(digest).fetch_optional(pool).await?))
     }
@@ -132,7 +132,7 @@ impl Db {
     /// The data key of a tenant; `None` if it has none, or none any more.
     pub async fn tenant_data_key(&self, tenant: &str) -> Result<Option<WrappedKey>, DbError> {
         Ok(
-            on!(self, pool => sqlx::query_as("SELECT key_id, wrapped FROM tenant_data_keys WHERE tenant_id = $1")
+            reading!(self, pool => sqlx::query_as("SELECT key_id, wrapped FROM tenant_data_keys WHERE tenant_id = $1")
             .bind(tenant).fetch_optional(pool).await?),
         )
     }
@@ -144,7 +144,7 @@ impl Db {
         key: &WrappedKey,
         now: OffsetDateTime,
     ) -> Result<bool, DbError> {
-        let inserted = on!(self, pool => sqlx::query(
+        let inserted = writing!(self, pool => sqlx::query(
             "INSERT INTO tenant_data_keys (tenant_id, key_id, wrapped, made_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT DO NOTHING")
             .bind(tenant).bind(&key.key_id).bind(&key.wrapped).bind(seconds(now))
@@ -154,14 +154,14 @@ impl Db {
 
     /// Deletes the data key of a tenant, and with it the sense of all that it sealed; `false` if there was none.
     pub async fn delete_tenant_data_key(&self, tenant: &str) -> Result<bool, DbError> {
-        let deleted = on!(self, pool => sqlx::query("DELETE FROM tenant_data_keys WHERE tenant_id = $1")
+        let deleted = writing!(self, pool => sqlx::query("DELETE FROM tenant_data_keys WHERE tenant_id = $1")
             .bind(tenant).execute(pool).await?.rows_affected());
         Ok(deleted == 1)
     }
 
     /// Every package with this component, of the tenant or of the platform, whatever became of it.
     pub async fn component_packages_of(&self, tenant: &str, digest: &str) -> Result<Vec<Vec<u8>>, DbError> {
-        Ok(on!(self, pool => sqlx::query_scalar(
+        Ok(reading!(self, pool => sqlx::query_scalar(
             "SELECT package FROM component_versions WHERE digest = $1 AND (tenant_id = '' OR tenant_id = $2)")
             .bind(digest).bind(tenant).fetch_all(pool).await?))
     }

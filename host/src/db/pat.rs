@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::user::User;
-use super::{AUTH_MOVED, Db, DbError, corrupt, on, seconds};
+use super::{AUTH_MOVED, Db, DbError, corrupt, reading, seconds, writing};
 
 /// What is known of a personal access token after it was shown once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct PatHolder {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct PatRow {
     id: String,
     tenant_id: String,
     user_id: String,
@@ -84,7 +84,7 @@ struct HolderRow {
 impl Db {
     /// Stores a new token; `false` if its id is taken.
     pub async fn insert_pat(&self, pat: &PatRecord, mac: &[u8]) -> Result<bool, DbError> {
-        let inserted = on!(self, pool => sqlx::query(
+        let inserted = writing!(self, pool => sqlx::query(
             "INSERT INTO pats (id, tenant_id, user_id, name, mac, scopes, created_at, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING")
             .bind(&pat.id).bind(pat.tenant.as_str()).bind(pat.user.as_str()).bind(&pat.name).bind(mac)
@@ -96,7 +96,7 @@ impl Db {
     /// The token with this id and whose it is; `None` if there is none, or if its tenant is not that of its user.
     /// `session` is the one that direct use of the token belongs to.
     pub async fn pat_holder(&self, id: &str, session: &SessionId) -> Result<Option<PatHolder>, DbError> {
-        let row: Option<HolderRow> = on!(self, pool => sqlx::query_as(
+        let row: Option<HolderRow> = reading!(self, pool => sqlx::query_as(
             "SELECT p.id, p.tenant_id, p.user_id, p.name, p.scopes, p.created_at, p.expires_at, p.last_used_at, \
                     p.revoked_at, p.mac, u.name AS user_name, u.roles AS user_roles, \
                     u.department AS user_department, u.created_at AS user_created_at, \
@@ -113,7 +113,7 @@ impl Db {
 
     /// The tokens of a tenant, or of one of its users, newest first.
     pub async fn pats(&self, tenant: &TenantId, user: Option<&UserId>) -> Result<Vec<PatRecord>, DbError> {
-        let rows: Vec<Row> = on!(self, pool => sqlx::query_as(
+        let rows: Vec<PatRow> = reading!(self, pool => sqlx::query_as(
             "SELECT id, tenant_id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at \
              FROM pats WHERE tenant_id = $1 AND ($2 = '' OR user_id = $2) ORDER BY created_at DESC, id")
             .bind(tenant.as_str()).bind(user.map_or("", UserId::as_str)).fetch_all(pool).await?);
@@ -128,7 +128,7 @@ impl Db {
         id: &str,
         now: OffsetDateTime,
     ) -> Result<Option<PatRecord>, DbError> {
-        let row: Option<Row> = on!(self, pool => {
+        let row: Option<PatRow> = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let row = sqlx::query_as(
                 "UPDATE pats SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant_id = $1 AND id = $2 \
@@ -143,7 +143,7 @@ impl Db {
 
     /// Notes when tokens were last used, in one transaction; a time earlier than the one stored changes nothing.
     pub async fn touch_pats(&self, used: &[(String, OffsetDateTime)]) -> Result<(), DbError> {
-        on!(self, pool => {
+        writing!(self, pool => {
             let mut tx = pool.begin().await?;
             for (id, at) in used {
                 sqlx::query(
@@ -158,10 +158,10 @@ impl Db {
 
 // === impl PatRecord ===
 
-impl TryFrom<Row> for PatRecord {
+impl TryFrom<PatRow> for PatRecord {
     type Error = DbError;
 
-    fn try_from(row: Row) -> Result<Self, DbError> {
+    fn try_from(row: PatRow) -> Result<Self, DbError> {
         Ok(Self {
             id: row.id,
             tenant: TenantId::parse(&row.tenant_id).map_err(corrupt)?,
@@ -182,7 +182,7 @@ impl TryFrom<HolderRow> for PatHolder {
     type Error = DbError;
 
     fn try_from(row: HolderRow) -> Result<Self, DbError> {
-        let pat = PatRecord::try_from(Row {
+        let pat = PatRecord::try_from(PatRow {
             id: row.id,
             tenant_id: row.tenant_id,
             user_id: row.user_id,

@@ -3,7 +3,7 @@
 use sallyport_protocol::id::{SessionId, TenantId, UserId};
 use time::OffsetDateTime;
 
-use super::{AUTH_MOVED, Db, DbError, on, seconds};
+use super::{AUTH_MOVED, Db, DbError, reading, seconds, writing};
 
 /// What is taken back. A personal access token is revoked by [`Db::revoke_pat`], which names its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +33,13 @@ impl Db {
     /// How often rights were taken away so far.
     pub async fn auth_epoch(&self) -> Result<i64, DbError> {
         Ok(
-            on!(self, pool => sqlx::query_scalar("SELECT epoch FROM auth_epoch WHERE id = 1").fetch_one(pool).await?),
+            reading!(self, pool => sqlx::query_scalar("SELECT epoch FROM auth_epoch WHERE id = 1").fetch_one(pool).await?),
         )
     }
 
     /// Everything that voids a token issued after `since`: older revocations can only concern tokens that have expired.
     pub async fn revocations(&self, since: OffsetDateTime) -> Result<Vec<RevocationRow>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT kind, subject, revoked_at FROM revocations WHERE revoked_at >= $1 \
              UNION ALL SELECT 'pat', id, revoked_at FROM pats WHERE revoked_at >= $1 \
              UNION ALL SELECT 'disabled_user', id, disabled_at FROM users WHERE disabled_at IS NOT NULL \
@@ -61,7 +61,7 @@ impl Db {
         {
             return Ok(false);
         }
-        on!(self, pool => {
+        writing!(self, pool => {
             let mut tx = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO revocations (kind, subject, revoked_at) VALUES ($1, $2, $3) \

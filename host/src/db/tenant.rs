@@ -3,7 +3,7 @@
 use sallyport_protocol::id::TenantId;
 use time::OffsetDateTime;
 
-use super::{AUTH_MOVED, CATALOG_MOVED, Db, DbError, corrupt, on, seconds};
+use super::{AUTH_MOVED, CATALOG_MOVED, Db, DbError, corrupt, reading, seconds, writing};
 
 /// An organisation, or a part of one, whose users, components and audit rows are its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,14 +16,17 @@ pub struct Tenant {
     pub created_at: OffsetDateTime,
     /// Since when nobody of it may call; `None` while it is enabled.
     pub disabled_at: Option<OffsetDateTime>,
+    /// The weakest way to sign in that it takes: `pat`, `session` or `mtls`.
+    pub min_auth_tier: String,
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct TenantRow {
     id: String,
     name: String,
     created_at: OffsetDateTime,
     disabled_at: Option<OffsetDateTime>,
+    min_auth_tier: String,
 }
 
 // === impl Db ===
@@ -36,7 +39,7 @@ impl Db {
         name: &str,
         now: OffsetDateTime,
     ) -> Result<bool, DbError> {
-        let inserted = on!(self, pool => {
+        let inserted = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let inserted = sqlx::query(
                 "INSERT INTO tenants (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING")
@@ -53,30 +56,51 @@ impl Db {
 
     /// The tenant with this id; `None` if there is none.
     pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, DbError> {
-        let row: Option<Row> = on!(self, pool => sqlx::query_as(
-            "SELECT id, name, created_at, disabled_at FROM tenants WHERE id = $1")
+        let row: Option<TenantRow> = reading!(self, pool => sqlx::query_as(
+            "SELECT id, name, created_at, disabled_at, min_auth_tier FROM tenants WHERE id = $1")
             .bind(id.as_str()).fetch_optional(pool).await?);
         row.map(Tenant::try_from).transpose()
     }
 
+    /// Says what the weakest way to sign in is that a tenant takes; `false` if there is no such tenant. Holds for tokens that are
+    /// out already too.
+    pub async fn set_weakest_tier(&self, id: &TenantId, tier: &str) -> Result<bool, DbError> {
+        let found = writing!(self, pool => {
+            let mut tx = pool.begin().await?;
+            let found = sqlx::query("UPDATE tenants SET min_auth_tier = $2 WHERE id = $1")
+                .bind(id.as_str()).bind(tier).execute(&mut *tx).await?.rows_affected();
+            sqlx::query(AUTH_MOVED).execute(&mut *tx).await?;
+            tx.commit().await?;
+            found
+        });
+        Ok(found == 1)
+    }
+
+    /// The weakest way to sign in of every tenant that does not take all of them.
+    pub async fn weakest_tiers(&self) -> Result<Vec<(String, String)>, DbError> {
+        Ok(reading!(self, pool => sqlx::query_as(
+            "SELECT id, min_auth_tier FROM tenants WHERE min_auth_tier <> 'pat'")
+            .fetch_all(pool).await?))
+    }
+
     /// Every tenant, by id.
     pub async fn tenants(&self) -> Result<Vec<Tenant>, DbError> {
-        let rows: Vec<Row> = on!(self, pool => sqlx::query_as(
-            "SELECT id, name, created_at, disabled_at FROM tenants ORDER BY id")
+        let rows: Vec<TenantRow> = reading!(self, pool => sqlx::query_as(
+            "SELECT id, name, created_at, disabled_at, min_auth_tier FROM tenants ORDER BY id")
             .fetch_all(pool).await?);
         rows.into_iter().map(Tenant::try_from).collect()
     }
 
     /// How many tenants there are.
     pub async fn tenant_count(&self) -> Result<u64, DbError> {
-        let (count,): (i64,) = on!(self, pool => sqlx::query_as("SELECT count(*) FROM tenants")
+        let (count,): (i64,) = reading!(self, pool => sqlx::query_as("SELECT count(*) FROM tenants")
             .fetch_one(pool).await?);
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// Takes the right to call from everybody in the tenant; `false` if there is no such tenant.
     pub async fn disable_tenant(&self, id: &TenantId, now: OffsetDateTime) -> Result<bool, DbError> {
-        let found = on!(self, pool => {
+        let found = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let found = sqlx::query("UPDATE tenants SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1")
                 .bind(id.as_str()).bind(seconds(now)).execute(&mut *tx).await?.rows_affected();
@@ -89,7 +113,7 @@ impl Db {
 
     /// Gives the right back; `false` if there is no such tenant.
     pub async fn enable_tenant(&self, id: &TenantId) -> Result<bool, DbError> {
-        let found = on!(self, pool => {
+        let found = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let found = sqlx::query("UPDATE tenants SET disabled_at = NULL WHERE id = $1")
                 .bind(id.as_str()).execute(&mut *tx).await?.rows_affected();
@@ -103,15 +127,16 @@ impl Db {
 
 // === impl Tenant ===
 
-impl TryFrom<Row> for Tenant {
+impl TryFrom<TenantRow> for Tenant {
     type Error = DbError;
 
-    fn try_from(row: Row) -> Result<Self, DbError> {
+    fn try_from(row: TenantRow) -> Result<Self, DbError> {
         Ok(Self {
             id: TenantId::parse(&row.id).map_err(corrupt)?,
             name: row.name,
             created_at: row.created_at,
             disabled_at: row.disabled_at,
+            min_auth_tier: row.min_auth_tier,
         })
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn skipped(what: &str) {
 /// Edits a table behind everybody's back; returns how many rows it hit.
 macro_rules! tamper {
     ($db:expr, $sql:literal $(, $value:expr)*) => {
-        $crate::db::on!(&$db, pool => {
+        $crate::db::writing!(&$db, pool => {
             sqlx::query($sql)$(.bind($value))*.execute(pool).await.unwrap().rows_affected()
         })
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::QueryBuilder;
 
-use crate::db::{Db, on};
+use crate::db::{Db, writing};
 
 /// A new SQLite database in `dir`, migrated.
 pub(crate) async fn sqlite(dir: &Path) -> Db {
@@ -39,7 +39,7 @@ async fn postgres(url: &str, dir: &Path) -> Db {
 
 /// Runs a statement of a test.
 pub(crate) async fn execute(db: &Db, sql: &str) {
-    on!(db, pool => { QueryBuilder::new(sql).build().execute(pool).await.unwrap(); });
+    writing!(db, pool => { QueryBuilder::new(sql).build().execute(pool).await.unwrap(); });
 }
 
 /// A row of a trace, with this payload.

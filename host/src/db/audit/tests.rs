@@ -20,14 +20,16 @@ type Answer = (
 
 fn row(sequence: i64, at: OffsetDateTime, kind: &str, fields: &Value) -> NewRow {
     let mut all = json!({
-        "occurred_at": At(at).text(), "kind": kind, "user_id": "u_29f8a3", "session_id": "sess_1",
+        "occurred_at": At(at).text().unwrap(), "kind": kind, "user_id": "u_29f8a3", "session_id": "sess_1",
         "trace_id": "t_a8bf...", "client_id": "sp_1", "tenant_id": "org_acme", "policy_ver": "v1",
         "call_source": "cowork", "outcome": "allowed", "payload": {},
     });
     for (name, value) in fields.as_object().unwrap() {
         all[name] = value.clone();
     }
-    NewRow { sequence, ..serde_json::from_value(all).unwrap() }
+    let mut rows = Vec::new();
+    NewRow::read(json!([all]).to_string().as_bytes(), sequence, &mut rows).unwrap();
+    rows.remove(0)
 }
 
 fn turn() -> Vec<NewRow> {
@@ -75,7 +77,7 @@ async fn the_lineage_query_answers_in_order_on_both_databases() {
         let mut rows = turn();
         rows.reverse();
         assert_eq!(db.audit_insert("local", &rows).await.unwrap(), 7);
-        let found: Vec<Answer> = on!(&db, pool => sqlx::query_as(
+        let found: Vec<Answer> = reading!(&db, pool => sqlx::query_as(
 "SELECT
   e.occurred_at,
   e.kind,
@@ -117,11 +119,11 @@ async fn the_cost_queries_answer_right_on_both_databases() {
     let dir = tempfile::tempdir().unwrap();
     for db in both(dir.path()).await {
         db.audit_insert("local", &turn()).await.unwrap();
-        let by_user: Vec<(String, Option<i64>)> = on!(&db, pool => sqlx::query_as(
+        let by_user: Vec<(String, Option<i64>)> = reading!(&db, pool => sqlx::query_as(
             "SELECT user_id, CAST(SUM(cost_micro) AS BIGINT) FROM audit_events GROUP BY user_id ORDER BY user_id")
             .fetch_all(pool).await.unwrap());
         assert_eq!(by_user, [("u_2".into(), Some(6_000)), ("u_29f8a3".into(), Some(1_500))]);
-        let by_provider: Vec<(String, String, Option<i64>)> = on!(&db, pool => sqlx::query_as(
+        let by_provider: Vec<(String, String, Option<i64>)> = reading!(&db, pool => sqlx::query_as(
             "SELECT tenant_id, provider, CAST(SUM(cost_micro) AS BIGINT) FROM audit_events \
              WHERE cost_micro IS NOT NULL GROUP BY tenant_id, provider ORDER BY provider")
             .fetch_all(pool).await.unwrap());
@@ -132,7 +134,7 @@ async fn the_cost_queries_answer_right_on_both_databases() {
                 ("org_acme".into(), "bedrock".into(), Some(1_500)),
             ]
         );
-        let by_department: Vec<(String, Option<String>, Option<i64>)> = on!(&db, pool => sqlx::query_as(
+        let by_department: Vec<(String, Option<String>, Option<i64>)> = reading!(&db, pool => sqlx::query_as(
             "SELECT tenant_id, payload ->> 'department', CAST(SUM(cost_micro) AS BIGINT) FROM audit_events \
              WHERE kind = 'cost' GROUP BY tenant_id, payload ->> 'department' ORDER BY 2")
             .fetch_all(pool).await.unwrap());
@@ -143,7 +145,7 @@ async fn the_cost_queries_answer_right_on_both_databases() {
                 ("org_acme".into(), Some("sales".into()), Some(6_000)),
             ]
         );
-        let april: Vec<(String, Option<i64>)> = on!(&db, pool => sqlx::query_as(
+        let april: Vec<(String, Option<i64>)> = reading!(&db, pool => sqlx::query_as(
             "SELECT provider, CAST(SUM(cost_micro) AS BIGINT) FROM audit_events WHERE kind = 'cost' \
              AND occurred_at >= '2026-04-01T00:00:00.000000Z' AND occurred_at < '2026-05-01T00:00:00.000000Z' \
              GROUP BY provider ORDER BY provider").fetch_all(pool).await.unwrap());
@@ -203,11 +205,64 @@ async fn values_that_a_database_refuses_are_told_from_a_database_that_fails() {
 
 #[test]
 fn times_sort_as_text() {
-    let whole = At(datetime!(2026-01-01 00:00:00 UTC)).text();
-    let half = At(datetime!(2026-01-01 02:00:00.5 +2)).text();
+    let whole = At(datetime!(2026-01-01 00:00:00 UTC)).text().unwrap();
+    let half = At(datetime!(2026-01-01 02:00:00.5 +2)).text().unwrap();
     assert_eq!(
         (whole.as_str(), half.as_str()),
         ("2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.500000Z")
     );
     assert!(whole < half);
+}
+
+#[tokio::test]
+async fn a_session_is_told_as_a_whole_or_by_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    for db in both(dir.path()).await {
+        let at = datetime!(2026-04-10 14:00:00 UTC);
+        let micro = time::Duration::microseconds(1);
+        let mut sequence = 0;
+        let mut next = |kind: &str, fields: Value| {
+            sequence += 1;
+            row(sequence, at + micro * i32::try_from(sequence).unwrap(), kind, &fields)
+        };
+        let prompt =
+            |trace: &str, prompt: &str| json!({ "trace_id": trace, "payload": { "prompt_id": prompt } });
+        let rows = [
+            next("hook", prompt("t_1", "p1")),
+            next("inference", prompt("t_2", "p1")),
+            next("tool_call", json!({ "trace_id": "t_2", "payload": { "tool": "Bash" } })),
+            next("cost", json!({ "trace_id": "t_2" })),
+            next("inference", prompt("t_3", "p2")),
+            // A report of the second prompt that names a tool of the first one's call.
+            next("hook", prompt("t_2", "p2")),
+            next("inference", json!({ "session_id": "sess_2", "payload": { "prompt_id": "p1" } })),
+            // Somebody else gave the same names to a session and a trace.
+            next(
+                "inference",
+                json!({ "user_id": "u_2", "trace_id": "t_9", "payload": { "prompt_id": "p1" } }),
+            ),
+            next("cost", json!({ "trace_id": "t_9" })),
+        ];
+        db.audit_insert("local", &rows).await.unwrap();
+        let found = async |prompt: Option<&str>, tenant: Option<&str>| {
+            let rows = db.audit_session("sess_1", prompt, tenant).await.unwrap();
+            rows.iter().map(|row| row.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(found(None, None).await, [1, 2, 3, 4, 5, 6, 8, 9]);
+        assert_eq!(found(Some("p1"), Some("org_acme")).await, [1, 2, 3, 4, 8]);
+        assert_eq!(found(Some("p2"), None).await, [5, 6]);
+        assert_eq!(found(None, Some("org_other")).await, [0; 0]);
+    }
+}
+
+#[test]
+fn a_time_whose_text_would_not_sort_has_none() {
+    for (outside, inside) in [
+        (datetime!(-0001-12-31 23:59:59 UTC), datetime!(0000-01-01 00:00:00 UTC)),
+        (datetime!(9999-12-31 23:30:00 -1), datetime!(9999-12-31 23:59:59 UTC)),
+    ] {
+        assert!(At(outside).text().is_err(), "{outside}");
+        assert!(serde_json::to_string(&At(outside)).is_err(), "{outside}");
+        assert_eq!(At(inside).text().unwrap().len(), 27, "{inside}");
+    }
 }

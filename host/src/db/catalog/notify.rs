@@ -28,7 +28,7 @@ impl Db {
     /// Listens for changes from now on.
     pub async fn catalog_changes(&self) -> Result<Changes, DbError> {
         let news = match self {
-            Self::Sqlite(_) => None,
+            Self::Sqlite { .. } => None,
             Self::Postgres(pool) => {
                 let mut listener = PgListener::connect_with(pool).await?;
                 listener.listen(CHANNEL).await?;

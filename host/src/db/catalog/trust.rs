@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::scope;
-use crate::db::{CATALOG_MOVED, Db, DbError, on, seconds};
+use crate::db::{CATALOG_MOVED, Db, DbError, reading, seconds, writing};
 
 /// A publisher's key and what it may sign.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -93,7 +93,7 @@ impl RevocationKind {
 impl Db {
     /// Trusts a key for a namespace, or changes what it may sign there.
     pub async fn trust_key(&self, key: &TrustedKey) -> Result<(), DbError> {
-        on!(self, pool => {
+        writing!(self, pool => {
             let mut tx = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO publishers \
@@ -113,14 +113,14 @@ impl Db {
 
     /// Every trusted key, oldest first.
     pub async fn trusted_keys(&self) -> Result<Vec<TrustedKey>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT key_id, namespace, tenant_id, public_key, label, kinds, trusted_at, trusted_by, expires_at \
              FROM publishers ORDER BY trusted_at, key_id, namespace, tenant_id").fetch_all(pool).await?))
     }
 
     /// Grants a capability, or changes until when.
     pub async fn grant_capability(&self, grant: &Grant) -> Result<(), DbError> {
-        on!(self, pool => {
+        writing!(self, pool => {
             let mut tx = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO component_grants (tenant_id, name, capability, granted_at, granted_by, expires_at) \
@@ -143,7 +143,7 @@ impl Db {
         name: &str,
         capability: &str,
     ) -> Result<bool, DbError> {
-        let gone = on!(self, pool => {
+        let gone = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let gone = sqlx::query(
                 "DELETE FROM component_grants WHERE tenant_id = $1 AND name = $2 AND capability = $3")
@@ -157,14 +157,14 @@ impl Db {
 
     /// Every grant.
     pub async fn grants(&self) -> Result<Vec<Grant>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT tenant_id, name, capability, granted_at, granted_by, expires_at \
              FROM component_grants ORDER BY tenant_id, name, capability").fetch_all(pool).await?))
     }
 
     /// Revokes; `false` if it was revoked before.
     pub async fn revoke_component(&self, revoked: &RevokedComponent) -> Result<bool, DbError> {
-        let inserted = on!(self, pool => {
+        let inserted = writing!(self, pool => {
             let mut tx = pool.begin().await?;
             let inserted = sqlx::query(
                 "INSERT INTO component_revocations (kind, subject, tenant_id, reason, revoked_at, revoked_by) \
@@ -181,7 +181,7 @@ impl Db {
 
     /// Everything that was revoked.
     pub async fn revoked_components(&self) -> Result<Vec<RevokedComponent>, DbError> {
-        Ok(on!(self, pool => sqlx::query_as(
+        Ok(reading!(self, pool => sqlx::query_as(
             "SELECT kind, subject, tenant_id, reason, revoked_at, revoked_by \
              FROM component_revocations ORDER BY revoked_at, kind, subject").fetch_all(pool).await?))
     }
