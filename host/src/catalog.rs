@@ -10,43 +10,53 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{PackageError, TrustError};
-use sallyport_protocol::signature::SigningKey;
+use sallyport_protocol::package::{Capability, PackageError, TrustError};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use crate::audit::{Audit, Event, Kind, Outcome, Unavailable, Who};
+use crate::audit::{Action, Audit, CATALOG, Event, Outcome, Unavailable, Who};
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::component::contract::Egress;
-use crate::component::{AdmitError, Budget, Component, Components, Fault};
+use crate::component::{AdmitError, Component, Components, Fault, HourlyBudget};
 use crate::config::{self, Config};
 use crate::db::{Db, DbError};
+use crate::trust::{Distrust, Trust};
 
-mod ahead;
+mod admissions;
 mod assemble;
 mod delete;
+mod entry;
 mod judge;
 mod keep;
 mod list;
+mod packages;
 mod place;
 mod quota;
-mod shelf;
+mod state;
 mod step;
-mod stock;
 mod trust;
 mod upload;
+mod view;
 
 pub use self::assemble::Assembled;
+pub use self::entry::{AssembleError, EntryError, PackagesError};
 pub use self::keep::Keeper;
-pub use self::place::{MIDDLE, Placement, Slo, StepError, Told};
+pub use self::place::{DEFAULT_ORDER, HookAttachment, Placement, Slo, StepError};
 pub use self::step::{Verb, Wanted};
 pub use self::trust::{NewGrant, NewKey, NewRevocation};
+pub use self::view::{
+    ActiveRelease, CatalogUsage, ComponentList, ComponentPlace, ComponentVersion, DeletedVersion,
+    ListedComponent, NewestRelease, NewlyRevoked, PublisherList, RevocationList, ShownComponent, ShownGrant,
+    ShownPublisher, ShownRevocation, TriedRelease, VersionStage, kinds, mode,
+};
+pub use crate::db::catalog::RevocationKind;
 
 /// How long an administrator waits for a step to be in force here.
-const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The parts of a catalog.
-pub struct Parts {
+pub struct CatalogParts {
     /// What is stored.
     pub db: Db,
     /// Admits components.
@@ -55,16 +65,14 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Signs the records of steps back.
-    pub rollback_key: SigningKey,
+    /// Decides which packages may run.
+    pub trust: Trust,
     /// Makes the ways out that hooks are granted.
     pub ways_out: WaysOut,
-    /// What packages mean by the version of the gateway.
-    pub host: semver::Version,
 }
 
 /// From a way out as it is configured to one that can be gone.
-pub type WaysOut = Box<dyn Fn(&config::Egress) -> Arc<dyn Egress> + Send + Sync>;
+pub type WaysOut = Box<dyn Fn(&config::EgressSettings) -> Arc<dyn Egress> + Send + Sync>;
 
 /// The catalog.
 pub struct Catalog {
@@ -72,26 +80,25 @@ pub struct Catalog {
     components: Arc<Components>,
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
-    rollback_key: SigningKey,
+    trust: Trust,
     ways_out: WaysOut,
-    host: semver::Version,
     /// What was admitted and is in a bundle: what did not change is not admitted again.
-    admitted: Mutex<HashMap<Id, Arc<Component>>>,
+    admitted: Mutex<HashMap<ReleaseId, Arc<Component>>>,
     /// The trials of the last assembly.
     trials: Mutex<Vec<keep::Watched>>,
     /// The configuration of the last assembly.
     config: ArcSwapOption<Config>,
     /// Components of tenants that are placed and were not compiled when they were asked for.
-    ahead: ahead::Ahead,
+    admissions: admissions::Admissions,
     /// Uploads that each tenant has left in this hour.
-    uploads: Mutex<HashMap<TenantId, Budget>>,
+    uploads: Mutex<HashMap<TenantId, HourlyBudget>>,
     changed: Notify,
     applied: watch::Sender<i64>,
 }
 
 /// One release, configured, in one bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Id {
+struct ReleaseId {
     tenant: Option<TenantId>,
     name: String,
     version: String,
@@ -124,6 +131,9 @@ pub enum CatalogError {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// The body of a request cannot be read. What was wrong with it is told to its sender alone, since it names what stood there.
+    #[error("the body is not understood")]
+    Unread(#[source] serde_json::Error),
     /// The bytes are no package.
     #[error("the package is malformed")]
     Package(#[from] PackageError),
@@ -137,10 +147,10 @@ pub enum CatalogError {
     #[error("{0} is known with other bytes")]
     OtherBytes(String),
     /// It wants capabilities that nobody granted.
-    #[error("it needs a grant of {}", .missing.join(", "))]
+    #[error("it needs a grant of {}", .missing.iter().map(Capability::to_string).collect::<Vec<_>>().join(", "))]
     Grants {
         /// What has to be granted.
-        missing: Vec<String>,
+        missing: Vec<Capability>,
     },
     /// The component host does not take it.
     #[error("the component is not admitted")]
@@ -200,6 +210,20 @@ pub enum CatalogError {
 
 // === impl CatalogError ===
 
+impl From<Distrust> for CatalogError {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::Revoked(reason) => Self::Revoked(reason),
+            Distrust::Package(error) => Self::Trust(error),
+            Distrust::OtherRelease { name, serial } => {
+                Self::OtherBytes(format!("the serial {serial} of {name}"))
+            }
+            Distrust::Floor(name) => Self::Stored(name),
+            Distrust::Db(error) => Self::Db(error),
+        }
+    }
+}
+
 impl CatalogError {
     /// When it is worth trying again, if a tenant asked for more than its share of an hour.
     pub fn retry_after(&self) -> Option<Duration> {
@@ -214,7 +238,7 @@ impl CatalogError {
     fn fault(self) -> Fault {
         match self {
             Self::Revoked(reason) => Fault::Revoked { reason },
-            error => Fault::Absent { reason: format!("{:#}", anyhow::Error::new(error)) },
+            error => Fault::Absent { reason: Causes(&error).to_string() },
         }
     }
 }
@@ -238,20 +262,19 @@ impl Actor {
 
 impl Catalog {
     /// A catalog of these parts. Nothing is in force before the first assembly.
-    pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { db, components, audit, clock, rollback_key, ways_out, host } = parts;
+    pub fn new(parts: CatalogParts) -> Arc<Self> {
+        let CatalogParts { db, components, audit, clock, trust, ways_out } = parts;
         Arc::new(Self {
             db,
             components,
             audit,
             clock,
-            rollback_key,
+            trust,
             ways_out,
-            host,
             admitted: Mutex::default(),
             trials: Mutex::default(),
             config: ArcSwapOption::empty(),
-            ahead: ahead::Ahead::default(),
+            admissions: admissions::Admissions::default(),
             uploads: Mutex::default(),
             changed: Notify::new(),
             applied: watch::Sender::new(-1),
@@ -259,13 +282,35 @@ impl Catalog {
     }
 
     /// Writes the row of a step.
-    async fn record(&self, actor: &Actor, code: &str, mut payload: Value) -> Result<(), CatalogError> {
+    async fn record(&self, actor: &Actor, action: Action, payload: Value) -> Result<(), CatalogError> {
+        self.record_as(Outcome::Allowed, actor, action, payload).await
+    }
+
+    /// Writes the row of a step that came to nothing.
+    async fn record_lost(
+        &self,
+        actor: &Actor,
+        action: Action,
+        mut payload: Value,
+    ) -> Result<(), CatalogError> {
         if let Some(fields) = payload.as_object_mut() {
-            fields.insert("code".to_owned(), code.into());
-            let scope = actor.tenant.as_ref().map_or("platform", TenantId::as_str);
-            fields.insert("catalog".to_owned(), scope.into());
+            fields.insert("lost".to_owned(), true.into());
         }
-        let event = Event::plain(self.clock.now(), Kind::Admin, actor.who.clone(), Outcome::Allowed, payload);
+        self.record_as(Outcome::Error, actor, action, payload).await
+    }
+
+    async fn record_as(
+        &self,
+        outcome: Outcome,
+        actor: &Actor,
+        action: Action,
+        mut payload: Value,
+    ) -> Result<(), CatalogError> {
+        if let Some(fields) = payload.as_object_mut() {
+            let scope = actor.tenant.as_ref().map_or("platform", TenantId::as_str);
+            fields.insert(CATALOG.to_owned(), scope.into());
+        }
+        let event = Event::change(self.clock.now(), action, actor.who.clone(), outcome, payload);
         self.audit.record(event).await.map_err(CatalogError::Audit)
     }
 
@@ -274,7 +319,8 @@ impl Catalog {
         let epoch = self.db.catalog_epoch().await?;
         let mut applied = self.applied.subscribe();
         self.changed.notify_one();
-        let settled = tokio::time::timeout(SETTLE, applied.wait_for(|applied| *applied >= epoch)).await;
+        let settled =
+            tokio::time::timeout(SETTLE_TIMEOUT, applied.wait_for(|applied| *applied >= epoch)).await;
         match settled {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(CatalogError::NotYet),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sallyport_protocol::canonical;
 
-use crate::clock::{Clock, Entropy};
+use crate::clock::Clock;
 
 use self::cache::Cache;
 use self::compile::Compiler;
@@ -16,27 +16,32 @@ use self::lane::{Share, SlowLane};
 use self::link::Linkers;
 use self::worker::Workers;
 
-pub use self::admit::{AdmitError, Component};
-pub use self::budget::Budget;
-pub use self::bundle::{Bundle, Entry, Mode, Stage, Trial};
-pub use self::call::{Ended, Exchange, ExchangeRequest, Ran};
-pub use self::capability::Errand;
+pub use self::admit::{Admission, AdmitError, Code, SelfTest};
+pub use self::budget::HourlyBudget;
+pub use self::bundle::{Bundle, BundleError, Entry, Mode, Stage, Trial};
+pub use self::call::{Exchange, ExchangeRequest};
+pub use self::capability::EgressCall;
 pub use self::compile::can_be_snapshotted;
 pub use self::compile::{CompileError, VERB as COMPILE_VERB, compile_child};
 pub use self::engine::{DEFAULT_POOL, EngineError, Fuel, MAX_POOL};
-pub use self::executor::{Isolation, Tier};
+pub use self::executor::{Isolation, RunsIn};
 pub use self::fault::Fault;
-pub use self::first_party::{Embedded, first_party, first_party_publisher};
 pub use self::inspect::{InspectError, Structure, inspect};
 pub use self::limits::Limits;
 pub use self::program::own as own_program;
+pub use self::ran::Ran;
+pub use self::reads::Reads;
+pub use self::ready::Component;
 pub use self::registry::Registry;
 pub use self::rehearse::{Rehearsal, SelfTestError};
 pub use self::tally::{Counted, Said, Tally};
-pub use self::worker::{Confinement, Roll, VERB as WORKER_VERB, try_worker, worker_child, worker_trial};
+pub use self::worker::{
+    Confinement, VERB as WORKER_VERB, WorkerStatus, try_worker, worker_child, worker_trial,
+};
 pub use self::world::{Needs, VERSION as WORLD_VERSION, WorldError, check as check_world, kind_of};
 
 mod admit;
+mod ask;
 mod bindings;
 mod budget;
 mod bundle;
@@ -48,7 +53,6 @@ pub mod contract;
 mod engine;
 mod executor;
 mod fault;
-pub mod first_party;
 mod guest;
 mod inspect;
 mod lane;
@@ -56,8 +60,13 @@ mod limits;
 mod link;
 mod meter;
 mod program;
+mod question;
+mod ran;
+mod reads;
+mod ready;
 mod registry;
 mod rehearse;
+pub mod request;
 pub mod sample;
 mod state;
 mod tally;
@@ -141,7 +150,6 @@ impl Components {
     pub fn start(
         settings: Settings,
         counters: Arc<dyn Counters>,
-        _entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StartError> {
         let engine = engine::engine(settings.pool, settings.fuel)?;
@@ -172,8 +180,8 @@ impl Components {
     }
 
     /// How the worker processes are doing.
-    pub fn roll(&self) -> Roll {
-        self.workers.roll()
+    pub fn worker_status(&self) -> WorkerStatus {
+        self.workers.worker_status()
     }
 
     /// Process ids of the workers that run.

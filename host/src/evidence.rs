@@ -13,12 +13,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::Causes;
 use crate::db::DbError;
 
-pub use self::record::{Asked, Draft, Gathering, Head, Heard, Recorded, Step, Texts};
+pub use self::record::{Asked, Draft, Gathering, RecordHead, Recorded, RecordedAnswer, RecordedStep, Texts};
 pub use self::replay::{Again, Sameness, replay};
 pub use self::seal::SealError;
-pub use self::trial::{Judged, Trial, TrialError};
+pub use self::trial::{CandidateTrial, Judged, TrialError};
 pub use self::vault::{Vault, VaultError};
 
 /// Calls that wait for the writer at most.
@@ -176,8 +177,7 @@ impl Evidence {
                 }
             };
             if !again || !waited.await {
-                let error = anyhow::Error::new(error);
-                tracing::error!(trace.id = trace, "the evidence of a call is lost: {error:#}");
+                tracing::error!(trace.id = trace, "the evidence of a call is lost: {}", Causes(&error));
                 return;
             }
         }

@@ -4,25 +4,27 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
-use anyhow::{Context as _, anyhow, bail};
 use sallyport_protocol::canonical;
 use sallyport_protocol::hooks::Attachment;
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{Kind, Package, Rollback, Verified};
+use sallyport_protocol::package::{Capability, Kind, Package, Publisher, Verified};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::ahead::Ask;
+use super::admissions::PendingAdmission;
+use super::entry::{AssembleError, EntryError};
 use super::keep::Watched;
+use super::packages::LocalPackages;
 use super::place::{Placement, Tried};
-use super::shelf::Shelf;
-use super::stock::{Placed, Revocations, Stock, Subject};
-use super::{Catalog, CatalogError, Id};
+use super::state::{CatalogState, Placed, subject};
+use super::{Catalog, CatalogError, ReleaseId};
+use crate::causes::Causes;
 use crate::component::contract::Grants;
-use crate::component::{AdmitError, Bundle, Component, Entry, Fault, Mode, Tier, Trial};
+use crate::component::{Admission, AdmitError, Bundle, Component, Entry, Fault, Mode, RunsIn, Trial};
 use crate::config::{self, Config};
 use crate::db::DbError;
-use crate::db::component::Floor;
+use crate::shipped::first_party_publisher;
+use crate::trust::{Distrust, Requirement, Revocations};
 
 /// What is to be put in force.
 #[derive(Debug)]
@@ -34,26 +36,26 @@ pub struct Assembled {
     pub(super) epoch: i64,
     pub(super) next_expiry: Option<OffsetDateTime>,
     config: Arc<Config>,
-    components: HashMap<Id, Arc<Component>>,
+    components: HashMap<ReleaseId, Arc<Component>>,
     watched: Vec<Watched>,
-    wanted: HashSet<Id>,
+    wanted: HashSet<ReleaseId>,
 }
 
 /// One assembly in progress.
 struct Assembly<'a> {
     catalog: &'a Catalog,
     config: &'a Config,
-    stock: &'a Stock,
-    shelf: &'a Shelf,
-    before: HashMap<Id, Arc<Component>>,
-    used: HashMap<Id, Arc<Component>>,
+    snapshot: &'a CatalogState,
+    packages: &'a LocalPackages,
+    before: HashMap<ReleaseId, Arc<Component>>,
+    used: HashMap<ReleaseId, Arc<Component>>,
     watched: Vec<Watched>,
     /// What tenants' places want, whether it is there or not.
-    wanted: HashSet<Id>,
+    wanted: HashSet<ReleaseId>,
 }
 
 /// What stands in one place.
-enum Standing {
+enum PlaceContent {
     Entry(Entry),
     Provider { component: Option<Arc<Component>>, trial: Option<Trial> },
     Nothing,
@@ -63,19 +65,20 @@ enum Standing {
 
 impl Catalog {
     /// What `config` and the catalog put in force. What was revoked ends at once, whatever comes of the rest.
-    pub async fn assemble(&self, config: &Arc<Config>) -> anyhow::Result<Assembled> {
+    pub async fn assemble(&self, config: &Arc<Config>) -> Result<Assembled, AssembleError> {
         // The epoch is read first: a change in between is seen twice rather than missed.
-        let epoch = self.db.catalog_epoch().await.context("the catalog cannot be read")?;
+        let unread = |error: DbError| AssembleError::Catalog(error.into());
+        let epoch = self.db.catalog_epoch().await.map_err(unread)?;
         // Revocations first, and for themselves: a place that cannot be read keeps nothing alive that was revoked.
-        self.end_revoked().await.context("the revocations cannot be read")?;
-        let stock = Stock::read(&self.db).await.context("the catalog cannot be read")?;
-        let shelf = Shelf::stock(config)?;
+        self.end_revoked().await.map_err(AssembleError::Revocations)?;
+        let snapshot = CatalogState::read(&self.db, &self.trust).await.map_err(AssembleError::Catalog)?;
+        let packages = LocalPackages::load(config)?;
         let before = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut assembly = Assembly {
             catalog: self,
             config,
-            stock: &stock,
-            shelf: &shelf,
+            snapshot: &snapshot,
+            packages: &packages,
             before,
             used: HashMap::new(),
             watched: Vec::new(),
@@ -86,11 +89,11 @@ impl Catalog {
         let tenants = assembly.tenants(&entries, &providers, &trials, &predicates).await?;
         let Assembly { used, watched, wanted, .. } = assembly;
         // What was revoked while it was being compiled begins to run as what it is.
-        let revocations = Revocations::read(&self.db).await.context("the revocations cannot be read")?;
+        let revocations = Revocations::read(&self.db).await.map_err(AssembleError::Revocations)?;
         end(&used, &revocations);
         let default =
-            Bundle::assemble(&entries, providers, trials, predicates).context("the bundle has no version")?;
-        let next_expiry = stock.next_expiry(self.clock.now());
+            Bundle::assemble(&entries, providers, trials, predicates).map_err(AssembleError::Version)?;
+        let next_expiry = snapshot.next_expiry(self.clock.now());
         let config = Arc::clone(config);
         Ok(Assembled { default, tenants, epoch, next_expiry, config, components: used, watched, wanted })
     }
@@ -101,7 +104,8 @@ impl Catalog {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&assembled.components);
         self.trials.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&assembled.watched);
         self.config.store(Some(Arc::clone(&assembled.config)));
-        self.ahead.forget(|id| assembled.components.contains_key(id), |id| assembled.wanted.contains(id));
+        self.admissions
+            .forget(|id| assembled.components.contains_key(id), |id| assembled.wanted.contains(id));
     }
 
     /// Verifies a package for a place and admits it. `placement.since` is when it was put there: what was right then, and was
@@ -109,19 +113,19 @@ impl Catalog {
     pub(super) async fn admit_placed(
         &self,
         config: &Config,
-        stock: &Stock,
+        snapshot: &CatalogState,
         placement: &Placement,
         package: &Package,
         tenant: Option<&TenantId>,
     ) -> Result<Arc<Component>, CatalogError> {
-        let verified = self.verify_placed(config, stock, placement, package, tenant).await?;
-        let tier = stock.tier(config, package.statement().kind, tenant);
-        let grants = self.grants(config, package);
-        let admitted = self.components.admit_to(tier, tenant, &verified, &placement.config, grants).await;
+        let verified = self.verify_placed(config, snapshot, placement, package, tenant).await?;
+        let tier = snapshot.tier(config, package.statement().kind, tenant);
+        let admission = Admission::new(tier, tenant).granted(self.grants(config, package));
+        let admitted = self.components.admit(&verified, &placement.config, admission).await;
         let component = admitted.map_err(CatalogError::Admit)?;
         if tenant.is_some() {
-            let id = Id::new(tenant, package, &placement.config, config);
-            self.ahead.put(id, Arc::clone(&component));
+            let id = ReleaseId::new(tenant, package, &placement.config, config);
+            self.admissions.put(id, Arc::clone(&component));
         }
         Ok(component)
     }
@@ -135,37 +139,22 @@ impl Catalog {
     pub(super) async fn verify_placed(
         &self,
         config: &Config,
-        stock: &Stock,
+        snapshot: &CatalogState,
         placement: &Placement,
         package: &Package,
         tenant: Option<&TenantId>,
     ) -> Result<Verified, CatalogError> {
-        if let Some(revoked) = stock.revocation(Subject::package(package, tenant)) {
-            return Err(CatalogError::Revoked(revoked.reason.clone()));
-        }
-        let missing = stock.missing(tenant, package.statement(), self.clock.now());
-        if !missing.is_empty() {
-            return Err(CatalogError::Grants { missing });
-        }
-        let floor = if self.is_proven_rollback(placement, package, tenant) {
-            None
-        } else {
-            self.floor(tenant, package.statement().name.as_str()).await?
+        let publishers = listed_publishers(config);
+        let purpose = Requirement {
+            tenant,
+            publishers: &publishers,
+            signed_by: placement.since,
+            valid_at: placement.since,
+            rollback: placement.rollback.as_deref(),
         };
-        let publishers = stock.publishers(config, tenant, placement.since);
-        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
-        let verified = package.verify(&publishers, placement.since, &self.host, tenant, serial)?;
-        check_serial(floor.as_ref(), &verified)?;
-        Ok(verified)
-    }
-
-    /// The highest serial of a component that was in force in this catalog.
-    pub(super) async fn floor(
-        &self,
-        tenant: Option<&TenantId>,
-        name: &str,
-    ) -> Result<Option<Floor>, CatalogError> {
-        Ok(self.db.component_floor(&floor_name(tenant, name)).await?)
+        let verified = snapshot.trust.verify(package, purpose).await?;
+        let missing = snapshot.missing(tenant, verified.statement(), self.clock.now());
+        if missing.is_empty() { Ok(verified) } else { Err(CatalogError::Grants { missing }) }
     }
 
     /// A component was put in force: nothing older follows without a record.
@@ -174,33 +163,8 @@ impl Catalog {
         tenant: Option<&TenantId>,
         component: &Component,
     ) -> Result<(), CatalogError> {
-        let serial = i64::try_from(component.serial())
-            .map_err(|_| CatalogError::Invalid("the serial is too large".to_owned()))?;
-        let floor = Floor { serial, digest: component.digest().to_owned() };
-        Ok(self.db.raise_component_floor(&floor_name(tenant, component.name()), &floor).await?)
-    }
-
-    /// Whether a signed record says that exactly this release was put in force again in exactly this place.
-    fn is_proven_rollback(
-        &self,
-        placement: &Placement,
-        package: &Package,
-        tenant: Option<&TenantId>,
-    ) -> bool {
-        let Some(record) = &placement.rollback else { return false };
-        let statement = package.statement();
-        match Rollback::read(record.as_bytes(), &self.rollback_key.verifying_key()) {
-            Ok(record) => {
-                record.name == statement.name
-                    && record.tenant.as_ref() == tenant
-                    && record.to.digest == statement.digest
-                    && record.to.serial == statement.serial
-            }
-            Err(error) => {
-                tracing::error!(component.name = statement.name.as_str(), "{error}");
-                false
-            }
-        }
+        let (name, digest) = (component.name(), component.digest());
+        Ok(self.trust.raise_floor(tenant, name, component.serial(), digest).await?)
     }
 
     /// Ends components that run and were revoked. They answer nobody from here on, calls in progress included.
@@ -218,44 +182,47 @@ type ProviderTrials = BTreeMap<String, Trial>;
 
 impl Assembly<'_> {
     /// The configuration's entries in their order, each as the catalog has it where the catalog has it; then the catalog's.
-    async fn platform(&mut self) -> anyhow::Result<(Vec<Entry>, Providers, ProviderTrials)> {
+    async fn platform(&mut self) -> Result<(Vec<Entry>, Providers, ProviderTrials), AssembleError> {
         let mut entries = Vec::new();
-        let mut providers: BTreeMap<String, Standing> = BTreeMap::new();
+        let mut providers: BTreeMap<String, PlaceContent> = BTreeMap::new();
         let mut placed: BTreeMap<&str, &Placed> = BTreeMap::new();
-        for place in self.stock.places.iter().filter(|place| place.tenant.is_none()) {
-            if !self.stock.is_predicate(place) {
+        for place in self.snapshot.places.iter().filter(|place| place.tenant.is_none()) {
+            if !self.snapshot.is_predicate(place) {
                 placed.insert(&place.name, place);
             }
         }
         let mut configs: HashMap<&str, &Value> = HashMap::new();
         for (number, wanted) in self.config.bundle.iter().enumerate() {
-            let context = || format!("bundle[{number}]: {}", wanted.component);
-            if let Some(place) = placed.remove(self.shelf.name(&wanted.component)) {
+            let refused = |cause| {
+                let place = format!("bundle[{number}]: {}", wanted.component);
+                AssembleError::Entry { place, cause }
+            };
+            if let Some(place) = placed.remove(self.packages.name(&wanted.component)) {
                 match self.stand(place).await {
-                    Standing::Entry(entry) => entries.push(entry),
-                    Standing::Nothing => {}
-                    provider @ Standing::Provider { .. } => {
+                    PlaceContent::Entry(entry) => entries.push(entry),
+                    PlaceContent::Nothing => {}
+                    provider @ PlaceContent::Provider { .. } => {
                         drop(providers.insert(place.name.clone(), provider));
                     }
                 }
                 continue;
             }
-            let (name, package) = self.shelf.find(&wanted.component).with_context(context)?;
+            let found = self.packages.find(&wanted.component);
+            let (name, package) = found.ok_or_else(|| refused(EntryError::Unknown))?;
             let kind = package.statement().kind;
             if kind != Kind::Hook && wanted.attachment != Attachment::default() {
-                return Err(anyhow!("matcher, on_fault and timeout_ms are for hooks, and this is a {kind}"))
-                    .with_context(context);
+                return Err(refused(EntryError::NotAHook(kind)));
             }
             if kind == Kind::Provider {
                 // A provider's entry configures it; which calls it serves is for the routes to say.
                 configs.insert(name, &wanted.config);
                 continue;
             }
-            let component = self.admit(package, &wanted.config).await.with_context(context)?;
+            let component = self.admit(package, &wanted.config).await.map_err(|it| refused(it.into()))?;
             let mut entry = Entry::new(component, mode(wanted.mode)).attached(&wanted.attachment);
             if wanted.rewrite {
                 if !entry.component.asks_to_rewrite() {
-                    bail!("{}: rewrite is granted to what does not ask for it", context());
+                    return Err(refused(EntryError::Rewrite));
                 }
                 entry.may_rewrite = true;
             }
@@ -265,37 +232,41 @@ impl Assembly<'_> {
         rest.sort_by_key(|place| (place.place.order, &place.name));
         for place in rest {
             match self.stand(place).await {
-                Standing::Entry(entry) => entries.push(entry),
-                Standing::Nothing => {}
-                provider @ Standing::Provider { .. } => drop(providers.insert(place.name.clone(), provider)),
+                PlaceContent::Entry(entry) => entries.push(entry),
+                PlaceContent::Nothing => {}
+                provider @ PlaceContent::Provider { .. } => {
+                    drop(providers.insert(place.name.clone(), provider));
+                }
             }
         }
         let (providers, trials) = self.providers(providers, &configs).await?;
         Ok((entries, providers, trials))
     }
 
-    /// One provider for each tag that the routes name: the catalog's before the shelf's, and of each the gateway's own first.
+    /// One provider for each tag that the routes name: the catalog's before a package at hand, and of each the gateway's own first.
     /// A full name is that component and no other; where it is not in force, its routes have no provider.
     async fn providers(
         &mut self,
-        mut placed: BTreeMap<String, Standing>,
+        mut placed: BTreeMap<String, PlaceContent>,
         configs: &HashMap<&str, &Value>,
-    ) -> anyhow::Result<(Providers, ProviderTrials)> {
+    ) -> Result<(Providers, ProviderTrials), AssembleError> {
         let nothing = json!({});
         let (mut providers, mut trials) = (Providers::new(), ProviderTrials::new());
         let tags: BTreeSet<_> =
-            self.config.gateway.routes.iter().map(|route| route.provider.as_str()).collect();
+            self.config.gateway.targets().map(|target| target.provider.as_str()).collect();
         for tag in tags {
-            let context = || format!("the provider {tag}");
-            let on_shelf = self.shelf.provider(tag).ok();
-            let own = on_shelf.map(|(name, _)| name.to_owned());
-            let named = |name: &&String| super::shelf::serves(name, tag);
+            let refused = |cause| AssembleError::Entry { place: format!("the provider {tag}"), cause };
+            let at_hand = self.packages.provider(tag).ok();
+            let own = at_hand.map(|(name, _)| name.to_owned());
+            let named = |name: &&String| super::packages::serves(name, tag);
             // A vendor's provider does not take the place of one that comes with the gateway.
-            let name = match own.filter(|name| name.starts_with(&format!("{}/", super::shelf::NAMESPACE))) {
+            let name = match own.filter(|name| name.starts_with(&format!("{}/", super::packages::NAMESPACE)))
+            {
                 Some(own) => Some(own),
                 None => placed.keys().find(named).cloned(),
             };
-            if let Some(Standing::Provider { component, trial }) = name.and_then(|name| placed.remove(&name))
+            if let Some(PlaceContent::Provider { component, trial }) =
+                name.and_then(|name| placed.remove(&name))
             {
                 trials.extend(trial.map(|trial| (tag.to_owned(), trial)));
                 if let Some(component) = component {
@@ -303,15 +274,15 @@ impl Assembly<'_> {
                     continue;
                 }
             }
-            let (name, package) = match self.shelf.provider(tag) {
+            let (name, package) = match self.packages.provider(tag) {
                 Err(_) if tag.contains('/') => {
                     tracing::error!(component.name = tag, "a route names a provider that is not in force");
                     continue;
                 }
-                found => found.with_context(context)?,
+                found => found.map_err(refused)?,
             };
             let config = configs.get(name).copied().unwrap_or(&nothing);
-            let component = self.admit(package, config).await.with_context(context)?;
+            let component = self.admit(package, config).await.map_err(|it| refused(it.into()))?;
             providers.insert(tag.to_owned(), component);
         }
         Ok((providers, trials))
@@ -319,7 +290,7 @@ impl Assembly<'_> {
 
     /// One predicate for each that the routes name, with the configuration that they give it: the catalog's release, where the
     /// catalog has it. Where it is not in force, its routes have no predicate, and take no call.
-    async fn predicates(&mut self) -> anyhow::Result<Providers> {
+    async fn predicates(&mut self) -> Result<Providers, AssembleError> {
         let mut predicates = Providers::new();
         let config = self.config;
         for wanted in config.gateway.routes.iter().filter_map(|route| route.predicate.as_ref()) {
@@ -327,12 +298,15 @@ impl Assembly<'_> {
             if predicates.contains_key(&key) {
                 continue;
             }
-            let component = match self.stock.predicate(&wanted.component) {
+            let component = match self.snapshot.predicate(&wanted.component) {
                 Some(placed) => match &placed.place.active {
                     Some(active) => self.settled(placed, &active.configured(&wanted.config)).await,
                     None => None,
                 },
-                None => self.listed_predicate(wanted).await?,
+                None => self.listed_predicate(wanted).await.map_err(|cause| {
+                    let place = format!("the predicate {}", wanted.component);
+                    AssembleError::Entry { place, cause }
+                })?,
             };
             if let Some(component) = component {
                 predicates.insert(key, component);
@@ -348,13 +322,12 @@ impl Assembly<'_> {
     async fn listed_predicate(
         &mut self,
         wanted: &config::Predicate,
-    ) -> anyhow::Result<Option<Arc<Component>>> {
-        let context = || format!("the predicate {}", wanted.component);
-        let Ok((name, package)) = self.shelf.find(&wanted.component) else { return Ok(None) };
+    ) -> Result<Option<Arc<Component>>, EntryError> {
+        let Some((name, package)) = self.packages.find(&wanted.component) else { return Ok(None) };
         if package.statement().kind != Kind::Predicate {
-            bail!("{name} is no predicate");
+            return Err(EntryError::Kind { name: name.to_owned(), wanted: Kind::Predicate });
         }
-        self.admit(package, &wanted.config).await.with_context(context).map(Some)
+        Ok(Some(self.admit(package, &wanted.config).await?))
     }
 
     /// What tenants have besides: behind the platform's, so that nothing of it is loosened.
@@ -364,9 +337,9 @@ impl Assembly<'_> {
         providers: &Providers,
         trials: &ProviderTrials,
         predicates: &Providers,
-    ) -> anyhow::Result<Vec<(TenantId, Bundle)>> {
+    ) -> Result<Vec<(TenantId, Bundle)>, AssembleError> {
         let mut own: BTreeMap<&TenantId, Vec<&Placed>> = BTreeMap::new();
-        for place in &self.stock.places {
+        for place in &self.snapshot.places {
             if let Some(tenant) = &place.tenant {
                 own.entry(tenant).or_default().push(place);
             }
@@ -376,7 +349,7 @@ impl Assembly<'_> {
             places.sort_by_key(|place| (place.place.order, &place.name));
             let mut all = entries.to_vec();
             for place in places {
-                if let Standing::Entry(entry) = self.stand(place).await {
+                if let PlaceContent::Entry(entry) = self.stand(place).await {
                     all.push(entry);
                 }
             }
@@ -384,7 +357,7 @@ impl Assembly<'_> {
                 bundles.push((
                     tenant.clone(),
                     Bundle::assemble(&all, providers.clone(), trials.clone(), predicates.clone())
-                        .context("a tenant's bundle has no version")?,
+                        .map_err(AssembleError::Version)?,
                 ));
             }
         }
@@ -392,7 +365,7 @@ impl Assembly<'_> {
     }
 
     /// What stands in a place of the catalog. What cannot be put in force refuses; what cannot be tried is not tried.
-    async fn stand(&mut self, placed: &Placed) -> Standing {
+    async fn stand(&mut self, placed: &Placed) -> PlaceContent {
         let active = match &placed.place.active {
             Some(placement) => self.settled(placed, placement).await.map(|it| (it, placement.mode)),
             None => None,
@@ -408,18 +381,22 @@ impl Assembly<'_> {
         let kind = active_kind.or_else(|| trial.as_ref().map(|it| it.component.kind()));
         let attachment = self.attachment(placed);
         match (active, trial) {
-            (None, None) => Standing::Nothing,
+            (None, None) => PlaceContent::Nothing,
             (component, trial) if kind == Some(Kind::Provider) => {
-                Standing::Provider { component: component.map(|(it, _)| it), trial }
+                PlaceContent::Provider { component: component.map(|(it, _)| it), trial }
             }
             // What stands in a place was granted what it asks for: without, it would not stand there.
             (Some((component, mode)), trial) => {
-                Standing::Entry(Entry { trial, attachment, ..Entry::granted(component, mode) })
+                PlaceContent::Entry(Entry { trial, attachment, ..Entry::granted(component, mode) })
             }
             (None, Some(trial)) => {
                 let component = Arc::clone(&trial.component);
                 // Nothing is in force: whoever the trial is not for is asked nothing.
-                Standing::Entry(Entry { trial: Some(trial), attachment, ..Entry::new(component, Mode::Off) })
+                PlaceContent::Entry(Entry {
+                    trial: Some(trial),
+                    attachment,
+                    ..Entry::new(component, Mode::Off)
+                })
             }
         }
     }
@@ -429,7 +406,7 @@ impl Assembly<'_> {
         if placed.attachment != Attachment::default() || placed.tenant.is_some() {
             return placed.attachment.clone();
         }
-        let named = |entry: &&config::BundleEntry| self.shelf.name(&entry.component) == placed.name;
+        let named = |entry: &&config::BundleEntry| self.packages.name(&entry.component) == placed.name;
         self.config.bundle.iter().find(named).map(|entry| entry.attachment.clone()).unwrap_or_default()
     }
 
@@ -456,7 +433,7 @@ impl Assembly<'_> {
     }
 
     /// What was in force in a tenant's place before what stands there now, if it runs and may run.
-    fn was_before(&self, placed: &Placed) -> Option<(Id, Arc<Component>)> {
+    fn was_before(&self, placed: &Placed) -> Option<(ReleaseId, Arc<Component>)> {
         let before = placed.place.previous.last()?;
         let config = canonical::digest(&before.config);
         let (id, component) = self.before.iter().find(|(id, component)| {
@@ -465,7 +442,7 @@ impl Assembly<'_> {
                 && id.version == before.version
                 && id.config == config
                 && component.barred().is_none()
-                && self.stock.allows(component, placed.tenant.as_ref(), self.catalog.clock.now())
+                && self.snapshot.allows(component, placed.tenant.as_ref(), self.catalog.clock.now())
         })?;
         Some((id.clone(), Arc::clone(component)))
     }
@@ -474,8 +451,8 @@ impl Assembly<'_> {
         match self.placed(placed, &tried.placement).await {
             Ok(component) => Some(Trial { component, stage: tried.stage(), mode: tried.placement.mode }),
             Err((error, _)) => {
-                let error = anyhow::Error::new(error);
-                tracing::error!(component.name = placed.name, "a component cannot be tried: {error:#}");
+                let name = placed.name.as_str();
+                tracing::error!(component.name = name, "a component cannot be tried: {}", Causes(&error));
                 None
             }
         }
@@ -492,22 +469,26 @@ impl Assembly<'_> {
         let bytes = catalog.db.component_package(tenant, &placed.name, &placement.version).await;
         let bytes = bytes.map_err(|error| (error.into(), None))?.ok_or_else(stored)?;
         let package = Package::parse(bytes).map_err(|_| stored())?;
-        let id = Id::new(tenant, &package, &placement.config, self.config);
-        let verified = catalog.verify_placed(self.config, self.stock, placement, &package, tenant).await;
+        let id = ReleaseId::new(tenant, &package, &placement.config, self.config);
+        let verified = catalog.verify_placed(self.config, self.snapshot, placement, &package, tenant).await;
         let verified = verified.map_err(|error| (error, Some(package.clone())))?;
-        let tier = self.stock.tier(self.config, package.statement().kind, tenant);
+        let tier = self.snapshot.tier(self.config, package.statement().kind, tenant);
         self.wanted.extend(tenant.map(|_| id.clone()));
         let component = match (self.kept(&id, tier), tenant) {
             (Some(component), _) => component,
             (None, Some(tenant)) => {
                 let grants = catalog.grants(self.config, &package);
-                let ask =
-                    Ask { tier, tenant: tenant.clone(), verified, config: placement.config.clone(), grants };
+                let admission = Admission::new(tier, Some(tenant)).granted(grants);
+                let ask = PendingAdmission { verified, config: placement.config.clone(), admission };
                 self.tenants_own(&id, ask).await.map_err(|error| (error, Some(package)))?
             }
             (None, None) => catalog
                 .components
-                .admit_to(tier, None, &verified, &placement.config, catalog.grants(self.config, &package))
+                .admit(
+                    &verified,
+                    &placement.config,
+                    Admission::new(tier, None).granted(catalog.grants(self.config, &package)),
+                )
                 .await
                 .map_err(|error| (CatalogError::Admit(error), Some(package)))?,
         };
@@ -517,62 +498,63 @@ impl Assembly<'_> {
 
     /// A tenant's component whose code is there. Where it has to be compiled first, that is done beside this assembly: nobody
     /// else waits for it.
-    async fn tenants_own(&self, id: &Id, ask: Ask) -> Result<Arc<Component>, CatalogError> {
+    async fn tenants_own(
+        &self,
+        id: &ReleaseId,
+        ask: PendingAdmission,
+    ) -> Result<Arc<Component>, CatalogError> {
         let catalog = self.catalog;
-        if let Some(ready) = catalog.ahead.ready(id, ask.tier) {
+        if let Some(ready) = catalog.admissions.ready(id, ask.admission.tier) {
             return Ok(ready);
         }
-        let Ask { tier, tenant, verified, config, grants } = &ask;
-        let kept =
-            catalog.components.admit_compiled(*tier, Some(tenant), verified, config, grants.clone()).await;
-        match kept {
-            Err(AdmitError::NotCompiled) => Err(catalog.ahead.ask(id, ask)),
+        let cached = ask.admission.clone().cached();
+        match catalog.components.admit(&ask.verified, &ask.config, cached).await {
+            Err(AdmitError::NotCompiled) => Err(catalog.admissions.request(id, ask)),
             kept => kept.map_err(CatalogError::Admit),
         }
     }
 
-    /// A component that the configuration names, from the shelf.
-    async fn admit(&mut self, package: &Package, config: &Value) -> anyhow::Result<Arc<Component>> {
-        let name = package.statement().name.as_str();
-        if let Some(revoked) = self.stock.revocation(Subject::package(package, None)) {
-            let fault = Fault::Revoked { reason: revoked.reason.clone() };
-            return Ok(Component::absent(package.statement(), None, fault));
-        }
+    /// A component that the configuration names, from a package at hand.
+    async fn admit(&mut self, package: &Package, config: &Value) -> Result<Arc<Component>, CatalogError> {
         let catalog = self.catalog;
-        let floor = catalog.floor(None, name).await.context("the floor of serials is not known")?;
-        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
         let now = catalog.clock.now();
-        let publishers = self.stock.publishers(self.config, None, now);
-        let at = self.shelf.looked_at(package.statement(), now);
-        let verified = package
-            .verify(&publishers, at, &catalog.host, None, serial)
-            .context("the package is not trusted")?;
-        if let Err(error) = check_serial(floor.as_ref(), &verified) {
-            bail!("{error}");
-        }
-        let id = Id::new(None, package, config, self.config);
-        let tier = self.stock.tier(self.config, package.statement().kind, None);
+        let publishers = listed_publishers(self.config);
+        let purpose = Requirement {
+            tenant: None,
+            publishers: &publishers,
+            signed_by: now,
+            valid_at: self.packages.looked_at(package.statement(), now),
+            rollback: None,
+        };
+        let verified = match self.snapshot.trust.verify(package, purpose).await {
+            Ok(verified) => verified,
+            Err(Distrust::Revoked(reason)) => {
+                return Ok(Component::absent(package.statement(), None, Fault::Revoked { reason }));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let id = ReleaseId::new(None, package, config, self.config);
+        let tier = self.snapshot.tier(self.config, package.statement().kind, None);
         let component = if let Some(component) = self.kept(&id, tier) {
             component
         } else {
-            let grants = catalog.grants(self.config, package);
-            let admitted = catalog.components.admit_to(tier, None, &verified, config, grants).await;
-            admitted.context("the component is not admitted")?
+            let admission = Admission::new(tier, None).granted(catalog.grants(self.config, package));
+            catalog.components.admit(&verified, config, admission).await?
         };
-        catalog.raise_floor(None, &component).await.context("the floor of serials could not be raised")?;
+        catalog.raise_floor(None, &component).await?;
         self.used.insert(id, Arc::clone(&component));
         Ok(component)
     }
 
-    fn kept(&self, id: &Id, tier: Tier) -> Option<Arc<Component>> {
+    fn kept(&self, id: &ReleaseId, tier: RunsIn) -> Option<Arc<Component>> {
         let kept = self.used.get(id).or_else(|| self.before.get(id));
         kept.filter(|it| it.barred().is_none() && it.tier() == tier).cloned()
     }
 }
 
-// === impl Id ===
+// === impl ReleaseId ===
 
-impl Id {
+impl ReleaseId {
     fn new(tenant: Option<&TenantId>, package: &Package, config: &Value, all: &Config) -> Self {
         let statement = package.statement();
         Self {
@@ -588,10 +570,9 @@ impl Id {
 
 // === private helpers ===
 
-fn end(components: &HashMap<Id, Arc<Component>>, revocations: &Revocations) {
+fn end(components: &HashMap<ReleaseId, Arc<Component>>, revocations: &Revocations) {
     for (id, component) in components {
-        let subject = Subject::component(component, id.tenant.as_ref());
-        if let Some(revoked) = revocations.of(subject)
+        if let Some(revoked) = revocations.of(subject(component, id.tenant.as_ref()))
             && component.barred().is_none()
         {
             component.revoke(&revoked.reason);
@@ -606,32 +587,22 @@ fn end(components: &HashMap<Id, Arc<Component>>, revocations: &Revocations) {
 }
 
 /// The ways out that `config` gives the component of `package`, of those that it asks for.
-fn granted<'a>(config: &'a Config, package: &'a Package) -> impl Iterator<Item = &'a config::Egress> {
+fn granted<'a>(config: &'a Config, package: &'a Package) -> impl Iterator<Item = &'a config::EgressSettings> {
     let statement = package.statement();
-    let asked = statement.capabilities.iter().filter_map(|capability| capability.strip_prefix("egress:"));
+    let asked = statement.capabilities.iter().filter_map(Capability::egress);
     asked.filter_map(|name| config.egress.get(name)).filter(|way| way.allows(statement.name.as_str()))
 }
 
-/// A publisher never gives one serial to two releases; a developer builds the same serial again and again.
-pub(super) fn check_serial(floor: Option<&Floor>, verified: &Verified) -> Result<(), CatalogError> {
-    let statement = verified.statement();
-    let same = floor.filter(|floor| u64::try_from(floor.serial).ok() == Some(statement.serial));
-    if same.is_some_and(|floor| floor.digest != statement.digest.hex()) && !verified.is_development() {
-        let what = format!("the serial {} of {}", statement.serial, statement.name);
-        return Err(CatalogError::OtherBytes(what));
-    }
-    Ok(())
+/// The publishers that need no entry in the database: those of the configuration, and whoever signed the components inside the
+/// binary.
+pub(super) fn listed_publishers(config: &Config) -> Vec<Publisher> {
+    config.components.publishers.iter().cloned().chain(first_party_publisher()).collect()
 }
 
-/// Each tenant's catalog has floors of its own. No component's name has a colon.
-fn floor_name(tenant: Option<&TenantId>, name: &str) -> String {
-    tenant.map_or_else(|| name.to_owned(), |tenant| format!("{tenant}:{name}"))
-}
-
-fn mode(mode: config::Mode) -> Mode {
+fn mode(mode: config::ModeSetting) -> Mode {
     match mode {
-        config::Mode::Enforce => Mode::Enforce,
-        config::Mode::Shadow => Mode::Shadow,
-        config::Mode::Off => Mode::Off,
+        config::ModeSetting::Enforce => Mode::Enforce,
+        config::ModeSetting::Shadow => Mode::Shadow,
+        config::ModeSetting::Off => Mode::Off,
     }
 }

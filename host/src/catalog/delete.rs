@@ -1,20 +1,27 @@
 //! Deletions: a version that nobody uses is forgotten, and its bytes are given back.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::place::{MIDDLE, Place};
-use super::stock::Placed;
-use super::{Actor, Catalog, CatalogError};
+use super::place::{DEFAULT_ORDER, Place};
+use super::state::Placed;
+use super::{Actor, Catalog, CatalogError, DeletedVersion};
+use crate::audit::Action;
+use crate::causes::Causes;
 use crate::db::catalog::{Json, PlaceRow, scope};
 
 impl Catalog {
     /// Deletes a version: neither in force nor tried, no step back leads to it, and no evidence needs it to be run again.
-    pub async fn delete(&self, actor: &Actor, name: &str, version: &str) -> Result<Value, CatalogError> {
+    pub async fn delete(
+        &self,
+        actor: &Actor,
+        name: &str,
+        version: &str,
+    ) -> Result<DeletedVersion, CatalogError> {
         let tenant = actor.tenant.as_ref();
         let found = self.db.component_version(tenant, name, version).await?.ok_or(CatalogError::NotFound)?;
         let (place, revision) = match self.db.component_place(tenant, name).await? {
             Some(row) => Placed::read(row).map(|placed| (placed.place, placed.revision))?,
-            None => (Place::new(MIDDLE), 0),
+            None => (Place::new(DEFAULT_ORDER), 0),
         };
         if let Some(use_) = place.use_of(version) {
             return Err(CatalogError::InUse(format!("{name}@{version} {use_}")));
@@ -30,7 +37,7 @@ impl Catalog {
             "serial": found.serial,
             "digest": found.digest,
         });
-        self.record(actor, "component_delete", payload).await?;
+        self.record(actor, Action::ComponentDelete, payload).await?;
         let stored = |_| CatalogError::Stored(name.to_owned());
         // The place's next revision: whoever was about to put this version there is told that something changed.
         let row = PlaceRow {
@@ -43,9 +50,9 @@ impl Catalog {
             return Err(CatalogError::Changed);
         }
         if let Err(error) = self.db.give_space_back().await {
-            let error = anyhow::Error::new(error);
-            tracing::warn!("the database keeps the space of what was deleted: {error:#}");
+            tracing::warn!("the database keeps the space of what was deleted: {}", Causes(&error));
         }
-        Ok(json!({ "name": name, "deleted": version, "usage": self.usage(tenant).await? }))
+        let usage = self.usage(tenant).await?;
+        Ok(DeletedVersion { name: name.to_owned(), deleted: version.to_owned(), usage })
     }
 }

@@ -3,12 +3,12 @@
 use super::place::Slo;
 use crate::component::Counted;
 
-/// Calls that what is in force needs before it is a measure.
-const ENOUGH: u64 = 20;
-/// How many times slower a canary may be, where its limits name no time.
-const SLOWER: u64 = 4;
-/// Below this many microseconds nobody minds how many times slower it is.
-const UNNOTICED: u64 = 2_000;
+/// Calls of what is in force before a canary is compared with it.
+const MIN_BASELINE_CALLS: u64 = 20;
+/// How many times slower than what is in force a canary may be, where its limits name no time.
+const MAX_SLOWDOWN: u64 = 4;
+/// Guest time below which a canary is never too slow, in microseconds.
+const NEGLIGIBLE_MICROS: u64 = 2_000;
 
 /// Why a canary ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,14 +41,14 @@ pub(super) fn judge(slo: &Slo, canary: &Counted, in_force: &Counted) -> Option<B
     if percent > slo.max_fault_percent {
         return Some(Breach::Faults { percent });
     }
-    let measured = in_force.calls >= ENOUGH;
+    let measured = in_force.calls >= MIN_BASELINE_CALLS;
     if measured {
         let jump_percent = share(canary.refusals, canary.calls) - share(in_force.refusals, in_force.calls);
         if jump_percent > slo.max_refusal_jump_percent {
             return Some(Breach::Refusals { jump_percent });
         }
     }
-    let usual = measured.then(|| in_force.p95_micros().saturating_mul(SLOWER).max(UNNOTICED));
+    let usual = measured.then(|| in_force.p95_micros().saturating_mul(MAX_SLOWDOWN).max(NEGLIGIBLE_MICROS));
     let (p95_micros, limit) = (canary.p95_micros(), slo.max_p95_micros.or(usual));
     limit.filter(|limit| p95_micros > *limit).map(|limit_micros| Breach::Slow { p95_micros, limit_micros })
 }

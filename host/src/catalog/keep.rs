@@ -1,5 +1,5 @@
-//! Keeping what is in force true: noticing that another gateway, a command or the calendar changed something, and ending
-//! canaries that do badly.
+//! Watches the catalog: another gateway, a command or an expiry may change what is in force, so that the bundles have to be assembled
+//! again. Canaries that do badly are ended.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -11,14 +11,15 @@ use time::OffsetDateTime;
 
 use super::judge::{Breach, judge};
 use super::place::{Placement, Slo, Step, Tried};
-use super::stock::Placed;
+use super::state::Placed;
 use super::{Actor, Assembled, Catalog};
+use crate::causes::Causes;
 use crate::component::{Component, Counted, Trial};
 use crate::db::DbError;
 use crate::db::catalog::Changes;
 
-/// How often the catalog is looked at, news or not. What was revoked has to end within two seconds.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the catalog is asked whether it changed. What was revoked has to end within two seconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A trial that runs, and what it runs beside.
 #[derive(Debug, Clone)]
@@ -94,14 +95,14 @@ impl Keeper {
                     self.changes = None;
                 },
                 () = self.catalog.changed.notified() => {}
-                () = tokio::time::sleep(LOOK) => self.judge().await,
+                () = tokio::time::sleep(POLL_INTERVAL) => self.judge().await,
             }
             let now = self.catalog.clock.now();
             let expired = self.next_expiry.is_some_and(|expires| expires <= now);
             match self.catalog.db.catalog_epoch().await {
-                Ok(epoch) if epoch != self.epoch || expired || self.catalog.ahead.has_news() => return,
+                Ok(epoch) if epoch != self.epoch || expired || self.catalog.admissions.has_news() => return,
                 Ok(_) => {}
-                Err(error) => unreadable(error),
+                Err(error) => unreadable(&error),
             }
         }
     }
@@ -149,14 +150,14 @@ impl Catalog {
     pub async fn keep_revoked_out(&self) {
         let mut seen = None;
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             match self.db.catalog_epoch().await {
                 Ok(epoch) if seen == Some(epoch) => {}
                 Ok(epoch) => match self.end_revoked().await {
                     Ok(()) => seen = Some(epoch),
-                    Err(error) => unreadable(error),
+                    Err(error) => unreadable(&error),
                 },
-                Err(error) => unreadable(error),
+                Err(error) => unreadable(&error),
             }
         }
     }
@@ -179,8 +180,7 @@ impl Catalog {
             // Another gateway ended it, or an administrator did something else.
             Err(super::CatalogError::Changed) => {}
             Err(error) => {
-                let error = anyhow::Error::new(error);
-                tracing::error!(component.name = name, "a canary could not be ended: {error:#}");
+                tracing::error!(component.name = name, "a canary could not be ended: {}", Causes(&error));
             }
         }
     }
@@ -188,7 +188,6 @@ impl Catalog {
 
 // === private helpers ===
 
-fn unreadable(error: DbError) {
-    let error = anyhow::Error::new(error);
-    tracing::warn!("the catalog cannot be read: {error:#}");
+fn unreadable(error: &DbError) {
+    tracing::warn!("the catalog cannot be read: {}", Causes(error));
 }

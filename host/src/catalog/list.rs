@@ -3,82 +3,77 @@
 use std::collections::BTreeMap;
 
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{Package, Statement};
-use serde_json::{Value, json};
+use sallyport_protocol::package::{Capability, Package, Statement};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::place::{Place, Placement};
-use super::stock::{Placed, Stock};
-use super::{Catalog, CatalogError};
+use super::place::{Place, Placement, Tried};
+use super::state::{CatalogState, Placed};
+use super::{
+    ActiveRelease, Catalog, CatalogError, ComponentList, ComponentPlace, ComponentVersion, ListedComponent,
+    NewestRelease, ShownComponent, ShownGrant, TriedRelease, VersionStage,
+};
 use crate::db::catalog::{Version, scope};
 
 impl Catalog {
     /// Every component of a catalog.
-    pub async fn list(&self, tenant: Option<&TenantId>) -> Result<Value, CatalogError> {
+    pub async fn list(&self, tenant: Option<&TenantId>) -> Result<ComponentList, CatalogError> {
         let mut versions: BTreeMap<String, Vec<Version>> = BTreeMap::new();
         for version in self.db.component_versions(tenant).await? {
             versions.entry(version.name.clone()).or_default().push(version);
         }
-        let stock = Stock::read(&self.db).await?;
-        let components: Vec<_> = versions
-            .iter()
-            .map(|(name, versions)| {
-                let placed = stock.places.iter().find(|it| it.tenant.as_ref() == tenant && it.name == *name);
-                json!({
-                    "name": name,
-                    "kind": versions.last().map(|version| version.kind.as_str()),
-                    "place": placed.map(shown),
-                    "versions": versions.iter().map(|it| state(it, placed)).collect::<Vec<_>>(),
-                })
+        let snapshot = CatalogState::read(&self.db, &self.trust).await?;
+        let components = versions.into_iter().filter_map(|(name, versions)| {
+            let placed = snapshot.places.iter().find(|it| it.tenant.as_ref() == tenant && it.name == name);
+            Some(ListedComponent {
+                kind: versions.last()?.kind.clone(),
+                place: placed.map(shown),
+                versions: versions.iter().map(|it| state(it, placed)).collect(),
+                name,
             })
-            .collect();
-        Ok(json!({ "components": components, "usage": self.usage(tenant).await? }))
+        });
+        Ok(ComponentList { components: components.collect(), usage: self.usage(tenant).await? })
     }
 
     /// One component: its versions, its place, what it may do, and what the newest release wants besides.
-    pub async fn show(&self, tenant: Option<&TenantId>, name: &str) -> Result<Value, CatalogError> {
+    pub async fn show(&self, tenant: Option<&TenantId>, name: &str) -> Result<ShownComponent, CatalogError> {
         let versions = self.db.component_versions(tenant).await?;
         let versions: Vec<_> = versions.into_iter().filter(|version| version.name == name).collect();
         let Some(newest) = versions.last() else { return Err(CatalogError::NotFound) };
-        let stock = Stock::read(&self.db).await?;
-        let placed = stock.places.iter().find(|it| it.tenant.as_ref() == tenant && it.name == name);
+        let snapshot = CatalogState::read(&self.db, &self.trust).await?;
+        let placed = snapshot.places.iter().find(|it| it.tenant.as_ref() == tenant && it.name == name);
         let statement = self.stated(tenant, name, &newest.version).await?;
         let active = placed.and_then(|placed| placed.place.active.as_ref());
         let held = match active {
             Some(active) => self.stated(tenant, name, &active.version).await?.capabilities,
             None => Vec::new(),
         };
-        let grants: Vec<_> = stock
-            .grants()
-            .iter()
-            .filter(|grant| grant.tenant_id == scope(tenant) && grant.name == name)
-            .map(|grant| {
-                json!({
-                    "capability": grant.capability,
-                    "granted_at": stamp(grant.granted_at),
-                    "granted_by": grant.granted_by,
-                    "expires_at": grant.expires_at.map(stamp),
-                })
-            })
-            .collect();
-        let added: Vec<_> = statement.capabilities.iter().filter(|it| !held.contains(it)).collect();
-        let dropped: Vec<_> = held.iter().filter(|it| !statement.capabilities.contains(it)).collect();
-        Ok(json!({
-            "name": name,
-            "kind": newest.kind,
-            "place": placed.map(shown),
-            "versions": versions.iter().map(|it| state(it, placed)).collect::<Vec<_>>(),
-            "grants": grants,
-            "newest": {
-                "version": newest.version,
-                "capabilities": statement.capabilities,
-                "events": statement.events.iter().map(|event| event.as_str()).collect::<Vec<_>>(),
-                "added_capabilities": added,
-                "dropped_capabilities": dropped,
-                "needs_grant": stock.missing(tenant, &statement, self.clock.now()),
+        let granted = snapshot.grants().iter();
+        let grants = granted.filter(|grant| grant.tenant_id == scope(tenant) && grant.name == name);
+        let grants = grants.map(|grant| ShownGrant {
+            capability: grant.capability.clone(),
+            granted_at: stamp(grant.granted_at),
+            granted_by: grant.granted_by.clone(),
+            expires_at: grant.expires_at.map(stamp),
+        });
+        let added = statement.capabilities.iter().filter(|it| !held.contains(it));
+        let dropped = held.iter().filter(|it| !statement.capabilities.contains(it));
+        let missing = snapshot.missing(tenant, &statement, self.clock.now());
+        Ok(ShownComponent {
+            name: name.to_owned(),
+            kind: newest.kind.clone(),
+            place: placed.map(shown),
+            versions: versions.iter().map(|it| state(it, placed)).collect(),
+            grants: grants.collect(),
+            newest: NewestRelease {
+                version: newest.version.clone(),
+                capabilities: statement.capabilities.iter().map(Capability::to_string).collect(),
+                events: statement.events.iter().map(|event| event.as_str().to_owned()).collect(),
+                added_capabilities: added.map(Capability::to_string).collect(),
+                dropped_capabilities: dropped.map(Capability::to_string).collect(),
+                needs_grant: missing.iter().map(Capability::to_string).collect(),
             },
-        }))
+        })
     }
 
     async fn stated(
@@ -95,57 +90,65 @@ impl Catalog {
 
 // === private helpers ===
 
-fn shown(placed: &Placed) -> Value {
-    let Place { order, told, active, trial, previous } = &placed.place;
-    json!({
-        "order": order,
-        "told": told,
-        "revision": placed.revision,
-        "active": active.as_ref().map(placement),
-        "trial": trial.as_ref().map(|trial| json!({
-            "stage": if trial.percent.is_some() { "canary" } else { "shadow" },
-            "percent": trial.percent,
-            "version": trial.placement.version,
-            "mode": trial.placement.mode.as_str(),
-            "config": trial.placement.config,
-            "since": stamp(trial.placement.since),
-        })),
-        "previous": previous.iter().map(|it| it.version.as_str()).collect::<Vec<_>>(),
-    })
+fn shown(placed: &Placed) -> ComponentPlace {
+    let Place { order, attachment, active, trial, previous } = &placed.place;
+    ComponentPlace {
+        order: *order,
+        attachment: attachment.clone(),
+        revision: placed.revision,
+        active: active.as_ref().map(in_force),
+        trial: trial.as_ref().map(tried),
+        previous: previous.iter().map(|it| it.version.clone()).collect(),
+    }
 }
 
-fn placement(placement: &Placement) -> Value {
-    json!({
-        "version": placement.version,
-        "mode": placement.mode.as_str(),
-        "config": placement.config,
-        "since": stamp(placement.since),
-        "rolled_back": placement.rollback.is_some(),
-    })
+fn in_force(placement: &Placement) -> ActiveRelease {
+    ActiveRelease {
+        version: placement.version.clone(),
+        mode: placement.mode,
+        config: placement.config.clone(),
+        since: stamp(placement.since),
+        rolled_back: placement.rollback.is_some(),
+    }
+}
+
+fn tried(trial: &Tried) -> TriedRelease {
+    TriedRelease {
+        stage: stage(trial),
+        percent: trial.percent,
+        version: trial.placement.version.clone(),
+        mode: trial.placement.mode,
+        config: trial.placement.config.clone(),
+        since: stamp(trial.placement.since),
+    }
+}
+
+fn stage(trial: &Tried) -> VersionStage {
+    if trial.percent.is_some() { VersionStage::Canary } else { VersionStage::Shadow }
 }
 
 /// A version and where it is in its life.
-fn state(version: &Version, placed: Option<&Placed>) -> Value {
+fn state(version: &Version, placed: Option<&Placed>) -> ComponentVersion {
     let place = placed.map(|placed| &placed.place);
     let is = |placement: Option<&Placement>| placement.is_some_and(|it| it.version == version.version);
-    let tried = place.and_then(|place| place.trial.as_ref());
+    let trial = place.and_then(|place| place.trial.as_ref());
     let stage = if is(place.and_then(|place| place.active.as_ref())) {
-        "active"
-    } else if is(tried.map(|trial| &trial.placement)) {
-        if tried.is_some_and(|trial| trial.percent.is_some()) { "canary" } else { "shadow" }
+        VersionStage::Active
+    } else if let Some(trial) = trial.filter(|trial| is(Some(&trial.placement))) {
+        stage(trial)
     } else if place.is_some_and(|place| place.previous.iter().any(|it| it.version == version.version)) {
-        "superseded"
+        VersionStage::Superseded
     } else {
-        "staged"
+        VersionStage::Staged
     };
-    json!({
-        "version": version.version,
-        "serial": version.serial,
-        "digest": version.digest,
-        "stage": stage,
-        "uploaded_at": stamp(version.uploaded_at),
-        "uploaded_by": version.uploaded_by,
-    })
+    ComponentVersion {
+        version: version.version.clone(),
+        serial: version.serial,
+        digest: version.digest.clone(),
+        stage,
+        uploaded_at: stamp(version.uploaded_at),
+        uploaded_by: version.uploaded_by.clone(),
+    }
 }
 
 pub(super) fn stamp(at: OffsetDateTime) -> String {

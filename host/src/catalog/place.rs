@@ -4,17 +4,19 @@
 use std::time::Duration;
 
 use sallyport_protocol::hooks::{Attachment, Matcher, OnFault};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use crate::audit::Action;
 use crate::component::{Mode, Stage};
 use crate::config::LONGEST_TIMEOUT;
 
 /// How many releases are remembered for going back.
 const REMEMBERED: usize = 16;
 /// Where a component stands among its kind unless told otherwise; lower numbers are asked first.
-pub const MIDDLE: i32 = 100;
+pub const DEFAULT_ORDER: i32 = 100;
 
 /// A component's place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,9 +24,10 @@ pub const MIDDLE: i32 = 100;
 pub(super) struct Place {
     /// Lower numbers are asked first; of equal ones the name decides.
     pub order: i32,
-    /// For hooks: what they are told of, and what becomes of an event that they do not answer.
-    #[serde(default)]
-    pub told: Told,
+    /// For hooks: which events they get, and what becomes of an event that they do not answer.
+    // `told` is what the first builds stored.
+    #[serde(default, alias = "told")]
+    pub attachment: HookAttachment,
     /// What is in force.
     pub active: Option<Placement>,
     /// What is tried.
@@ -34,12 +37,13 @@ pub(super) struct Place {
 }
 
 /// How a hook is attached to its events, as it is asked for and stored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Told {
-    /// What it is told of, as in Claude Code: `Edit|Write`, `mcp__github__.*`; nothing: of everything.
+pub struct HookAttachment {
+    /// Which events it gets, as in Claude Code: `Edit|Write`, `mcp__github__.*`; nothing: all of them.
     pub matcher: String,
     /// What becomes of an event that it does not answer; absent: what is usual for the event.
+    #[schemars(schema_with = "super::view::on_fault")]
     pub on_fault: Option<OnFault>,
     /// Milliseconds that an answer may take, waiting included: 1 to 10,000.
     pub timeout_ms: Option<u64>,
@@ -77,7 +81,7 @@ pub(super) struct Tried {
 }
 
 /// When a canary ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Slo {
     /// Calls before it is judged at all.
@@ -134,11 +138,11 @@ pub enum StepError {
     NeverActive,
 }
 
-// === impl Told ===
+// === impl HookAttachment ===
 
-impl Told {
+impl HookAttachment {
     /// The same, read; an error says what cannot be.
-    pub fn attachment(&self) -> Result<Attachment, String> {
+    pub fn read(&self) -> Result<Attachment, String> {
         let matcher = Matcher::parse(&self.matcher).map_err(|error| format!("matcher: {error}"))?;
         if self.timeout_ms.is_some_and(|ms| !(1..=LONGEST_TIMEOUT).contains(&ms)) {
             return Err(format!("timeout_ms is 1 to {LONGEST_TIMEOUT}"));
@@ -181,15 +185,15 @@ impl Tried {
 // === impl Step ===
 
 impl Step {
-    /// Its name in rows and on the command line.
-    pub(super) fn name(&self) -> &'static str {
+    /// What its row is called.
+    pub(super) fn action(&self) -> Action {
         match self {
-            Self::Shadow(_) => "shadow",
-            Self::Canary { .. } => "canary",
-            Self::Activate(_) => "activate",
-            Self::Rollback(_) => "rollback",
-            Self::Withdraw => "withdraw",
-            Self::Retire => "retire",
+            Self::Shadow(_) => Action::ComponentShadow,
+            Self::Canary { .. } => Action::ComponentCanary,
+            Self::Activate(_) => Action::ComponentActivate,
+            Self::Rollback(_) => Action::ComponentRollback,
+            Self::Withdraw => Action::ComponentWithdraw,
+            Self::Retire => Action::ComponentRetire,
         }
     }
 }
@@ -199,7 +203,7 @@ impl Step {
 impl Place {
     /// Nothing in force, nothing tried.
     pub(super) fn new(order: i32) -> Self {
-        Self { order, told: Told::default(), active: None, trial: None, previous: Vec::new() }
+        Self { order, attachment: HookAttachment::default(), active: None, trial: None, previous: Vec::new() }
     }
 
     /// The place after `step`.
@@ -309,7 +313,7 @@ mod tests {
     }
 
     fn walk(steps: &[Step]) -> Result<Place, StepError> {
-        steps.iter().try_fold(Place::new(MIDDLE), |place, step| place.after(step))
+        steps.iter().try_fold(Place::new(DEFAULT_ORDER), |place, step| place.after(step))
     }
 
     fn active(place: &Place) -> Option<&str> {
@@ -383,6 +387,10 @@ mod tests {
         let place = walk(&[Step::Activate(release("1")), Step::Shadow(release("2"))]).unwrap();
         let json = serde_json::to_value(&place).unwrap();
         assert_eq!(serde_json::from_value::<Place>(json.clone()).unwrap(), place);
+        let mut old = json.clone();
+        let attachment = old.as_object_mut().unwrap().remove("attachment").unwrap();
+        old["told"] = attachment;
+        assert_eq!(serde_json::from_value::<Place>(old).unwrap(), place, "what an earlier build stored");
         let mut odd = json;
         odd["more"] = json!(1);
         assert!(serde_json::from_value::<Place>(odd).is_err());

@@ -3,10 +3,9 @@
 use std::sync::PoisonError;
 
 use sallyport_protocol::id::TenantId;
-use serde_json::{Value, json};
 
-use super::{Actor, Catalog, CatalogError};
-use crate::component::Budget;
+use super::{Actor, Catalog, CatalogError, CatalogUsage};
+use crate::component::HourlyBudget;
 use crate::config::Quota;
 use crate::db::catalog::{Room, Usage};
 
@@ -17,7 +16,8 @@ impl Catalog {
         let now = self.clock.monotonic();
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         uploads.retain(|_, left| !left.is_full(now));
-        let left = uploads.entry(tenant.clone()).or_insert_with(|| Budget::full(quota.uploads_per_hour, now));
+        let left =
+            uploads.entry(tenant.clone()).or_insert_with(|| HourlyBudget::full(quota.uploads_per_hour, now));
         *left = left.with_hourly(quota.uploads_per_hour, now);
         left.check(now).map_err(|retry_after| CatalogError::QuotaUploads { retry_after })?;
         left.take(1.0, now);
@@ -43,15 +43,15 @@ impl Catalog {
     }
 
     /// What is stored in a catalog, and how much may be.
-    pub(super) async fn usage(&self, tenant: Option<&TenantId>) -> Result<Value, CatalogError> {
+    pub(super) async fn usage(&self, tenant: Option<&TenantId>) -> Result<CatalogUsage, CatalogError> {
         let used = self.db.component_usage(tenant).await?;
         let quota = self.quota_of(tenant)?.map(|(_, quota)| quota);
-        Ok(json!({
-            "bytes": used.bytes,
-            "versions": used.versions,
-            "most_bytes": quota.map(|quota| quota.bytes),
-            "most_versions": quota.map(|quota| quota.versions),
-        }))
+        Ok(CatalogUsage {
+            bytes: used.bytes,
+            versions: used.versions,
+            max_bytes: quota.map(|quota| quota.bytes),
+            max_versions: quota.map(|quota| quota.versions),
+        })
     }
 
     fn quota_of<'a>(

@@ -6,10 +6,9 @@ use sallyport_protocol::package::{Kind as SignedKind, Package, Release, Rollback
 use sallyport_protocol::signature::KeyId;
 use serde_json::{Value, json};
 
-use super::place::{MIDDLE, Place, Placement, Slo, Step, StepError, Told};
-use super::stock::{Placed, Stock};
-use super::{Actor, Catalog, CatalogError};
-use crate::audit::{Event, Kind, Outcome};
+use super::place::{DEFAULT_ORDER, HookAttachment, Place, Placement, Slo, Step, StepError};
+use super::state::{CatalogState, Placed};
+use super::{Actor, Catalog, CatalogError, ShownComponent};
 use crate::component::{Component, Fault, Mode};
 use crate::config::Config;
 use crate::db::catalog::{Json, PlaceRow, scope};
@@ -46,8 +45,8 @@ pub struct Wanted {
     pub slo: Option<Slo>,
     /// Where it stands among its kind; lower numbers are asked first.
     pub order: Option<i32>,
-    /// For hooks: what it is told of, and what becomes of an event that it does not answer.
-    pub told: Option<Told>,
+    /// For hooks: which events it gets, and what becomes of an event that it does not answer.
+    pub attachment: Option<HookAttachment>,
     /// Why.
     pub reason: Option<String>,
 }
@@ -87,30 +86,30 @@ impl Catalog {
         name: &str,
         verb: Verb,
         wanted: Wanted,
-    ) -> Result<Value, CatalogError> {
+    ) -> Result<ShownComponent, CatalogError> {
         let tenant = actor.tenant.as_ref();
-        let stock = Stock::read(&self.db).await?;
+        let snapshot = CatalogState::read(&self.db, &self.trust).await?;
         let config = self.config.load_full().ok_or(CatalogError::NotYet)?;
-        if tenant.is_some() && stock.places.iter().any(|it| it.tenant.is_none() && it.name == name) {
+        if tenant.is_some() && snapshot.places.iter().any(|it| it.tenant.is_none() && it.name == name) {
             let what = format!("{name} is the name of a component of the platform");
             return Err(CatalogError::Invalid(what));
         }
         let (place, revision) = match self.db.component_place(tenant, name).await? {
             Some(row) => Placed::read(row).map(|placed| (placed.place, placed.revision))?,
-            None => (Place::new(wanted.order.unwrap_or(MIDDLE)), 0),
+            None => (Place::new(wanted.order.unwrap_or(DEFAULT_ORDER)), 0),
         };
         let mut place = place;
         place.order = wanted.order.unwrap_or(place.order);
-        if let Some(told) = &wanted.told {
-            told.attachment().map_err(CatalogError::Invalid)?;
-            place.told = told.clone();
+        if let Some(attachment) = &wanted.attachment {
+            attachment.read().map_err(CatalogError::Invalid)?;
+            place.attachment.clone_from(attachment);
         }
         let reason = wanted.reason.clone().unwrap_or_default();
         let (step, detail) = match verb {
             Verb::Withdraw => (Step::Withdraw, json!({})),
             Verb::Retire => (Step::Retire, json!({})),
             Verb::Shadow | Verb::Canary | Verb::Activate | Verb::Rollback => {
-                self.prepare(actor, name, verb, wanted, (&place, &stock, &config)).await?
+                self.prepare(actor, name, verb, wanted, (&place, &snapshot, &config)).await?
             }
         };
         let next = place.after(&step)?;
@@ -146,7 +145,7 @@ impl Catalog {
         name: &str,
         verb: Verb,
         wanted: Wanted,
-        (place, stock, config): (&Place, &Stock, &Config),
+        (place, snapshot, config): (&Place, &CatalogState, &Config),
     ) -> Result<(Step, Value), CatalogError> {
         let tenant = actor.tenant.as_ref();
         let mut placement = match verb {
@@ -156,8 +155,8 @@ impl Catalog {
         let bytes = self.db.component_package(tenant, name, &placement.version).await?;
         let package = Package::parse(bytes.ok_or(CatalogError::NotFound)?)?;
         let statement = package.statement();
-        if statement.kind != SignedKind::Hook && place.told != Told::default() {
-            let what = format!("{name} is a {}, and only hooks are told of events", statement.kind);
+        if statement.kind != SignedKind::Hook && place.attachment != HookAttachment::default() {
+            let what = format!("{name} is a {}, and only hooks are attached to events", statement.kind);
             return Err(CatalogError::Invalid(what));
         }
         if statement.kind == SignedKind::Predicate {
@@ -173,9 +172,9 @@ impl Catalog {
                 Some(self.sign_rollback(actor, from, statement, wanted.reason.as_deref())?);
         }
         let component = if statement.kind == SignedKind::Predicate {
-            self.admit_predicate(config, stock, &placement, &package).await?
+            self.admit_predicate(config, snapshot, &placement, &package).await?
         } else {
-            self.admit_placed(config, stock, &placement, &package, tenant).await?
+            self.admit_placed(config, snapshot, &placement, &package, tenant).await?
         };
         if verb == Verb::Activate {
             self.raise_floor(tenant, &component).await?;
@@ -211,7 +210,7 @@ impl Catalog {
     async fn admit_predicate(
         &self,
         config: &Config,
-        stock: &Stock,
+        snapshot: &CatalogState,
         placement: &Placement,
         package: &Package,
     ) -> Result<Arc<Component>, CatalogError> {
@@ -220,11 +219,11 @@ impl Catalog {
         let mut admitted = None;
         for wanted in named.filter(|wanted| wanted.component == statement.name.as_str()) {
             let placement = placement.configured(&wanted.config);
-            admitted = Some(self.admit_placed(config, stock, &placement, package, None).await?);
+            admitted = Some(self.admit_placed(config, snapshot, &placement, package, None).await?);
         }
         match admitted {
             Some(component) => Ok(component),
-            None => match self.admit_placed(config, stock, placement, package, None).await {
+            None => match self.admit_placed(config, snapshot, placement, package, None).await {
                 Err(CatalogError::Admit(error)) if error.is_about_configuration() => {
                     let reason = "no route configures it yet".to_owned();
                     Ok(Component::absent(statement, None, Fault::Absent { reason }))
@@ -287,9 +286,8 @@ impl Catalog {
             reason: reason.unwrap_or_default().to_owned(),
             at: self.clock.now(),
         };
-        let signed =
-            record.sign(&self.rollback_key).map_err(|_| CatalogError::Stored(to.name.to_string()))?;
-        String::from_utf8(signed.to_json()).map_err(|_| CatalogError::Stored(to.name.to_string()))
+        let signed = self.trust.sign_rollback(&record).ok().flatten();
+        signed.ok_or_else(|| CatalogError::Stored(to.name.to_string()))
     }
 
     /// The row first, then the place. Whoever loses a race leaves a second row that says so.
@@ -314,18 +312,13 @@ impl Catalog {
             fields.insert("component".to_owned(), name.into());
             fields.insert("reason".to_owned(), reason.into());
             fields.insert("revision".to_owned(), row.revision.into());
-            fields.insert("host".to_owned(), self.host.to_string().into());
+            fields.insert("host".to_owned(), self.trust.host().to_string().into());
         }
-        let code = format!("component_{}", step.name());
-        self.record(actor, &code, payload.clone()).await?;
+        self.record(actor, step.action(), payload.clone()).await?;
         if self.db.step_component_place(&row).await? {
             return Ok(());
         }
-        if let Some(fields) = payload.as_object_mut() {
-            fields.insert("code".to_owned(), format!("{code}_lost").into());
-        }
-        let lost = Event::plain(self.clock.now(), Kind::Admin, actor.who.clone(), Outcome::Error, payload);
-        self.audit.record(lost).await.map_err(CatalogError::Audit)?;
+        self.record_lost(actor, step.action(), payload).await?;
         Err(CatalogError::Changed)
     }
 }

@@ -1,16 +1,21 @@
 //! Whom to trust, what to permit, and what to end.
 
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{Digest, Kind, Name};
+use sallyport_protocol::package::{Capability, Digest, Kind, Name};
 use sallyport_protocol::signature::{self, KeyId};
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 
 use super::list::stamp;
-use super::shelf::NAMESPACE;
-use super::stock::Stock;
-use super::{Actor, Catalog, CatalogError};
+use super::packages::NAMESPACE;
+use super::state::CatalogState;
+use super::{
+    Actor, Catalog, CatalogError, NewlyRevoked, PublisherList, RevocationList, ShownComponent,
+    ShownPublisher, ShownRevocation,
+};
+use crate::audit::Action;
 use crate::db::catalog::{Grant, Json, RevocationKind, RevokedComponent, TrustedKey, scope};
+use crate::trust::Revocations;
 
 /// A publisher's key that is to be trusted.
 #[derive(Debug, Clone)]
@@ -53,7 +58,7 @@ pub struct NewRevocation {
 
 impl Catalog {
     /// Trusts a key, for the platform or for the actor's tenant.
-    pub async fn trust(&self, actor: &Actor, new: NewKey) -> Result<Value, CatalogError> {
+    pub async fn trust(&self, actor: &Actor, new: NewKey) -> Result<ShownPublisher, CatalogError> {
         let public = signature::public_key(&new.public_key)
             .map_err(|error| CatalogError::Invalid(error.to_string()))?;
         if Name::parse(&format!("{}/x", new.namespace)).is_err() {
@@ -69,19 +74,14 @@ impl Catalog {
             return Err(CatalogError::Forbidden("a provider belongs to the platform"));
         }
         let key = KeyId::of(&public);
-        let stock = Stock::read(&self.db).await?;
+        let snapshot = CatalogState::read(&self.db, &self.trust).await?;
         let tenant_id = scope(actor.tenant.as_ref());
-        let revoked = |it: &RevokedComponent| {
-            it.kind == "key"
-                && it.subject == key.as_str()
-                && (it.tenant_id.is_empty() || it.tenant_id == tenant_id)
-        };
-        if let Some(revoked) = stock.revoked().iter().find(|it| revoked(it)) {
+        if let Some(revoked) = snapshot.trust.revocations().of_key(key.as_str(), actor.tenant.as_ref()) {
             return Err(CatalogError::Revoked(revoked.reason.clone()));
         }
         let now = self.clock.now();
         let replaced = match &new.replaces {
-            Some(id) => Some(replaced(&stock, actor, id, &new.namespace)?),
+            Some(id) => Some(replaced(&snapshot, actor, id, &new.namespace)?),
             None => None,
         };
         let row = TrustedKey {
@@ -102,7 +102,7 @@ impl Catalog {
             "expires_at": row.expires_at.map(stamp),
             "replaces": new.replaces,
         });
-        self.record(actor, "publisher_trust", payload).await?;
+        self.record(actor, Action::PublisherTrust, payload).await?;
         self.db.trust_key(&row).await?;
         if let Some(mut old) = replaced {
             old.expires_at = Some(old.expires_at.map_or(now, |expires| expires.min(now)));
@@ -113,22 +113,28 @@ impl Catalog {
     }
 
     /// The publishers of a catalog; for a tenant, its own alone.
-    pub async fn publishers(&self, tenant: Option<&TenantId>) -> Result<Value, CatalogError> {
-        let stock = Stock::read(&self.db).await?;
-        let own: Vec<_> =
-            stock.keys().iter().filter(|key| key.tenant_id == scope(tenant)).map(shown).collect();
-        Ok(json!({ "publishers": own }))
+    pub async fn publishers(&self, tenant: Option<&TenantId>) -> Result<PublisherList, CatalogError> {
+        let trust = self.trust.read().await?;
+        let own = trust.keys().iter().filter(|key| key.tenant_id == scope(tenant));
+        Ok(PublisherList { publishers: own.map(shown).collect() })
     }
 
     /// Permits a component of a catalog to use a capability.
-    pub async fn grant(&self, actor: &Actor, name: &str, new: NewGrant) -> Result<Value, CatalogError> {
+    pub async fn grant(
+        &self,
+        actor: &Actor,
+        name: &str,
+        new: NewGrant,
+    ) -> Result<ShownComponent, CatalogError> {
         actor.only_platform("capabilities are granted by the platform")?;
         let tenant = actor.tenant.as_ref();
         self.known(tenant, name).await?;
+        let capability =
+            Capability::parse(&new.capability).map_err(|error| CatalogError::Invalid(error.to_string()))?;
         let grant = Grant {
             tenant_id: scope(tenant).to_owned(),
             name: name.to_owned(),
-            capability: new.capability,
+            capability: capability.to_string(),
             granted_at: self.clock.now(),
             granted_by: actor.who.user_id.clone(),
             expires_at: new.expires_at,
@@ -138,7 +144,7 @@ impl Catalog {
             "capability": grant.capability,
             "expires_at": grant.expires_at.map(stamp),
         });
-        self.record(actor, "capability_grant", payload).await?;
+        self.record(actor, Action::CapabilityGrant, payload).await?;
         self.db.grant_capability(&grant).await?;
         self.settle().await?;
         self.show(tenant, name).await
@@ -150,12 +156,12 @@ impl Catalog {
         actor: &Actor,
         name: &str,
         capability: &str,
-    ) -> Result<Value, CatalogError> {
+    ) -> Result<ShownComponent, CatalogError> {
         actor.only_platform("capabilities are granted by the platform")?;
         let tenant = actor.tenant.as_ref();
         self.known(tenant, name).await?;
         let payload = json!({ "component": name, "capability": capability });
-        self.record(actor, "capability_withdraw", payload).await?;
+        self.record(actor, Action::CapabilityWithdraw, payload).await?;
         if !self.db.withdraw_grant(tenant, name, capability).await? {
             return Err(CatalogError::NotFound);
         }
@@ -164,7 +170,7 @@ impl Catalog {
     }
 
     /// Ends a component, a release, or everything that a key signed: for all, or in the actor's tenant.
-    pub async fn revoke(&self, actor: &Actor, new: NewRevocation) -> Result<Value, CatalogError> {
+    pub async fn revoke(&self, actor: &Actor, new: NewRevocation) -> Result<NewlyRevoked, CatalogError> {
         let NewRevocation { kind, subject, reason } = new;
         let subject = match kind {
             RevocationKind::Digest => subject.strip_prefix("sha256:").unwrap_or(&subject).to_owned(),
@@ -183,32 +189,25 @@ impl Catalog {
             revoked_by: actor.who.user_id.clone(),
         };
         let payload = json!({ "kind": row.kind, "subject": row.subject, "reason": row.reason });
-        self.record(actor, "component_revoke", payload.clone()).await?;
+        self.record(actor, Action::ComponentRevoke, payload).await?;
         self.db.revoke_component(&row).await?;
         self.end_revoked().await?;
         self.settle().await?;
-        Ok(payload)
+        let RevokedComponent { kind, subject, reason, .. } = row;
+        Ok(NewlyRevoked { kind, subject, reason })
     }
 
     /// What was revoked in a catalog; for a tenant also what was revoked for all.
-    pub async fn revocations(&self, tenant: Option<&TenantId>) -> Result<Value, CatalogError> {
-        let stock = Stock::read(&self.db).await?;
-        let seen = |it: &&RevokedComponent| it.tenant_id.is_empty() || it.tenant_id == scope(tenant);
-        let revoked: Vec<_> = stock
-            .revoked()
-            .iter()
-            .filter(seen)
-            .map(|it| {
-                json!({
-                    "kind": it.kind,
-                    "subject": it.subject,
-                    "reason": it.reason,
-                    "revoked_at": stamp(it.revoked_at),
-                    "revoked_by": it.revoked_by,
-                })
-            })
-            .collect();
-        Ok(json!({ "revocations": revoked }))
+    pub async fn revocations(&self, tenant: Option<&TenantId>) -> Result<RevocationList, CatalogError> {
+        let revocations = Revocations::read(&self.db).await?;
+        let seen = revocations.seen_by(tenant).map(|it| ShownRevocation {
+            kind: it.kind.clone(),
+            subject: it.subject.clone(),
+            reason: it.reason.clone(),
+            revoked_at: stamp(it.revoked_at),
+            revoked_by: it.revoked_by.clone(),
+        });
+        Ok(RevocationList { revocations: seen.collect() })
     }
 
     async fn known(&self, tenant: Option<&TenantId>, name: &str) -> Result<(), CatalogError> {
@@ -219,11 +218,16 @@ impl Catalog {
 
 // === private helpers ===
 
-fn replaced(stock: &Stock, actor: &Actor, id: &str, namespace: &str) -> Result<TrustedKey, CatalogError> {
+fn replaced(
+    snapshot: &CatalogState,
+    actor: &Actor,
+    id: &str,
+    namespace: &str,
+) -> Result<TrustedKey, CatalogError> {
     let same = |key: &&TrustedKey| {
         key.key_id == id && key.namespace == namespace && key.tenant_id == scope(actor.tenant.as_ref())
     };
-    stock.keys().iter().find(same).cloned().ok_or(CatalogError::NotFound)
+    snapshot.trust.keys().iter().find(same).cloned().ok_or(CatalogError::NotFound)
 }
 
 fn is_subject(kind: RevocationKind, subject: &str) -> bool {
@@ -236,15 +240,15 @@ fn is_subject(kind: RevocationKind, subject: &str) -> bool {
     }
 }
 
-fn shown(key: &TrustedKey) -> Value {
-    json!({
-        "key": key.key_id,
-        "public_key": key.public_key,
-        "namespace": key.namespace,
-        "kinds": key.kinds.0,
-        "label": key.label,
-        "trusted_at": stamp(key.trusted_at),
-        "trusted_by": key.trusted_by,
-        "expires_at": key.expires_at.map(stamp),
-    })
+fn shown(key: &TrustedKey) -> ShownPublisher {
+    ShownPublisher {
+        key: key.key_id.clone(),
+        public_key: key.public_key.clone(),
+        namespace: key.namespace.clone(),
+        kinds: key.kinds.0.clone(),
+        label: key.label.clone(),
+        trusted_at: stamp(key.trusted_at),
+        trusted_by: key.trusted_by.clone(),
+        expires_at: key.expires_at.map(stamp),
+    }
 }

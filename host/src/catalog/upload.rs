@@ -3,18 +3,21 @@
 use sallyport_protocol::package::{Kind, Package};
 use serde_json::{Value, json};
 
-use super::assemble::check_serial;
+use super::assemble::listed_publishers;
+use super::packages::NAMESPACE;
 use super::quota::no_room;
-use super::shelf::NAMESPACE;
-use super::stock::{Stock, Subject};
-use super::{Actor, Catalog, CatalogError};
+use super::state::CatalogState;
+use super::{Actor, Catalog, CatalogError, ShownComponent};
+use crate::audit::Action;
+use crate::causes::Causes;
 use crate::component::contract::nowhere;
-use crate::component::{AdmitError, Structure};
+use crate::component::{Admission, AdmitError, Structure};
 use crate::db::catalog::{Kept, Version, scope};
+use crate::trust::Requirement;
 
 impl Catalog {
     /// Keeps a package. The same bytes again change nothing.
-    pub async fn upload(&self, actor: &Actor, bytes: Vec<u8>) -> Result<Value, CatalogError> {
+    pub async fn upload(&self, actor: &Actor, bytes: Vec<u8>) -> Result<ShownComponent, CatalogError> {
         let tenant = actor.tenant.as_ref();
         let package = Package::parse(bytes.clone())?;
         let statement = package.statement();
@@ -32,31 +35,26 @@ impl Catalog {
             }
             return self.show(tenant, name).await;
         }
-        let stock = Stock::read(&self.db).await?;
-        if let Some(revoked) = stock.revocation(Subject::package(&package, tenant)) {
-            return Err(CatalogError::Revoked(revoked.reason.clone()));
-        }
+        let snapshot = CatalogState::read(&self.db, &self.trust).await?;
         let config = self.config.load_full().ok_or(CatalogError::NotYet)?;
         let room = self.check_room(tenant, bytes.len()).await?;
-        let floor = self.floor(tenant, name).await?;
-        let serial = floor.as_ref().and_then(|floor| u64::try_from(floor.serial).ok());
         let now = self.clock.now();
-        let publishers = stock.publishers(&config, tenant, now);
-        let verified = package.verify(&publishers, now, &self.host, tenant, serial)?;
-        check_serial(floor.as_ref(), &verified)?;
+        let publishers = listed_publishers(&config);
+        let purpose =
+            Requirement { tenant, publishers: &publishers, signed_by: now, valid_at: now, rollback: None };
+        let verified = snapshot.trust.verify(&package, purpose).await?;
         self.check_siblings(actor, &package, verified.is_development()).await?;
-        let tier = stock.tier(&config, statement.kind, tenant);
-        let grants = nowhere(&statement.capabilities);
-        let (structure, configured) =
-            match self.components.admit_to(tier, tenant, &verified, &json!({}), grants).await {
-                Ok(component) => (component.structure().clone(), Value::from("ready")),
-                // It wants a configuration, which it gets when it is put in force.
-                Err(error) if error.is_about_configuration() => {
-                    (Structure::default(), format!("{:#}", anyhow::Error::new(error)).into())
-                }
-                Err(error) => return Err(CatalogError::Admit(error)),
-            };
-        let missing = stock.missing(tenant, statement, now);
+        let tier = snapshot.tier(&config, statement.kind, tenant);
+        let admission = Admission::new(tier, tenant).granted(nowhere(&statement.capabilities));
+        let (structure, configured) = match self.components.admit(&verified, &json!({}), admission).await {
+            Ok(component) => (component.structure().clone(), Value::from("ready")),
+            // It wants a configuration, which it gets when it is put in force.
+            Err(error) if error.is_about_configuration() => {
+                (Structure::default(), Causes(&error).to_string().into())
+            }
+            Err(error) => return Err(CatalogError::Admit(error)),
+        };
+        let missing = snapshot.missing(tenant, statement, now);
         let row = json!({
             "component": name,
             "version": version,
@@ -70,7 +68,7 @@ impl Catalog {
             "imports": structure.imports,
             "without_configuration": configured,
         });
-        self.record(actor, "component_upload", row).await?;
+        self.record(actor, Action::ComponentUpload, row).await?;
         let stored = Version {
             tenant_id: scope(tenant).to_owned(),
             name: name.to_owned(),

@@ -9,7 +9,13 @@ pub mod policy {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "policy",
-        imports: { default: trappable },
+        imports: {
+            "sallyport:gateway/counters.take": async | trappable,
+            "sallyport:gateway/counters.correct": async | trappable,
+            "sallyport:gateway/counters.reserve": async | trappable,
+            "sallyport:gateway/counters.release": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
         with: { "sallyport:gateway/types.body": crate::component::capability::Body },
         additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],

@@ -6,15 +6,15 @@ const HOUR: f64 = 3_600.0;
 
 /// What is left of an hourly amount. It may be overdrawn: who takes more than there is waits longer.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub struct HourlyBudget {
     hourly: f64,
     left: f64,
     at: Duration,
 }
 
-// === impl Budget ===
+// === impl HourlyBudget ===
 
-impl Budget {
+impl HourlyBudget {
     /// A whole hour's worth.
     pub fn full(hourly: u32, now: Duration) -> Self {
         Self { hourly: f64::from(hourly), left: f64::from(hourly), at: now }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn an_hour_gives_back_what_an_hour_may_take_and_not_more() {
-        let mut budget = Budget::full(60, SECOND);
+        let mut budget = HourlyBudget::full(60, SECOND);
         budget.take(60.0, SECOND);
         assert_eq!(budget.check(SECOND), Err(Duration::from_mins(1)), "one a minute comes back");
         assert_eq!(budget.check(SECOND * 62), Ok(()));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_overdrawn_is_waited_for() {
-        let mut budget = Budget::full(3_600, Duration::ZERO);
+        let mut budget = HourlyBudget::full(3_600, Duration::ZERO);
         budget.take(3_610.0, Duration::ZERO);
         assert_eq!(budget.check(Duration::ZERO), Err(SECOND * 11));
         assert!(budget.check(SECOND * 9).is_err());

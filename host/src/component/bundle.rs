@@ -10,7 +10,7 @@ use sallyport_protocol::package::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::admit::Component;
+use super::ready::Component;
 
 /// What is done with what a component says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -82,6 +82,17 @@ pub struct Bundle {
     pub predicates: BTreeMap<String, Arc<Component>>,
 }
 
+/// Why a bundle has no version, and so does not come into force.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// What was hashed gives no version.
+    #[error("the hash of the bundle is no policy version")]
+    Version(#[from] IdError),
+    /// A hook's timeout cannot be written in whole milliseconds.
+    #[error("the timeout of a hook is too long to be part of the policy version")]
+    Timeout,
+}
+
 // === impl Mode ===
 
 impl Mode {
@@ -118,7 +129,7 @@ impl Bundle {
         providers: BTreeMap<String, Arc<Component>>,
         provider_trials: BTreeMap<String, Trial>,
         predicates: BTreeMap<String, Arc<Component>>,
-    ) -> Result<Self, IdError> {
+    ) -> Result<Self, BundleError> {
         let of =
             |kind| entries.iter().filter(|entry| entry.component.kind() == kind).cloned().collect::<Vec<_>>();
         let (policies, scanners, hooks) = (of(Kind::Policy), of(Kind::Scanner), of(Kind::Hook));
@@ -149,6 +160,12 @@ impl Bundle {
             provider_trials: BTreeMap::new(),
             predicates: self.predicates.clone(),
         })
+    }
+
+    /// The same with nobody who decides, for what was decided already.
+    #[must_use]
+    pub fn providers_alone(&self) -> Self {
+        Self { policies: Vec::new(), scanners: Vec::new(), hooks: Vec::new(), ..self.clone() }
     }
 
     fn has_trials(&self) -> bool {
@@ -229,7 +246,7 @@ fn version(
     providers: &BTreeMap<String, Arc<Component>>,
     trials: &BTreeMap<String, Trial>,
     predicates: &BTreeMap<String, Arc<Component>>,
-) -> Result<PolicyVersion, IdError> {
+) -> Result<PolicyVersion, BundleError> {
     let component = |component: &Component, place: &str| {
         json!({
             "kind": component.kind().as_str(),
@@ -246,7 +263,7 @@ fn version(
         if entry.attachment != Attachment::default()
             && let Some(fields) = named.as_object_mut()
         {
-            fields.insert("attachment".to_owned(), attachment(&entry.attachment));
+            fields.insert("attachment".to_owned(), attachment(&entry.attachment)?);
         }
         all.push(named);
         all.extend(entry.trial.as_ref().map(|trial| component(&trial.component, &trial.place())));
@@ -256,15 +273,16 @@ fn version(
         trials.iter().map(|(tag, trial)| component(&trial.component, &format!("{tag}:{}", trial.place()))),
     );
     all.extend(predicates.values().map(|predicate| component(predicate, "predicate")));
-    PolicyVersion::parse(&canonical::digest(&all.into()))
+    Ok(PolicyVersion::parse(&canonical::digest(&all.into()))?)
 }
 
-fn attachment(attachment: &Attachment) -> serde_json::Value {
-    json!({
+fn attachment(attachment: &Attachment) -> Result<serde_json::Value, BundleError> {
+    let ms = attachment.timeout.map(|limit| u64::try_from(limit.as_millis())).transpose();
+    Ok(json!({
         "matcher": attachment.matcher.as_str(),
         "on_fault": attachment.on_fault.map(OnFault::as_str),
-        "timeout_ms": attachment.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
-    })
+        "timeout_ms": ms.map_err(|_| BundleError::Timeout)?,
+    }))
 }
 
 #[cfg(test)]
@@ -352,6 +370,15 @@ mod tests {
             let seen = attached.seen_by("u_1");
             assert!(seen.policies.iter().all(|entry| entry.attachment == attachment), "{stage:?}");
         }
+    }
+
+    #[test]
+    fn a_bundle_whose_version_cannot_say_what_is_in_force_is_none() {
+        let attachment = Attachment { timeout: Some(std::time::Duration::MAX), ..Attachment::default() };
+        let entry = Entry::new(component("1.0.0"), Mode::Enforce).attached(&attachment);
+        let none = BTreeMap::new;
+        let refused = Bundle::assemble(&[entry], none(), BTreeMap::new(), none());
+        assert!(matches!(refused, Err(BundleError::Timeout)));
     }
 
     #[test]

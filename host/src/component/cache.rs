@@ -11,6 +11,7 @@ use wasmtime::component::Component;
 use zeroize::Zeroizing;
 
 use super::compile::Compiled;
+use crate::modes;
 
 const MAGIC: &[u8; 8] = b"SPCODE\0\x01";
 const HEAD: usize = MAGIC.len() + 32 + 32 + 1;
@@ -19,7 +20,7 @@ const MAX_FILE: u64 = 300 * 1024 * 1024;
 
 /// What compiled code belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Id([u8; 32]);
+pub(crate) struct CodeId([u8; 32]);
 
 /// Code that this host compiled: fresh from its compiler, or from a file that carries its MAC.
 pub(crate) struct Trusted(Compiled);
@@ -30,9 +31,9 @@ pub(crate) struct Cache {
     key: Zeroizing<[u8; 32]>,
 }
 
-// === impl Id ===
+// === impl CodeId ===
 
-impl Id {
+impl CodeId {
     /// `compatibility` is the engine's; `config` the digest of the configuration.
     pub(crate) fn new(component: &str, config: &str, compatibility: &[u8; 32]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("sallyport 2026 compiled component");
@@ -78,12 +79,12 @@ impl Cache {
     /// Makes the directory, for this user alone.
     pub(crate) fn open(directory: PathBuf, key: [u8; 32]) -> std::io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+        modes::make_private(&directory);
         Ok(Self { directory, key: Zeroizing::new(key) })
     }
 
     /// The code of `id`, if it is there and nobody touched it.
-    pub(crate) fn load(&self, id: Id) -> Option<Trusted> {
+    pub(crate) fn load(&self, id: CodeId) -> Option<Trusted> {
         let path = self.directory.join(id.file_name());
         let bytes = match read(&path) {
             Ok(bytes) => bytes,
@@ -103,7 +104,7 @@ impl Cache {
     }
 
     /// Keeps the code of `id`: written aside, then moved into place, readable for this user alone.
-    pub(crate) fn store(&self, id: Id, trusted: &Trusted) -> std::io::Result<()> {
+    pub(crate) fn store(&self, id: CodeId, trusted: &Trusted) -> std::io::Result<()> {
         let Compiled { snapshotted, code } = &trusted.0;
         let flags = [u8::from(*snapshotted)];
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
@@ -115,7 +116,7 @@ impl Cache {
         Ok(())
     }
 
-    fn check(&self, id: Id, bytes: &[u8]) -> Option<Compiled> {
+    fn check(&self, id: CodeId, bytes: &[u8]) -> Option<Compiled> {
         let rest = bytes.strip_prefix(MAGIC.as_slice())?;
         let (mac, rest) = rest.split_first_chunk::<32>()?;
         let (found, rest) = rest.split_first_chunk::<32>()?;
@@ -125,7 +126,7 @@ impl Cache {
         fits.then(|| Compiled { snapshotted: *flags == [1], code: code.to_vec() })
     }
 
-    fn mac(&self, id: Id, flags: [u8; 1], code: &[u8]) -> blake3::Hash {
+    fn mac(&self, id: CodeId, flags: [u8; 1], code: &[u8]) -> blake3::Hash {
         blake3::Hasher::new_keyed(&self.key)
             .update(MAGIC)
             .update(&id.0)
@@ -156,14 +157,14 @@ mod tests {
         Trusted(Compiled { snapshotted: true, code: (0..=255).collect() })
     }
 
-    fn file(cache: &Cache, id: Id) -> PathBuf {
+    fn file(cache: &Cache, id: CodeId) -> PathBuf {
         cache.directory.join(id.file_name())
     }
 
     #[test]
     fn code_comes_back_as_it_was_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let (cache, id) = (cache(&directory, 1), Id::new("a", "b", &[0; 32]));
+        let (cache, id) = (cache(&directory, 1), CodeId::new("a", "b", &[0; 32]));
         cache.store(id, &code()).unwrap();
         assert_eq!(cache.load(id).unwrap().0, code().0);
         let mode = fs::metadata(file(&cache, id)).unwrap().permissions().mode();
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn a_file_with_any_byte_changed_is_deleted_and_not_loaded() {
         let directory = tempfile::tempdir().unwrap();
-        let (cache, id) = (cache(&directory, 1), Id::new("a", "b", &[0; 32]));
+        let (cache, id) = (cache(&directory, 1), CodeId::new("a", "b", &[0; 32]));
         cache.store(id, &code()).unwrap();
         let good = fs::read(file(&cache, id)).unwrap();
         for position in 0..good.len() {
@@ -190,7 +191,7 @@ mod tests {
     fn a_file_of_another_host_or_another_component_is_not_loaded() {
         let directory = tempfile::tempdir().unwrap();
         let (mine, theirs) = (cache(&directory, 1), cache(&directory, 2));
-        let (id, other) = (Id::new("a", "b", &[0; 32]), Id::new("a", "c", &[0; 32]));
+        let (id, other) = (CodeId::new("a", "b", &[0; 32]), CodeId::new("a", "c", &[0; 32]));
         theirs.store(id, &code()).unwrap();
         assert!(mine.load(id).is_none());
         mine.store(id, &code()).unwrap();
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn ids_do_not_run_together() {
-        assert_ne!(Id::new("ab", "c", &[0; 32]), Id::new("a", "bc", &[0; 32]));
-        assert_ne!(Id::new("a", "b", &[0; 32]), Id::new("a", "b", &[1; 32]));
+        assert_ne!(CodeId::new("ab", "c", &[0; 32]), CodeId::new("a", "bc", &[0; 32]));
+        assert_ne!(CodeId::new("a", "b", &[0; 32]), CodeId::new("a", "b", &[1; 32]));
     }
 }

@@ -1,17 +1,15 @@
 //! Calls: a fresh store for each, limits on everything in it, and what came of it. Nothing of a call outlives it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
-use wasmtime::component::{Resource, ResourceAny};
+use wasmtime::component::Resource;
 
-use super::admit::Component;
 use super::bindings::provider as provider_world;
-use super::capability::{Body, Errand};
-use super::contract::provider::{Failure, Input, Output, RequestKind};
-use super::contract::{Attribute, BodyView, Call, Taken, hook, policy, scanner};
+use super::capability::Body;
+use super::contract::provider::{Input, Output, RequestKind};
+use super::contract::{Attribute, BodyView, Call};
 use super::engine::Fuel;
 use super::fault::Fault;
 use super::guest::{Guest, Runner};
@@ -19,35 +17,15 @@ use super::lane::SlowLane;
 use super::limits::Limits;
 use super::link::Linked;
 use super::meter::Meter;
+use super::question::{GuestReply, Question};
+use super::ran::Ran;
+use super::ready::Component;
 use super::state::{Left, Scene, State};
 
 type ProviderRequest = provider_world::exports::sallyport::gateway::provider_api::MessagesRequest;
 
 /// What a guest came to, in wasmtime's words.
 type Called<T> = wasmtime::Result<Result<T, Fault>>;
-
-/// What a call came to.
-#[derive(Debug)]
-pub struct Ran<T> {
-    /// The guest's answer, or why there is none.
-    pub result: Result<T, Fault>,
-    /// Guest time in microseconds.
-    pub micros: u32,
-    /// Linear memory at its peak, in bytes.
-    pub memory: usize,
-    /// Fuel, where the engine counts it.
-    pub fuel: Option<u64>,
-    /// Notes for the audit row.
-    pub notes: Vec<Attribute>,
-    /// What it took from counters, in order. Added by whoever saw it from outside.
-    pub taken: Vec<Taken>,
-    /// The time that stood still for it, since 1970.
-    pub now: Duration,
-    /// What the guest wrote to standard error.
-    pub log: Option<String>,
-    /// What it asked of the world outside.
-    pub errands: Vec<Errand>,
-}
 
 /// One client call, for a provider.
 pub struct ExchangeRequest {
@@ -72,7 +50,6 @@ pub struct Exchange {
     live: Option<Live>,
     /// Of the exchange so far: what it may take in all grows with each input.
     limits: Limits,
-    body_bytes: usize,
     lane: Arc<SlowLane>,
     guest: Arc<Guest>,
     component: Arc<Component>,
@@ -81,23 +58,13 @@ pub struct Exchange {
     spent: Option<u64>,
     fuel: Fuel,
     left: Left,
-}
-
-/// Why an exchange gave no outputs.
-#[derive(Debug, thiserror::Error)]
-pub enum Ended {
-    /// The provider said so.
-    #[error("the provider ended the exchange: {} {}", .0.error_type, .0.message)]
-    Failure(Failure),
-    /// The provider broke.
-    #[error(transparent)]
-    Fault(#[from] Fault),
+    /// How often the guest was called.
+    calls: u32,
 }
 
 struct Live {
     store: Store<State>,
     provider: provider_world::Provider,
-    exchange: ResourceAny,
     _place: OwnedSemaphorePermit,
 }
 
@@ -138,141 +105,113 @@ macro_rules! guest {
 // === impl Runner ===
 
 impl Runner {
-    /// Asks a policy.
-    pub(super) async fn check(
+    /// Puts a question to a guest, in an instance of its own. `body` is what the question is about, if it is about one.
+    pub(super) async fn ask(
         &self,
         guest: &Arc<Guest>,
         scene: Scene,
-        call: &Call,
-        body: &Arc<dyn BodyView>,
-    ) -> Ran<policy::Verdict> {
-        let (call, body) = (call.clone(), Arc::clone(body));
-        let handed = body.len();
-        self.one_call(guest, scene, handed, |mut run| {
-            guest!(run, Policy, instance, store => {
-                let body = store.data_mut().table.push(Body::new(body))?;
-                let rep = body.rep();
-                let api = instance.sallyport_gateway_policy_api();
-                let verdict = api.call_check(&mut *store, &call, body).await?;
-                store.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
-                verdict
-            })
-        })
-        .await
+        question: Question<'_>,
+        body: Option<Arc<dyn BodyView>>,
+    ) -> Ran<GuestReply> {
+        let handed = question.handed();
+        match (question, body) {
+            (Question::Check { call, .. }, Some(body)) => {
+                self.one_call(guest, scene, handed, |mut run| {
+                    guest!(run, Policy, instance, store => {
+                        let body = store.data_mut().table.push(Body::new(body))?;
+                        let rep = body.rep();
+                        let api = instance.sallyport_gateway_policy_api();
+                        let verdict = api.call_check(&mut *store, &call, body).await?;
+                        store.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
+                        GuestReply::Verdict(verdict)
+                    })
+                })
+                .await
+            }
+            (Question::Matches { call, .. }, Some(body)) => {
+                self.one_call(guest, scene, handed, |mut run| {
+                    guest!(run, Predicate, instance, store => {
+                        let body = store.data_mut().table.push(Body::new(body))?;
+                        let rep = body.rep();
+                        let api = instance.sallyport_gateway_predicate_api();
+                        let matches = api.call_matches(&mut *store, &call, body).await?;
+                        store.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
+                        GuestReply::Matches(matches)
+                    })
+                })
+                .await
+            }
+            (Question::Settle { call, spent }, _) => {
+                self.one_call(guest, scene, handed, |mut run| {
+                    guest!(run, Policy, instance, store => {
+                        instance.sallyport_gateway_policy_api().call_settle(&mut *store, &call, &spent).await?;
+                        GuestReply::Settled
+                    })
+                })
+                .await
+            }
+            (Question::Scan { kind, text }, _) => {
+                let text = text.into_owned();
+                self.one_call(guest, scene, handed, |mut run| {
+                    guest!(run, Scanner, instance, store => {
+                        let api = instance.sallyport_gateway_scanner_api();
+                        GuestReply::Findings(api.call_scan(&mut *store, kind, &text).await?)
+                    })
+                })
+                .await
+            }
+            (Question::Event(what), _) => {
+                let what = what.into_owned();
+                self.one_call(guest, scene, handed, |mut run| {
+                    guest!(run, Hook, instance, store => {
+                        let api = instance.sallyport_gateway_hook_api();
+                        GuestReply::Outcome(api.call_on_event(&mut *store, &what).await?)
+                    })
+                })
+                .await
+            }
+            (Question::Check { .. } | Question::Matches { .. }, None) => {
+                Ran::failed(Fault::Garbage { what: "a question about a body came without it".to_owned() })
+            }
+        }
     }
 
-    /// Tells a policy what a call came to.
-    pub(super) async fn settle(
-        &self,
-        guest: &Arc<Guest>,
-        scene: Scene,
-        call: &Call,
-        spent: &policy::Settlement,
-    ) -> Ran<()> {
-        let (call, spent) = (call.clone(), spent.clone());
-        // Names of tools are all of a body that it is told.
-        let handed = call.tools.iter().map(String::len).sum();
-        self.one_call(guest, scene, handed, |mut run| {
-            guest!(run, Policy, instance, store => {
-                instance.sallyport_gateway_policy_api().call_settle(&mut *store, &call, &spent).await?;
-            })
-        })
-        .await
-    }
-
-    /// Has a scanner look at one text. Nothing but the text, its kind and the configuration decides what comes of it.
-    pub(super) async fn scan(
-        &self,
-        guest: &Arc<Guest>,
-        scene: Scene,
-        kind: scanner::TextKind,
-        text: &str,
-    ) -> Ran<Vec<scanner::Finding>> {
-        let text = text.to_owned();
-        self.one_call(guest, scene, text.len(), |mut run| {
-            guest!(run, Scanner, instance, store => {
-                instance.sallyport_gateway_scanner_api().call_scan(&mut *store, kind, &text).await?
-            })
-        })
-        .await
-    }
-
-    /// Asks a predicate whether the route that `call` names takes it.
-    pub(super) async fn matches(
-        &self,
-        guest: &Arc<Guest>,
-        scene: Scene,
-        call: &Call,
-        body: &Arc<dyn BodyView>,
-    ) -> Ran<bool> {
-        let (call, body) = (call.clone(), Arc::clone(body));
-        let handed = body.len();
-        self.one_call(guest, scene, handed, |mut run| {
-            guest!(run, Predicate, instance, store => {
-                let body = store.data_mut().table.push(Body::new(body))?;
-                let rep = body.rep();
-                let api = instance.sallyport_gateway_predicate_api();
-                let matches = api.call_matches(&mut *store, &call, body).await?;
-                store.data_mut().table.delete(Resource::<Body>::new_own(rep))?;
-                matches
-            })
-        })
-        .await
-    }
-
-    /// Tells a hook what happened.
-    pub(super) async fn on_event(
-        &self,
-        guest: &Arc<Guest>,
-        scene: Scene,
-        what: &hook::Occurrence,
-    ) -> Ran<hook::Outcome> {
-        let what = what.clone();
-        self.one_call(guest, scene, told(&what), |mut run| {
-            guest!(run, Hook, instance, store => {
-                instance.sallyport_gateway_hook_api().call_on_event(&mut *store, &what).await?
-            })
-        })
-        .await
-    }
-
-    /// Puts a provider to work on one client call.
+    /// Puts a provider to work on one client call: what it says first.
     pub(super) async fn exchange(
         &self,
         component: &Arc<Component>,
         guest: &Arc<Guest>,
         scene: Scene,
         request: ExchangeRequest,
-    ) -> Result<Exchange, Fault> {
+    ) -> Result<(Exchange, Vec<Output>), Fault> {
         let limits = guest.limits.handed(request.body.len());
-        let body_bytes = request.body.len();
         let mut run = self.begin(guest, scene, limits)?;
         let meter = run.start();
         let calling = guest!(run, Provider, instance, store => {
             let ExchangeRequest { call, body, upstream_model, model_span, headers, kind, target } = request;
             let body = store.data_mut().table.push(Body::new(body))?;
             let request = ProviderRequest { call, body, upstream_model, model_span, headers, kind, target };
-            let api = instance.sallyport_gateway_provider_api();
-            let exchange = api.exchange().call_constructor(&mut *store, &request).await?;
-            (instance, exchange)
+            let outputs = instance.sallyport_gateway_provider_api().call_begin(&mut *store, &request).await?;
+            (instance, outputs)
         });
         let (run, called) = metered(guest, &limits, &self.lane, &meter, calling).await?;
-        let (provider, exchange) = answer(called, &limits)?;
+        let (provider, outputs) = answer(called, &limits)?;
         let Run { store, place, .. } = run;
         let fuel = self.fuel;
-        Ok(Exchange {
+        let exchange = Exchange {
             micros: micros(&meter),
             memory: store.data().memory(),
             spent: spent(&store, fuel),
             fuel,
-            live: Some(Live { store, provider, exchange, _place: place }),
+            live: Some(Live { store, provider, _place: place }),
             limits: Limits { cpu: guest.limits.cpu, ..limits },
-            body_bytes,
             lane: Arc::clone(&self.lane),
             guest: Arc::clone(guest),
             component: Arc::clone(component),
             left: Left::default(),
-        })
+            calls: 1,
+        };
+        Ok((exchange, outputs))
     }
 
     /// Makes one instance and drops it.
@@ -325,11 +264,11 @@ impl Runner {
         let micros = micros(&meter);
         match ran {
             Ok((mut run, called)) => {
-                let Left { notes, log, errands } = run.store.data_mut().leave();
+                let Left { notes, log, egress_calls } = run.store.data_mut().leave();
                 let now = run.store.data().scene.now;
                 let (memory, fuel) = (run.store.data().memory(), spent(&run.store, self.fuel));
                 let result = answer(called, &limits);
-                Ran { result, micros, memory, fuel, notes, taken: Vec::new(), now, log, errands }
+                Ran { result, micros, memory, fuel, notes, taken: Vec::new(), now, log, egress_calls }
             }
             Err(fault) => Ran { micros, ..Ran::failed(fault) },
         }
@@ -339,54 +278,47 @@ impl Runner {
 // === impl Exchange ===
 
 impl Exchange {
-    /// What to do now that `input` happened. After an error, and after a call that was dropped half-way, the exchange is over.
-    pub async fn next(&mut self, input: Input) -> Result<Vec<Output>, Ended> {
+    /// What to do now that all of this happened: one call of the guest, however much it is. After a fault, and after a call that was
+    /// dropped half-way, the exchange is over.
+    pub async fn next(&mut self, inputs: Vec<Input>) -> Result<Vec<Output>, Fault> {
         let mut live = self.live.take().ok_or(Fault::Over)?;
         if let Some(fault) = self.component.barred() {
-            return Err(Ended::Fault(fault.clone()));
+            return Err(fault.clone());
         }
         let meter = Arc::clone(&live.store.data().meter);
-        let (one, more) = self.limits.input(self.handed(&input));
+        let (this, more) = self.limits.inputs(inputs.iter().map(input_bytes));
         self.limits.cpu_total = self.limits.cpu_total.saturating_add(more);
-        meter.grant(one, self.limits.cpu_total);
+        meter.grant(this, self.limits.cpu_total);
+        self.calls = self.calls.saturating_add(1);
         let calling = async move {
-            let Live { store, provider, exchange, .. } = &mut live;
-            let api = provider.sallyport_gateway_provider_api();
-            let called = api.exchange().call_next(store, *exchange, &input).await;
+            let Live { store, provider, .. } = &mut live;
+            let called = provider.sallyport_gateway_provider_api().call_next(store, &inputs).await;
             (live, called.map(Ok))
         };
         let ran = metered(&self.guest, &self.limits, &self.lane, &meter, calling).await;
         self.micros = micros(&meter);
         // What it said while it was being revoked does not count.
         if let Some(fault) = self.component.barred() {
-            return Err(Ended::Fault(fault.clone()));
+            return Err(fault.clone());
         }
-        let (mut live, called) = ran.map_err(Ended::Fault)?;
+        let (mut live, called) = ran?;
         self.memory = live.store.data().memory();
         self.spent = spent(&live.store, self.fuel);
         match answer(called, &self.limits) {
-            Ok(Ok(outputs)) => {
+            Ok(outputs) => {
                 self.live = Some(live);
                 Ok(outputs)
             }
-            Ok(Err(failure)) => {
-                self.left = live.store.data_mut().leave();
-                Err(Ended::Failure(failure))
-            }
             Err(fault) => {
                 self.left = live.store.data_mut().leave();
-                Err(Ended::Fault(fault))
+                Err(fault)
             }
         }
     }
 
-    /// How many bytes an input hands over. The body is read when the exchange begins.
-    fn handed(&self, input: &Input) -> usize {
-        match input {
-            Input::Start => self.body_bytes,
-            Input::Chunk(bytes) => bytes.len(),
-            _ => 0,
-        }
+    /// How often the guest was called so far.
+    pub fn calls(&self) -> u32 {
+        self.calls
     }
 
     /// Guest time so far, in microseconds.
@@ -440,25 +372,6 @@ impl Run {
     }
 }
 
-// === impl Ran ===
-
-impl<T> Ran<T> {
-    /// No answer at all.
-    pub(crate) fn failed(fault: Fault) -> Self {
-        Self {
-            result: Err(fault),
-            micros: 0,
-            memory: 0,
-            fuel: None,
-            notes: Vec::new(),
-            taken: Vec::new(),
-            now: Duration::ZERO,
-            log: None,
-            errands: Vec::new(),
-        }
-    }
-}
-
 // === private helpers ===
 
 /// Drives a guest to its end: metered, and with the safety net of the wall clock. What runs into that net leaves nothing.
@@ -479,23 +392,12 @@ async fn metered<T: Send + 'static>(
     }
 }
 
-/// How many bytes an event tells.
-pub(super) fn told(what: &hook::Occurrence) -> usize {
-    let event = match &what.event {
-        hook::Event::PreToolUse(call) => call.input.len(),
-        hook::Event::PostToolUse(result) => result.call.input.len().saturating_add(result.output.len()),
-        hook::Event::PostToolUseFailure(failure) => {
-            failure.call.input.len().saturating_add(failure.error.len())
-        }
-        hook::Event::SessionStart(text)
-        | hook::Event::SessionEnd(text)
-        | hook::Event::UserPromptSubmit(text)
-        | hook::Event::Notification(text)
-        | hook::Event::Stop(text) => text.len(),
-        hook::Event::SubagentStart(_) | hook::Event::SubagentStop(_) => 0,
-        hook::Event::Other(what) => what.value.len(),
-    };
-    event.saturating_add(what.raw.as_ref().map_or(0, String::len))
+/// How many bytes an input hands over. The client's body was handed over when the exchange began.
+fn input_bytes(input: &Input) -> usize {
+    match input {
+        Input::Chunk(bytes) => bytes.len(),
+        _ => 0,
+    }
 }
 
 fn answer<T>(called: Called<T>, limits: &Limits) -> Result<T, Fault> {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 use super::bindings::policy::sallyport::gateway::{counters, evidence, types};
-use super::contract::{Attribute, BodyView, Bucket, Budget, Counters, Segment};
+use super::contract::{Attribute, BodyView, Bucket, Budget, Counters, CountersUnreachable, Segment, Window};
 use super::fault::Stop;
 use super::state::{Scene, State};
 
-pub use self::egress::Errand;
+pub use self::egress::EgressCall;
 
 /// The client's request body, as a resource.
 #[derive(Clone)]
@@ -75,8 +75,9 @@ impl evidence::Host for State {
     }
 }
 
+/// A guest waits for its counters on its fiber: the thread has other work meanwhile, and its own time does not run.
 impl counters::Host for State {
-    fn take(
+    async fn take(
         &mut self,
         key: String,
         cost: u32,
@@ -84,11 +85,11 @@ impl counters::Host for State {
         window_ms: u32,
     ) -> wasmtime::Result<Result<u32, counters::Refused>> {
         self.host_call()?;
-        let taken = self.counters()?.take(&self.bucket(&key, limit, window_ms), cost);
-        Ok(taken.map_err(refused))
+        let taken = self.counters()?.take(self.bucket(&key, limit, window_ms), cost).await;
+        Ok(taken.map_err(unreachable)?.map_err(refused))
     }
 
-    fn correct(
+    async fn correct(
         &mut self,
         key: String,
         taken: u32,
@@ -97,11 +98,11 @@ impl counters::Host for State {
         window_ms: u32,
     ) -> wasmtime::Result<()> {
         self.host_call()?;
-        self.counters()?.correct(&self.bucket(&key, limit, window_ms), taken, used);
-        Ok(())
+        let corrected = self.counters()?.correct(self.bucket(&key, limit, window_ms), taken, used).await;
+        Ok(corrected.map_err(unreachable)?)
     }
 
-    fn reserve(
+    async fn reserve(
         &mut self,
         key: String,
         micro: String,
@@ -109,12 +110,12 @@ impl counters::Host for State {
         window: counters::Window,
     ) -> wasmtime::Result<Result<String, counters::Refused>> {
         self.host_call()?;
-        let (micro, cap) = (amount(&micro)?, amount(&cap)?);
-        let reserved = self.counters()?.reserve(&self.budget(&key, window), micro, cap);
-        Ok(reserved.map(|left| left.to_string()).map_err(refused))
+        let (micro, cap, window) = (amount(&micro)?, amount(&cap)?, known(&window)?);
+        let reserved = self.counters()?.reserve(self.budget(&key, window), micro, cap).await;
+        Ok(reserved.map_err(unreachable)?.map(|left| left.to_string()).map_err(refused))
     }
 
-    fn release(
+    async fn release(
         &mut self,
         key: String,
         reserved: String,
@@ -122,9 +123,9 @@ impl counters::Host for State {
         window: counters::Window,
     ) -> wasmtime::Result<()> {
         self.host_call()?;
-        let (reserved, spent) = (amount(&reserved)?, amount(&spent)?);
-        self.counters()?.release(&self.budget(&key, window), reserved, spent);
-        Ok(())
+        let (reserved, spent, window) = (amount(&reserved)?, amount(&spent)?, known(&window)?);
+        let released = self.counters()?.release(self.budget(&key, window), reserved, spent).await;
+        Ok(released.map_err(unreachable)?)
     }
 }
 
@@ -139,7 +140,7 @@ impl State {
         Bucket { tenant, component, key, limit, window, call: seed }
     }
 
-    fn budget<'a>(&'a self, key: &'a str, window: counters::Window) -> Budget<'a> {
+    fn budget<'a>(&'a self, key: &'a str, window: Window) -> Budget<'a> {
         let Scene { tenant, component, began, .. } = &self.scene;
         Budget { tenant, component, key, window, at: *began }
     }
@@ -154,6 +155,19 @@ fn amount(text: &str) -> Result<u64, Stop> {
     } else {
         Err(Stop::Amount)
     }
+}
+
+/// A window that this host does not know is no shorter one that it does.
+fn known(window: &counters::Window) -> Result<Window, Stop> {
+    match window {
+        counters::Window::Day => Ok(Window::Day),
+        counters::Window::Month => Ok(Window::Month),
+        counters::Window::Other(_) => Err(Stop::Window),
+    }
+}
+
+fn unreachable(_: CountersUnreachable) -> Stop {
+    Stop::Counters
 }
 
 fn refused(wait: Duration) -> counters::Refused {

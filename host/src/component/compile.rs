@@ -2,6 +2,7 @@
 //! touches the gateway. This file owns the job, the answer and the parent's side.
 
 mod child;
+mod configure;
 mod queue;
 mod snapshot;
 
@@ -88,7 +89,7 @@ pub(crate) struct Job {
 /// What the child says, ahead of the code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
-pub(crate) enum Answer {
+pub(crate) enum CompilerAnswer {
     /// The code follows.
     Compiled {
         /// `configure` has run, and what it made is part of the code.
@@ -166,7 +167,7 @@ pub enum CompileError {
 pub(crate) struct Compiler {
     program: PathBuf,
     queue: Queue,
-    patience: Duration,
+    timeouts: Duration,
 }
 
 // === impl Compiler ===
@@ -174,7 +175,7 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// A tenant's components may take `hourly` seconds of compiling in an hour.
     pub(crate) fn new(program: PathBuf, hourly: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { program, queue: Queue::new(hourly, clock), patience: PATIENCE }
+        Self { program, queue: Queue::new(hourly, clock), timeouts: PATIENCE }
     }
 
     /// Compiles `component` in a child process, for `owner`, a tenant, or for the platform.
@@ -186,9 +187,9 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let _turn = self.queue.turn(owner).await?;
         let head = frame_head(job).ok_or(CompileError::Garbled)?;
-        match tokio::time::timeout(self.patience, self.talk(&head, component)).await {
+        match tokio::time::timeout(self.timeouts, self.talk(&head, component)).await {
             Ok(answer) => answer,
-            Err(_) => Err(CompileError::TimedOut(self.patience)),
+            Err(_) => Err(CompileError::TimedOut(self.timeouts)),
         }
     }
 
@@ -283,15 +284,15 @@ fn read_frame<T: for<'de> Deserialize<'de>>(frame: &[u8]) -> Option<(T, usize)> 
 }
 
 fn read_answer(mut frame: Vec<u8>) -> Result<Compiled, CompileError> {
-    let (answer, start) = read_frame::<Answer>(&frame).ok_or(CompileError::Garbled)?;
+    let (answer, start) = read_frame::<CompilerAnswer>(&frame).ok_or(CompileError::Garbled)?;
     match answer {
-        Answer::Compiled { snapshotted } => {
+        CompilerAnswer::Compiled { snapshotted } => {
             frame.drain(..start);
             Ok(Compiled { snapshotted, code: frame })
         }
-        Answer::Refused { message } => Err(CompileError::Refused(message)),
-        Answer::Faulted { message } => Err(CompileError::Configure(message)),
-        Answer::Failed { message } => Err(CompileError::Failed(message)),
+        CompilerAnswer::Refused { message } => Err(CompileError::Refused(message)),
+        CompilerAnswer::Faulted { message } => Err(CompileError::Configure(message)),
+        CompilerAnswer::Failed { message } => Err(CompileError::Failed(message)),
     }
 }
 
@@ -320,9 +321,9 @@ mod tests {
         std::fs::write(&program, format!("#!/bin/sh\necho $$ >{}\nexec sleep 1000\n", mark.display()))
             .unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let patience = Duration::from_secs(1);
+        let timeouts = Duration::from_secs(1);
         let clock = Arc::new(SystemClock::default());
-        let compiler = Compiler { patience, ..Compiler::new(program, 1, clock) };
+        let compiler = Compiler { timeouts, ..Compiler::new(program, 1, clock) };
         let job = Job {
             kind: Kind::Policy,
             needs: Needs::default(),
@@ -333,9 +334,9 @@ mod tests {
             fuel: Fuel::Off,
             yields: false,
         };
-        let compiled = tokio::time::timeout(patience * 30, compiler.compile(None, &job, b"")).await;
+        let compiled = tokio::time::timeout(timeouts * 30, compiler.compile(None, &job, b"")).await;
         let error = compiled.expect("it is not waited for without end").unwrap_err();
-        assert!(matches!(error, CompileError::TimedOut(limit) if limit == patience), "{error:?}");
+        assert!(matches!(error, CompileError::TimedOut(limit) if limit == timeouts), "{error:?}");
         let pid = std::fs::read_to_string(&mark).unwrap();
         let running = || {
             let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
@@ -343,7 +344,7 @@ mod tests {
         };
         let asked = std::time::Instant::now();
         while running() {
-            assert!(asked.elapsed() < patience * 30, "the process goes on");
+            assert!(asked.elapsed() < timeouts * 30, "the process goes on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -1,13 +1,14 @@
 //! What the rest of the gateway says to guests and hears from them: the types of `wit/`, and what the host must bring.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sallyport_protocol::package::Capability;
 use serde::{Deserialize, Serialize};
 
-pub use super::bindings::policy::sallyport::gateway::counters::Window;
 pub use super::bindings::policy::sallyport::gateway::types::{
     Attribute, Call, CallOutcome, Edit, Principal, Refusal, RefusalKind, Segment, SegmentKind, Usage,
 };
@@ -77,22 +78,82 @@ pub enum Taken {
     Release { key: String, reserved: u64, spent: u64, window: Window },
 }
 
-/// Counters shared by all calls, exact across replicas.
+/// Counters shared by all calls. Where they are kept is the implementation's to say: an answer may take as long as a database does.
+/// Calls that run at the same time never take more together than there is; how far replicas know of each other is the
+/// implementation's promise. A guest whose counters cannot be reached is stopped, so that a policy denies.
 pub trait Counters: Send + Sync + 'static {
     /// Takes `cost` from the bucket, which refills its limit per window. What is left, or how long until the same request
     /// would fit.
-    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration>;
+    fn take<'a>(&'a self, bucket: Bucket<'a>, cost: u32) -> Counting<'a, Result<u32, Duration>>;
 
     /// Books `used` instead of the `taken` that the same call took before. Less is given back as far as it has not refilled
     /// meanwhile; more leaves the bucket in debt, by at most one window. What the call did not take changes nothing.
-    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32);
+    fn correct<'a>(&'a self, bucket: Bucket<'a>, taken: u32, used: u32) -> Counting<'a, ()>;
 
     /// Reserves `micro` microdollars of `budget` under `cap`: what was spent and what is reserved never exceed it together. What
     /// is left under the cap, or how long until the window ends.
-    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration>;
+    fn reserve<'a>(&'a self, budget: Budget<'a>, micro: u64, cap: u64)
+    -> Counting<'a, Result<u64, Duration>>;
 
     /// Gives `reserved` back and books `spent` instead.
+    fn release<'a>(&'a self, budget: Budget<'a>, reserved: u64, spent: u64) -> Counting<'a, ()>;
+}
+
+/// Counters that answer at once, as those do that are kept in memory.
+pub trait InstantCounters: Send + Sync + 'static {
+    /// See [`Counters::take`].
+    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration>;
+
+    /// See [`Counters::correct`].
+    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32);
+
+    /// See [`Counters::reserve`].
+    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration>;
+
+    /// See [`Counters::release`].
     fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64);
+}
+
+impl<T: InstantCounters> Counters for T {
+    fn take<'a>(&'a self, bucket: Bucket<'a>, cost: u32) -> Counting<'a, Result<u32, Duration>> {
+        Box::pin(ready(Ok(InstantCounters::take(self, &bucket, cost))))
+    }
+
+    fn correct<'a>(&'a self, bucket: Bucket<'a>, taken: u32, used: u32) -> Counting<'a, ()> {
+        InstantCounters::correct(self, &bucket, taken, used);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        budget: Budget<'a>,
+        micro: u64,
+        cap: u64,
+    ) -> Counting<'a, Result<u64, Duration>> {
+        Box::pin(ready(Ok(InstantCounters::reserve(self, &budget, micro, cap))))
+    }
+
+    fn release<'a>(&'a self, budget: Budget<'a>, reserved: u64, spent: u64) -> Counting<'a, ()> {
+        InstantCounters::release(self, &budget, reserved, spent);
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// An answer of counters, to come.
+pub type Counting<'a, T> = BoxFuture<'a, Result<T, CountersUnreachable>>;
+
+/// What counters are kept in cannot be reached. Why is in the log of whoever keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the counters cannot be reached")]
+pub struct CountersUnreachable;
+
+/// The time over which a cap holds, by the calendar in UTC: those that this host knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Window {
+    /// From midnight to midnight.
+    Day,
+    /// From the first of a month to the first of the next.
+    Month,
 }
 
 /// Which bucket a policy takes from.
@@ -156,13 +217,13 @@ pub struct Nowhere;
 impl Egress for Nowhere {
     fn fetch(&self, _: egress::Request) -> BoxFuture<'_, Fetched> {
         let result = Err(egress::EgressFault::NotGranted);
-        Box::pin(std::future::ready(Fetched { result, took: Duration::ZERO }))
+        Box::pin(ready(Fetched { result, took: Duration::ZERO }))
     }
 }
 
 /// Ways out that lead nowhere, for those that `capabilities` ask for.
-pub fn nowhere(capabilities: &[String]) -> Grants {
-    let asked = capabilities.iter().filter_map(|capability| capability.strip_prefix("egress:"));
+pub fn nowhere(capabilities: &[Capability]) -> Grants {
+    let asked = capabilities.iter().filter_map(Capability::egress);
     asked.map(|name| (name.to_owned(), Arc::new(Nowhere) as Arc<dyn Egress>)).collect()
 }
 

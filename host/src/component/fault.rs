@@ -95,6 +95,9 @@ pub enum Fault {
     /// The exchange has ended before: by a fault, a failure, or a call that was given up half-way.
     #[error("the exchange is over")]
     Over,
+    /// What its counters are kept in cannot be reached.
+    #[error("its counters cannot be reached")]
+    Counters,
     /// The worker process that it runs in ended, hung, or said what no worker says.
     #[error("worker process: {what}")]
     Worker {
@@ -118,6 +121,10 @@ pub(crate) enum Stop {
     Configuring,
     #[error("an amount that is no whole number")]
     Amount,
+    #[error("a window that this host does not know")]
+    Window,
+    #[error("counters")]
+    Counters,
 }
 
 // === impl Fault ===
@@ -150,6 +157,7 @@ impl Fault {
             Self::Exhausted => "exhausted",
             Self::Over => "over",
             Self::Worker { .. } => "worker",
+            Self::Counters => "counters",
         }
     }
 
@@ -162,7 +170,8 @@ impl Fault {
                 Stop::Table => Self::Table { limit: TABLE_ELEMENTS },
                 Stop::HostCalls(limit) => Self::HostCalls { limit },
                 Stop::Configuring => Self::Trap { what: stop.to_string() },
-                Stop::Amount => Self::Garbage { what: stop.to_string() },
+                Stop::Amount | Stop::Window => Self::Garbage { what: stop.to_string() },
+                Stop::Counters => Self::Counters,
             };
         }
         if let Some(trap) = error.downcast_ref::<Trap>() {

@@ -17,14 +17,13 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// What is left of a processor for what computes for long, where everybody wants it.
+/// How much processor time guests that take long get beside threads that serve requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Share {
     /// A tenth.
     Tenth,
-    /// Nothing to speak of. Threads that serve requests take the processor from such a thread as soon as they wake, where one with
-    /// a share may first finish its slice of some milliseconds: what others see of it is next to nothing. And guests that are
-    /// stopped get a tenth of such a thread's time in the long run.
+    /// What is idle (`SCHED_IDLE`). A thread that serves requests preempts such a thread as soon as it wakes, where it would have to
+    /// wait for the end of a slice of some milliseconds otherwise. Guests that have to be stopped get about a tenth of its time.
     Leftover,
 }
 
@@ -37,7 +36,7 @@ const PRICE: u32 = 10;
 const CREDIT: Duration = Duration::from_millis(200);
 
 /// A guest that a lane can run.
-pub(crate) trait Guest: Future + Unpin {
+pub(crate) trait LaneGuest: Future + Unpin {
     /// Whether it was only interrupted since this was asked last.
     fn ticked(&self) -> bool;
 
@@ -48,7 +47,7 @@ pub(crate) trait Guest: Future + Unpin {
 /// Where guests go on that did not finish within a tick.
 #[derive(Debug)]
 pub(crate) struct SlowLane {
-    jobs: Sender<Job>,
+    jobs: Sender<LaneJob>,
 }
 
 /// What came of a guest's turn.
@@ -60,7 +59,7 @@ pub(crate) enum Turn<G, T> {
 }
 
 /// Runs a guest, and says how long it ran if it was stopped for that.
-type Job = Box<dyn FnOnce() -> Option<Duration> + Send>;
+type LaneJob = Box<dyn FnOnce() -> Option<Duration> + Send>;
 
 /// When the time has passed that a thread owes.
 struct Debt(Instant);
@@ -73,7 +72,7 @@ struct Unpark(Thread);
 impl SlowLane {
     /// A lane beside a runtime of `workers` threads: half as many. They are there, with their priority, when this returns.
     pub(crate) fn start(workers: usize, share: Share) -> io::Result<Self> {
-        let (jobs, queue) = channel::<Job>();
+        let (jobs, queue) = channel::<LaneJob>();
         let (ready, readied) = channel::<()>();
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..(workers / 2).max(1) {
@@ -97,7 +96,7 @@ impl SlowLane {
     /// Gives a guest its turn; nothing if the lane is closing. Dropped, the guest is dropped at its next tick.
     pub(crate) async fn run<G>(&self, guest: G) -> Option<Turn<G, G::Output>>
     where
-        G: Guest<Output: Send> + Send + 'static,
+        G: LaneGuest<Output: Send> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(move || {
@@ -134,7 +133,7 @@ impl Wake for Unpark {
 // === private helpers ===
 
 /// A thread of the lane.
-fn work(queue: &Mutex<Receiver<Job>>, share: Share) {
+fn work(queue: &Mutex<Receiver<LaneJob>>, share: Share) {
     let mut debt = Debt(Instant::now());
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -146,7 +145,10 @@ fn work(queue: &Mutex<Receiver<Job>>, share: Share) {
 }
 
 /// Polls a guest until it is done, waits for the host, or nobody wants its answer; and says how long it ran, if it was stopped.
-fn drive<G: Guest>(mut guest: G, gone: impl Fn() -> bool) -> (Option<Turn<G, G::Output>>, Option<Duration>) {
+fn drive<G: LaneGuest>(
+    mut guest: G,
+    gone: impl Fn() -> bool,
+) -> (Option<Turn<G, G::Output>>, Option<Duration>) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     while !gone() {

@@ -178,13 +178,19 @@ impl Limits {
         self
     }
 
-    /// What one more input of an exchange may take: guest time for itself, and what it adds to that of the exchange.
+    /// What inputs of these sizes, handed over at once, may take: guest time for themselves, and what they add to that of the exchange.
     #[must_use]
-    pub(crate) fn input(&self, bytes: usize) -> (Duration, Duration) {
-        let grown = grown(CPU_PER_MIB, bytes / STEP_BYTES);
-        // Pieces too small for a step of their own still count in sum.
-        let exact = grown.max(CPU_PER_MIB.mul_f64(fraction(bytes)));
-        (self.cpu.saturating_add(grown), CPU_PER_INPUT.saturating_add(exact))
+    pub(crate) fn inputs(&self, sizes: impl Iterator<Item = usize>) -> (Duration, Duration) {
+        let (mut this, mut more) = (self.cpu, Duration::ZERO);
+        for (at, bytes) in sizes.enumerate() {
+            let grown = grown(CPU_PER_MIB, bytes / STEP_BYTES);
+            // Pieces too small for a step of their own still count in sum.
+            let exact = grown.max(CPU_PER_MIB.mul_f64(fraction(bytes)));
+            let also = if at == 0 { grown } else { CPU_PER_INPUT.saturating_add(exact) };
+            this = this.saturating_add(also);
+            more = more.saturating_add(CPU_PER_INPUT).saturating_add(exact);
+        }
+        (this, more)
     }
 
     /// What `configure` may take: more time, the same memory.
@@ -240,8 +246,11 @@ mod tests {
     #[test]
     fn a_hundred_thousand_small_pieces_add_up_to_the_time_they_need() {
         let limits = Limits::of(Kind::Provider);
-        let (one, more) = limits.input(200);
+        let (one, more) = limits.inputs([200].into_iter());
         assert_eq!(one, limits.cpu, "a small piece has the time that it always had");
         assert!(more * 100_000 > Duration::from_secs(10), "{more:?}");
+        let (many, more_at_once) = limits.inputs(std::iter::repeat_n(200, 1_000));
+        assert_eq!(more_at_once, more * 1_000, "handed over at once they add as much");
+        assert_eq!(many, limits.cpu + more * 999, "and are given it now");
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use wasmtime::UpdateDeadline;
 
 use super::fault::Stop;
-use super::lane::{Guest, SlowLane, Turn};
+use super::lane::{LaneGuest, SlowLane, Turn};
 
 /// How often running guests are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -185,7 +185,7 @@ impl<G: Future + Unpin> Future for Metered<G> {
     }
 }
 
-impl<G: Future + Unpin> Guest for Metered<G> {
+impl<G: Future + Unpin> LaneGuest for Metered<G> {
     fn ticked(&self) -> bool {
         self.meter.yielded.swap(false, Ordering::Relaxed)
     }

@@ -6,15 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sallyport_protocol::package::Kind;
+use sallyport_protocol::verdict::Verdict;
 use serde_json::{Map, Value, json};
 
-use super::admit::Component;
-use super::call::{Ended, Exchange, ExchangeRequest, Ran};
-use super::contract::provider::{Auth, Failure, Input, Output, RequestBody, RequestKind, StreamEvent};
+use super::call::{Exchange, ExchangeRequest};
+use super::contract::provider::{
+    Auth, Failure, Input, Output, RequestBody, RequestKind, StreamEvent, UpstreamRequest,
+};
 use super::contract::{
-    Attribute, BodyView, Bucket, Budget, Counters, Refusal, RefusalKind, hook, policy, scanner,
+    Attribute, BodyView, Bucket, Budget, Counters, InstantCounters, Refusal, RefusalKind, hook, policy,
+    scanner,
 };
 use super::fault::Fault;
+use super::ran::Ran;
+use super::ready::Component;
 use super::sample::{Sample, SampleError, Samples};
 use super::{Components, canonical_digest};
 
@@ -104,13 +109,13 @@ impl Components {
     async fn rehearse_policy(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
         let (call, body) = sample.call();
         let body: Arc<dyn BodyView> = Arc::new(body);
-        Rehearsal::of(sample, self.check(component, &call, &body).await, verdict)
+        Rehearsal::of(sample, self.check(component, &Arc::new(call), &body).await, verdict)
     }
 
     async fn rehearse_predicate(&self, component: &Arc<Component>, sample: &Sample) -> Rehearsal {
         let (call, body) = sample.call();
         let body: Arc<dyn BodyView> = Arc::new(body);
-        let ran = self.matches(component, &call, &body).await;
+        let ran = self.matches(component, &Arc::new(call), &body).await;
         Rehearsal::of(sample, ran, |matches| json!({ "matches": matches }))
     }
 
@@ -143,8 +148,8 @@ impl Components {
         };
         let ran = match self.exchange(component, request).await {
             Err(fault) => Ran::failed(fault),
-            Ok(mut exchange) => {
-                let result = drive(&mut exchange, sample).await;
+            Ok((mut exchange, first)) => {
+                let result = drive(&mut exchange, first, sample).await;
                 Ran {
                     result,
                     micros: exchange.micros(),
@@ -191,7 +196,7 @@ struct Fresh {
     money: Mutex<HashMap<String, (u64, u64)>>,
 }
 
-impl Counters for Fresh {
+impl InstantCounters for Fresh {
     fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
         let Bucket { key, limit, window, .. } = *bucket;
         let mut taken = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,78 +238,68 @@ fn purse(budget: &Budget<'_>) -> String {
     format!("{} {:?}", budget.key, budget.window)
 }
 
-/// Feeds a provider what the sample's upstream answers, until it is done.
-async fn drive(exchange: &mut Exchange, sample: &Sample) -> Result<Value, Fault> {
+/// Tells a provider what the sample's upstream answers, until it is done.
+async fn drive(exchange: &mut Exchange, first: Vec<Output>, sample: &Sample) -> Result<Value, Fault> {
     let mut upstream = sample.upstream.iter();
-    let mut inputs: std::collections::VecDeque<Input> = [Input::Start].into();
-    let mut said = Vec::new();
+    let (mut said, mut outputs) = (Vec::new(), first);
     for _ in 0..MOST_STEPS {
-        let Some(input) = inputs.pop_front() else { break };
-        let outputs = match exchange.next(input).await {
-            Ok(outputs) => outputs,
-            Err(Ended::Fault(fault)) => return Err(fault),
-            Err(Ended::Failure(failure)) => {
-                return Ok(json!({ "outputs": said, "failure": failed(&failure) }));
+        let mut inputs: Vec<Input> = Vec::new();
+        for output in &outputs {
+            if let Output::Fail(failure) = output {
+                return Ok(json!({ "outputs": said, "failure": failed(failure) }));
             }
-        };
-        for output in outputs {
-            let over = matches!(output, Output::Done | Output::Forward(_));
-            match &output {
+            said.push(shown_output(output));
+            match output {
                 Output::Send(_) => match upstream.next() {
-                    Some(answer) => inputs = answer.inputs().into(),
-                    None => {
-                        return Ok(
-                            json!({ "outputs": push(said, &output), "upstream": "has no answer to this" }),
-                        );
-                    }
+                    Some(answer) => inputs = answer.inputs().into_iter().collect(),
+                    None => return Ok(json!({ "outputs": said, "upstream": "has no answer to this" })),
                 },
-                Output::Wait(_) => inputs.push_front(Input::Elapsed),
+                Output::Wait(_) => inputs.push(Input::Elapsed),
+                Output::SendThenForward(_) | Output::Forward(_) | Output::Done => {
+                    return Ok(json!({ "outputs": said }));
+                }
                 _ => {}
             }
-            said = push(said, &output);
-            if over {
-                return Ok(json!({ "outputs": said }));
-            }
         }
+        if inputs.is_empty() {
+            break;
+        }
+        outputs = exchange.next(inputs).await?;
     }
     Ok(json!({ "outputs": said, "unfinished": true }))
 }
 
-fn push(mut said: Vec<Value>, output: &Output) -> Vec<Value> {
-    said.push(shown_output(output));
-    said
-}
-
 fn outcome(outcome: hook::Outcome) -> Value {
     match outcome {
-        hook::Outcome::Proceed => json!({ "outcome": "proceed" }),
-        hook::Outcome::Block(reason) => json!({ "outcome": "block", "reason": reason }),
-        hook::Outcome::Ask(reason) => json!({ "outcome": "ask", "reason": reason }),
-        hook::Outcome::Modify(json) => json!({ "outcome": "modify", "value": parsed(&json) }),
-        hook::Outcome::AddContext(text) => json!({ "outcome": "add-context", "text": text }),
+        hook::Outcome::Proceed => json!({ "outcome": Verdict::Proceed }),
+        hook::Outcome::Block(reason) => json!({ "outcome": Verdict::Block, "reason": reason }),
+        hook::Outcome::Ask(reason) => json!({ "outcome": Verdict::Ask, "reason": reason }),
+        hook::Outcome::Modify(json) => json!({ "outcome": Verdict::Modify, "value": parsed(&json) }),
+        hook::Outcome::AddContext(text) => json!({ "outcome": Verdict::AddContext, "text": text }),
         hook::Outcome::Other(other) => {
-            json!({ "outcome": "other", "name": other.name, "value": other.value })
+            json!({ "outcome": Verdict::Other, "name": other.name, "value": other.value })
         }
     }
 }
 
 fn verdict(verdict: policy::Verdict) -> Value {
     match verdict {
-        policy::Verdict::Allow => json!({ "verdict": "allow" }),
-        policy::Verdict::Deny(refusal) => refused("deny", &refusal),
-        policy::Verdict::Ask(refusal) => refused("ask", &refusal),
+        policy::Verdict::Allow => json!({ "verdict": Verdict::Allow }),
+        policy::Verdict::Deny(refusal) => refused(Verdict::Deny, &refusal),
+        policy::Verdict::Ask(refusal) => refused(Verdict::Ask, &refusal),
         policy::Verdict::Other(other) => {
-            json!({ "verdict": "other", "name": other.name, "value": other.value })
+            json!({ "verdict": Verdict::Other, "name": other.name, "value": other.value })
         }
     }
 }
 
-fn refused(verdict: &str, refusal: &Refusal) -> Value {
-    let kind = match refusal.kind {
+fn refused(verdict: Verdict, refusal: &Refusal) -> Value {
+    let kind = match &refusal.kind {
         RefusalKind::Denied => "denied",
         RefusalKind::NotEntitled => "not-entitled",
         RefusalKind::RateLimited => "rate-limited",
         RefusalKind::BudgetExceeded => "budget-exceeded",
+        RefusalKind::Other(name) => name,
     };
     let mut said =
         json!({ "verdict": verdict, "kind": kind, "code": refusal.code, "reason": refusal.reason });
@@ -315,30 +310,19 @@ fn refused(verdict: &str, refusal: &Refusal) -> Value {
 }
 
 fn finding(found: &scanner::Finding) -> Value {
-    let action = match found.action {
-        scanner::Action::Flag => "flag",
-        scanner::Action::Redact => "redact",
-        scanner::Action::Deny => "deny",
+    let action = match &found.action {
+        scanner::Action::Flag => Verdict::Flag.as_str(),
+        scanner::Action::Redact => Verdict::Redact.as_str(),
+        scanner::Action::Deny => Verdict::Deny.as_str(),
+        scanner::Action::Other(name) => name,
     };
     json!({ "rule": found.rule, "action": action, "start": found.start, "end": found.end, "replacement": found.replacement })
 }
 
 fn shown_output(output: &Output) -> Value {
     match output {
-        Output::Send(request) => {
-            let body = match &request.body {
-                RequestBody::Empty => json!("empty"),
-                RequestBody::Original => json!("original"),
-                RequestBody::Spliced(edits) => json!({ "edits": edits.len() }),
-                RequestBody::Bytes(bytes) => parsed(&String::from_utf8_lossy(bytes)),
-            };
-            let auth = match &request.auth {
-                Auth::None => "none".to_owned(),
-                Auth::Bearer => "bearer".to_owned(),
-                Auth::Header(name) => format!("header {name}"),
-            };
-            json!({ "send": { "method": request.method, "path": request.path, "headers": headers(&request.headers), "body": body, "auth": auth } })
-        }
+        Output::Send(request) => json!({ "send": shown_request(request) }),
+        Output::SendThenForward(request) => json!({ "send_then_forward": shown_request(request) }),
         Output::Forward(head) => {
             json!({ "forward": { "status": head.status, "headers": headers(&head.headers) } })
         }
@@ -350,7 +334,25 @@ fn shown_output(output: &Output) -> Value {
         Output::Lost(loss) => json!({ "lost": { "field": loss.field, "how": loss.how } }),
         Output::ResponseHeaders(list) => json!({ "response_headers": headers(list) }),
         Output::Done => json!("done"),
+        Output::Fail(failure) => json!({ "fail": failed(failure) }),
+        Output::Other(other) => json!({ "other": other.name, "value": other.value }),
     }
+}
+
+fn shown_request(request: &UpstreamRequest) -> Value {
+    let body = match &request.body {
+        RequestBody::Empty => json!("empty"),
+        RequestBody::Original => json!("original"),
+        RequestBody::Spliced(edits) => json!({ "edits": edits.len() }),
+        RequestBody::Bytes(bytes) => parsed(&String::from_utf8_lossy(bytes)),
+        RequestBody::Other(other) => json!({ "other": other.name }),
+    };
+    let auth = match &request.auth {
+        Auth::None => "none",
+        Auth::Credential => "credential",
+        Auth::Other(other) => &other.name,
+    };
+    json!({ "method": request.method, "path": request.path, "headers": headers(&request.headers), "body": body, "auth": auth })
 }
 
 fn event_name(event: &StreamEvent) -> &str {

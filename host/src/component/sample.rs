@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use sallyport_protocol::messages::index::{Index, Origin, Text};
 use sallyport_protocol::package::Kind;
 use sallyport_protocol::strict_json::{self, StrictError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use wasmparser::{Parser, Payload};
 
-use super::contract::{
-    Attribute, BodyView, Call, Principal, Segment, SegmentKind, hook, provider, scanner::TextKind,
-};
+use super::contract::scanner::TextKind;
+use super::contract::{Attribute, Call, Principal, hook, provider};
+use super::request::{RecordedBody, unknown_of};
 
 /// The custom section of a component that holds its samples.
 pub const SECTION: &str = "sallyport-samples";
@@ -40,7 +39,7 @@ pub struct Sample {
     #[serde(default)]
     pub principal: Caller,
     /// For hooks: what happened.
-    pub event: Option<Event>,
+    pub event: Option<SampleEvent>,
     /// For policies: the facts of a call. What is not said is read from `body`, or is unremarkable.
     pub call: Option<Facts>,
     /// For policies: the client's request, as its JSON.
@@ -53,7 +52,7 @@ pub struct Sample {
     pub request: Option<Value>,
     /// For providers: what the upstream answers, one after the other.
     #[serde(default)]
-    pub upstream: Vec<Upstream>,
+    pub upstream: Vec<SampleUpstream>,
     /// What the answer must contain: every member that stands here, and any others besides. Not said: any answer, but no
     /// fault.
     pub expect: Option<Value>,
@@ -76,7 +75,7 @@ pub struct Caller {
 /// What happened, in the words of Claude Code's hooks.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "hook_event_name", deny_unknown_fields)]
-pub enum Event {
+pub enum SampleEvent {
     /// A session began.
     SessionStart {
         /// `startup`, `resume`, `clear` or `compact`
@@ -192,7 +191,7 @@ pub enum TextOrigin {
 /// What an upstream answers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Upstream {
+pub struct SampleUpstream {
     /// HTTP status.
     #[serde(default = "ok")]
     pub status: u16,
@@ -352,8 +351,10 @@ impl Sample {
     }
 
     /// What a policy is asked about: the facts of the call and the client's body.
-    pub(super) fn call(&self) -> (Call, Body) {
-        let body = Body::new(self.body.as_ref().or(self.request.as_ref()).unwrap_or(&Value::Null));
+    pub(super) fn call(&self) -> (Call, RecordedBody) {
+        let json = self.body.as_ref().or(self.request.as_ref());
+        let bytes = json.filter(|json| !json.is_null()).map(|json| json.to_string().into_bytes());
+        let body = RecordedBody::of(bytes.unwrap_or_default(), &[]);
         let said = self.call.clone().unwrap_or_default();
         let index = &body.index;
         let call = Call {
@@ -390,58 +391,11 @@ impl Sample {
     }
 }
 
-/// The attribute of a call that names what the gateway does not know of the request.
-pub const UNKNOWN: &str = "unknown";
-/// The attribute of a call that holds its query string and the headers that travel.
-pub const HEAD: &str = "request.head";
-
 /// The trace of every sample.
 const TRACE: &str = "t_00000000000000000000000000000001";
 /// The time of every sample that names none: 1 January 2026, a Thursday, midnight UTC.
 const NOW_MS: &str = "1767225600000";
 const MODEL: &str = "claude-sonnet-4-5";
-
-/// A client's body that is read again: of a sample, or of a call that was recorded.
-#[derive(Debug)]
-pub struct Body {
-    pub(super) bytes: Vec<u8>,
-    pub(super) index: Option<Index>,
-    /// What stands beside it.
-    head: Option<String>,
-}
-
-// === impl Body ===
-
-impl Body {
-    fn new(json: &Value) -> Self {
-        Self::of(if json.is_null() { Vec::new() } else { json.to_string().into_bytes() }, &[])
-    }
-
-    /// The body of these exact bytes, in a call of which these are the attributes.
-    pub fn of(bytes: Vec<u8>, attributes: &[Attribute]) -> Self {
-        let index = Index::parse(&bytes).ok();
-        let head = attributes.iter().find(|attribute| attribute.name == HEAD).map(|head| head.value.clone());
-        Self { bytes, index, head }
-    }
-
-    /// Its texts in order, each with where it comes from, as scanners are given them.
-    pub fn texts_to_scan(&self) -> impl Iterator<Item = (TextKind, String)> {
-        let units = self.index.iter().flat_map(Index::units);
-        let units = units.map(|unit| (text_kind(unit.origin()), unit.read(&self.bytes).into_owned()));
-        units.chain(self.head.iter().map(|head| (TextKind::Head, head.clone())))
-    }
-}
-
-impl BodyView for Body {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn texts(&self) -> Vec<Segment> {
-        let texts = self.index.iter().flat_map(|index| &index.texts);
-        segments(texts, &self.bytes, self.head.as_deref())
-    }
-}
 
 // === impl Caller ===
 
@@ -467,9 +421,9 @@ impl From<Caller> for Principal {
     }
 }
 
-// === impl Event ===
+// === impl SampleEvent ===
 
-impl Event {
+impl SampleEvent {
     fn into_contract(self) -> hook::Event {
         match self {
             Self::SessionStart { source } => hook::Event::SessionStart(source),
@@ -521,9 +475,9 @@ impl From<TextOrigin> for TextKind {
     }
 }
 
-// === impl Upstream ===
+// === impl SampleUpstream ===
 
-impl Upstream {
+impl SampleUpstream {
     pub(super) fn inputs(&self) -> [provider::Input; 3] {
         let headers = self.headers.iter();
         let headers = headers.map(|(name, value)| Attribute { name: name.clone(), value: value.clone() });
@@ -550,61 +504,6 @@ fn contains(answer: &Value, expected: &Value) -> bool {
                 && answer.iter().zip(expected).all(|(found, wanted)| contains(found, wanted))
         }
         _ => answer == expected,
-    }
-}
-
-/// Where a text comes from, in the words of scanners.
-pub fn text_kind(origin: Origin) -> TextKind {
-    match origin {
-        Origin::System => TextKind::System,
-        Origin::User => TextKind::User,
-        Origin::Assistant => TextKind::Assistant,
-        Origin::ToolInput => TextKind::ToolInput,
-        Origin::ToolOutput => TextKind::ToolOutput,
-        Origin::Document => TextKind::Document,
-        Origin::Tool => TextKind::Tool,
-        Origin::Link => TextKind::Link,
-        Origin::Parameter => TextKind::Parameter,
-        Origin::Other => TextKind::Other,
-    }
-}
-
-/// The attribute about what is not known of a request, if there is any.
-pub fn unknown_of(index: Option<&Index>) -> Vec<Attribute> {
-    let unknown = index.map(|index| index.unknown.names()).filter(|names| !names.is_empty());
-    let attribute = |names| Attribute { name: UNKNOWN.to_owned(), value: json!(names).to_string() };
-    unknown.map(attribute).into_iter().collect()
-}
-
-/// The texts of a body as policies see them, and `head`, which stands beside it.
-pub fn segments<'t>(texts: impl Iterator<Item = &'t Text>, body: &[u8], head: Option<&str>) -> Vec<Segment> {
-    let segment = |text: &Text| Segment {
-        kind: segment_kind(text.origin),
-        text: text.read(body).into_owned(),
-        offset: text.span.start,
-        len: text.span.len(),
-    };
-    let beside = head.map(|head| Segment {
-        kind: SegmentKind::Head,
-        text: head.to_owned(),
-        offset: u32::try_from(body.len()).unwrap_or(u32::MAX),
-        len: 0,
-    });
-    texts.map(segment).chain(beside).collect()
-}
-
-fn segment_kind(origin: Origin) -> SegmentKind {
-    match origin {
-        Origin::System => SegmentKind::System,
-        Origin::User => SegmentKind::User,
-        Origin::Assistant => SegmentKind::Assistant,
-        Origin::ToolInput => SegmentKind::ToolInput,
-        Origin::ToolOutput => SegmentKind::ToolOutput,
-        Origin::Document => SegmentKind::Document,
-        Origin::Tool => SegmentKind::Tool,
-        Origin::Link => SegmentKind::Link,
-        Origin::Parameter => SegmentKind::Parameter,
-        Origin::Other => SegmentKind::Other,
     }
 }
 

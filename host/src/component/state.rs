@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store};
 
-use super::capability::Errand;
+use super::capability::EgressCall;
 use super::capability::inert::Inert;
 use super::contract::{Attribute, Counters, Grants};
 use super::engine::Fuel;
@@ -40,7 +40,7 @@ pub(crate) struct State {
     pub(crate) scene: Scene,
     pub(crate) meter: Arc<Meter>,
     /// Requests made to the outside.
-    pub(crate) errands: Vec<Errand>,
+    pub(crate) egress_calls: Vec<EgressCall>,
     memory: usize,
     host_calls: u32,
     notes: Vec<Attribute>,
@@ -54,7 +54,7 @@ pub(crate) struct State {
 pub(crate) struct Left {
     pub(crate) notes: Vec<Attribute>,
     pub(crate) log: Option<String>,
-    pub(crate) errands: Vec<Errand>,
+    pub(crate) egress_calls: Vec<EgressCall>,
 }
 
 // === impl State ===
@@ -69,7 +69,7 @@ impl State {
             limits,
             scene,
             meter: Arc::new(Meter::new()),
-            errands: Vec::new(),
+            egress_calls: Vec::new(),
             memory: 0,
             host_calls: 0,
             notes: Vec::new(),
@@ -141,8 +141,8 @@ impl State {
             let value = std::mem::take(&mut self.notes_dropped).to_string();
             notes.push(Attribute { name: "notes_dropped".to_owned(), value });
         }
-        let errands = std::mem::take(&mut self.errands);
-        Left { notes, log: self.inert.as_ref().and_then(|inert| inert.log()), errands }
+        let egress_calls = std::mem::take(&mut self.egress_calls);
+        Left { notes, log: self.inert.as_ref().and_then(|inert| inert.log()), egress_calls }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::call::Ran;
-use super::contract::{Bucket, Budget, Counters, Taken};
+use super::contract::{Bucket, Budget, Counters, Counting, Taken};
+use super::ran::Ran;
 use super::state::Scene;
 
 /// Who remembers what one guest was told.
@@ -23,11 +23,14 @@ struct Ledger {
 // === impl Witness ===
 
 impl Witness {
-    /// Looks on at what happens in `scene`.
-    pub(super) fn of(scene: &mut Scene) -> Self {
-        let ledger =
-            scene.counters.take().map(|counters| Arc::new(Ledger { counters, taken: Mutex::default() }));
-        scene.counters = ledger.clone().map(|ledger| ledger as Arc<dyn Counters>);
+    /// Looks on at what happens in `scene`, to a guest that can count or cannot.
+    pub(super) fn of(scene: &mut Scene, counts: bool) -> Self {
+        let mut ledger = None;
+        if counts && let Some(counters) = scene.counters.take() {
+            let remembers = Arc::new(Ledger { counters, taken: Mutex::default() });
+            scene.counters = Some(Arc::clone(&remembers) as Arc<dyn Counters>);
+            ledger = Some(remembers);
+        }
         Self { now: scene.now, ledger }
     }
 
@@ -47,35 +50,50 @@ impl Ledger {
     }
 }
 
-/// There are no more entries than a guest has host calls.
+/// There are no more entries than a guest has host calls. What could not be answered is none.
 impl Counters for Ledger {
-    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
-        let answer = self.counters.take(bucket, cost);
-        let Bucket { key, limit, window, .. } = *bucket;
-        let (key, window_ms) = (key.to_owned(), millis(window));
-        self.taken().push(Taken::Take { key, cost, limit, window_ms, answer: answer.map_err(millis) });
-        answer
+    fn take<'a>(&'a self, bucket: Bucket<'a>, cost: u32) -> Counting<'a, Result<u32, Duration>> {
+        Box::pin(async move {
+            let answer = self.counters.take(bucket, cost).await?;
+            let Bucket { key, limit, window, .. } = bucket;
+            let (key, window_ms) = (key.to_owned(), millis(window));
+            self.taken().push(Taken::Take { key, cost, limit, window_ms, answer: answer.map_err(millis) });
+            Ok(answer)
+        })
     }
 
-    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
-        self.counters.correct(bucket, taken, used);
-        let Bucket { key, limit, window, .. } = *bucket;
-        let (key, window_ms) = (key.to_owned(), millis(window));
-        self.taken().push(Taken::Correct { key, taken, used, limit, window_ms });
+    fn correct<'a>(&'a self, bucket: Bucket<'a>, taken: u32, used: u32) -> Counting<'a, ()> {
+        Box::pin(async move {
+            self.counters.correct(bucket, taken, used).await?;
+            let Bucket { key, limit, window, .. } = bucket;
+            let (key, window_ms) = (key.to_owned(), millis(window));
+            self.taken().push(Taken::Correct { key, taken, used, limit, window_ms });
+            Ok(())
+        })
     }
 
-    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {
-        let answer = self.counters.reserve(budget, micro, cap);
-        let Budget { key, window, .. } = *budget;
-        let (key, kept) = (key.to_owned(), answer.map_err(millis));
-        self.taken().push(Taken::Reserve { key, micro, cap, window, answer: kept });
-        answer
+    fn reserve<'a>(
+        &'a self,
+        budget: Budget<'a>,
+        micro: u64,
+        cap: u64,
+    ) -> Counting<'a, Result<u64, Duration>> {
+        Box::pin(async move {
+            let answer = self.counters.reserve(budget, micro, cap).await?;
+            let Budget { key, window, .. } = budget;
+            let (key, kept) = (key.to_owned(), answer.map_err(millis));
+            self.taken().push(Taken::Reserve { key, micro, cap, window, answer: kept });
+            Ok(answer)
+        })
     }
 
-    fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64) {
-        self.counters.release(budget, reserved, spent);
-        let Budget { key, window, .. } = *budget;
-        self.taken().push(Taken::Release { key: key.to_owned(), reserved, spent, window });
+    fn release<'a>(&'a self, budget: Budget<'a>, reserved: u64, spent: u64) -> Counting<'a, ()> {
+        Box::pin(async move {
+            self.counters.release(budget, reserved, spent).await?;
+            let Budget { key, window, .. } = budget;
+            self.taken().push(Taken::Release { key: key.to_owned(), reserved, spent, window });
+            Ok(())
+        })
     }
 }
 

@@ -1,17 +1,15 @@
 //! Workers: processes of this same binary that run tenants' guests, without keys, database, network or files. One for each
 //! tenant, so that whatever a guest breaks is its own tenant's; one more for components that belong to no tenant.
 //!
-//! A worker starts when a component moves in, and goes when the last one has moved out. One that ends, hangs or says what no
-//! worker says is replaced: the calls it had fail with [`Fault::Worker`], the next ones find its successor, which has the
-//! same guests. What the gateway knows of a guest's answer is what the worker says, so a worker is believed nothing that its
-//! guest could not have said itself.
+//! A worker starts with its first component, and ends with its last one. One that ends, hangs or breaks the protocol is replaced:
+//! the calls it had fail with [`Fault::Worker`], and the next ones go to a new process with the same guests. What a worker says is
+//! as untrusted as what its guests say: the gateway checks all of it.
 
 mod child;
 mod confine;
 mod frame;
 mod process;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,19 +22,20 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use self::frame::{Answer, Question, Said};
-use self::process::{Asked, Process};
-use super::call::Ran;
-use super::capability::Errand;
-use super::contract::{BodyView, Call, hook, policy, scanner};
+use self::frame::CallReport;
+use self::process::{PendingCall, Process};
+use super::capability::EgressCall;
+use super::contract::BodyView;
 use super::fault::Fault;
 use super::guest::Unfit;
 use super::limits::Limits;
+use super::question::{GuestReply, Question};
+use super::ran::Ran;
 use super::state::Scene;
 
 pub use self::child::{worker_child, worker_trial};
 pub use self::confine::Confinement;
-pub(super) use self::frame::Facts;
+pub(super) use self::frame::SceneFacts;
 pub(super) use super::guest::Load;
 
 /// The argument that makes the binary a worker.
@@ -57,7 +56,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 pub(super) struct Workers {
     program: PathBuf,
     tasks: TaskTracker,
-    hired: Mutex<HashMap<Option<TenantId>, Weak<Worker>>>,
+    registered: Mutex<HashMap<Option<TenantId>, Weak<Worker>>>,
 }
 
 /// The worker of one tenant, through all of its processes.
@@ -67,38 +66,38 @@ pub(super) struct Worker {
     tasks: TaskTracker,
     running: ArcSwapOption<Process>,
     /// Starts come one at a time.
-    starting: tokio::sync::Mutex<Record>,
-    guests: Mutex<BTreeMap<u32, Arc<Kept>>>,
+    starting: tokio::sync::Mutex<Restarts>,
+    guests: Mutex<BTreeMap<u32, Arc<GuestImage>>>,
     next: AtomicU32,
     places: Arc<Semaphore>,
 }
 
 /// How the processes before this one ended.
 #[derive(Default)]
-struct Record {
+struct Restarts {
     deaths: u32,
     not_before: Option<Instant>,
 }
 
 /// What a fresh process is given for one guest. The code stays here, so that a restart needs no disk.
-struct Kept {
+struct GuestImage {
     load: Load,
     code: Vec<u8>,
-    scene: Facts,
+    scene: SceneFacts,
 }
 
 /// A component's place in a worker; dropped, it is free.
-pub(super) struct Seat {
+pub(super) struct GuestHandle {
     worker: Arc<Worker>,
     guest: u32,
-    kept: Arc<Kept>,
+    image: Arc<GuestImage>,
 }
 
 /// How workers are doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Roll {
+pub struct WorkerStatus {
     /// Workers that there should be.
-    pub hired: usize,
+    pub registered: usize,
     /// Those whose process runs.
     pub running: usize,
     /// Those that every wall of the kernel stands around.
@@ -120,16 +119,16 @@ pub async fn try_worker(program: &Path) -> Result<Confinement, Fault> {
 
 impl Workers {
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program, tasks: TaskTracker::new(), hired: Mutex::default() }
+        Self { program, tasks: TaskTracker::new(), registered: Mutex::default() }
     }
 
     /// The worker of `owner`.
     pub(super) fn of(&self, owner: Option<&TenantId>) -> Arc<Worker> {
-        let mut hired = locked(&self.hired);
-        if let Some(worker) = hired.get(&owner.cloned()).and_then(Weak::upgrade) {
+        let mut registered = locked(&self.registered);
+        if let Some(worker) = registered.get(&owner.cloned()).and_then(Weak::upgrade) {
             return worker;
         }
-        hired.retain(|_, worker| worker.strong_count() > 0);
+        registered.retain(|_, worker| worker.strong_count() > 0);
         let worker = Arc::new(Worker {
             owner: owner.cloned(),
             program: self.program.clone(),
@@ -140,33 +139,33 @@ impl Workers {
             next: AtomicU32::new(0),
             places: Arc::new(Semaphore::new(usize::try_from(POOL).unwrap_or(usize::MAX))),
         });
-        hired.insert(owner.cloned(), Arc::downgrade(&worker));
+        registered.insert(owner.cloned(), Arc::downgrade(&worker));
         worker
     }
 
-    pub(super) fn roll(&self) -> Roll {
-        let mut roll = Roll::default();
-        for worker in locked(&self.hired).values().filter_map(Weak::upgrade) {
-            roll.hired += 1;
+    pub(super) fn worker_status(&self) -> WorkerStatus {
+        let mut status = WorkerStatus::default();
+        for worker in locked(&self.registered).values().filter_map(Weak::upgrade) {
+            status.registered += 1;
             if let Some(process) = worker.alive() {
-                roll.running += 1;
-                roll.confined += usize::from(process.confinement().is_some_and(Confinement::is_whole));
+                status.running += 1;
+                status.confined += usize::from(process.confinement().is_some_and(Confinement::is_whole));
             }
         }
-        roll
+        status
     }
 
     /// Process ids of the workers that run.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let hired = locked(&self.hired);
-        let alive = hired.values().filter_map(Weak::upgrade).filter_map(|worker| worker.alive());
+        let registered = locked(&self.registered);
+        let alive = registered.values().filter_map(Weak::upgrade).filter_map(|worker| worker.alive());
         alive.filter_map(|process| process.pid()).collect()
     }
 
     /// Dismisses every worker and waits for its end. None is started any more.
     pub(super) async fn close(&self) {
         self.tasks.close();
-        for worker in locked(&self.hired).values().filter_map(Weak::upgrade) {
+        for worker in locked(&self.registered).values().filter_map(Weak::upgrade) {
             worker.running.store(None);
         }
         self.tasks.wait().await;
@@ -177,22 +176,22 @@ impl Workers {
 
 impl Worker {
     /// Makes code callable in this worker.
-    pub(super) async fn take_in(
+    pub(super) async fn load_guest(
         self: &Arc<Self>,
         load: Load,
         code: Vec<u8>,
-        scene: Facts,
-    ) -> Result<Seat, Unfit> {
-        let kept = Arc::new(Kept { load, code, scene });
+        scene: SceneFacts,
+    ) -> Result<GuestHandle, Unfit> {
+        let image = Arc::new(GuestImage { load, code, scene });
         let guest = self.next.fetch_add(1, Ordering::Relaxed);
         // Held until the guest is on the list of what a successor is given.
         let mut record = self.starting.lock().await;
         let process = self.start(&mut record).await.map_err(Unfit::Trial)?;
-        let loaded = tokio::time::timeout(START, process.load(guest, &kept)).await;
+        let loaded = tokio::time::timeout(START, process.load(guest, &image)).await;
         loaded.unwrap_or_else(|_| Err(Unfit::Trial(process.stop(slow()))))?;
-        locked(&self.guests).insert(guest, Arc::clone(&kept));
+        locked(&self.guests).insert(guest, Arc::clone(&image));
         drop(record);
-        Ok(Seat { worker: Arc::clone(self), guest, kept })
+        Ok(GuestHandle { worker: Arc::clone(self), guest, image })
     }
 
     fn alive(&self) -> Option<Arc<Process>> {
@@ -208,7 +207,7 @@ impl Worker {
     }
 
     /// The process that runs; a new one with the same guests where there is none.
-    async fn start(self: &Arc<Self>, record: &mut Record) -> Result<Arc<Process>, Fault> {
+    async fn start(self: &Arc<Self>, record: &mut Restarts) -> Result<Arc<Process>, Fault> {
         if let Some(process) = self.alive() {
             return Ok(process);
         }
@@ -221,23 +220,23 @@ impl Worker {
             });
         }
         let process = Process::launch(&self.program, &self.name(), &self.tasks, Arc::downgrade(self))?;
-        let furnish = async {
+        let prepare = async {
             let confinement = process.ready().await?;
             if !confinement.is_whole() {
                 tracing::warn!(worker = self.name(), %confinement, "a worker process is not wholly confined");
             }
             let guests: Vec<_> =
-                locked(&self.guests).iter().map(|(guest, kept)| (*guest, Arc::clone(kept))).collect();
-            for (guest, kept) in guests {
-                process.load(guest, &kept).await.map_err(|unfit| match unfit {
+                locked(&self.guests).iter().map(|(guest, image)| (*guest, Arc::clone(image))).collect();
+            for (guest, image) in guests {
+                process.load(guest, &image).await.map_err(|unfit| match unfit {
                     Unfit::Link(what) => Fault::Worker { what },
                     Unfit::Trial(fault) => fault,
                 })?;
             }
             Ok(())
         };
-        let furnished = tokio::time::timeout(START, furnish).await;
-        if let Err(fault) = furnished.unwrap_or_else(|_| Err(slow())) {
+        let prepared = tokio::time::timeout(START, prepare).await;
+        if let Err(fault) = prepared.unwrap_or_else(|_| Err(slow())) {
             return Err(process.stop(fault));
         }
         tracing::info!(worker = self.name(), pid = process.pid(), "worker process started");
@@ -266,105 +265,51 @@ impl Worker {
 
     async fn call(
         self: &Arc<Self>,
-        seat: &Seat,
+        handle: &GuestHandle,
         scene: &Scene,
         question: Question<'_>,
         body: Option<Arc<dyn BodyView>>,
-    ) -> Result<(Answer, Vec<Errand>), Fault> {
+    ) -> Result<(CallReport, Vec<EgressCall>), Fault> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Fault::Exhausted)?;
         let process = self.process().await?;
-        let asked = Asked::new(&seat.kept.load, scene, &question, body, place);
-        process.call(seat.guest, Facts::from(scene), question, asked).await
+        let pending_call = PendingCall::new(&handle.image.load, scene, &question, body, place);
+        process.call(handle.guest, SceneFacts::from(scene), question, pending_call).await
     }
 }
 
-// === impl Seat ===
+// === impl GuestHandle ===
 
-impl Seat {
-    pub(super) async fn check(
-        &self,
-        scene: Scene,
-        call: &Call,
-        body: &Arc<dyn BodyView>,
-    ) -> Ran<policy::Verdict> {
-        let question = Question::Check { call: Cow::Borrowed(call), body_bytes: body.len() };
-        self.ask(&scene, question, Some(Arc::clone(body)), |said| match said {
-            Said::Verdict(verdict) => Some(verdict),
-            _ => None,
-        })
-        .await
-    }
-
-    pub(super) async fn settle(&self, scene: Scene, call: &Call, spent: &policy::Settlement) -> Ran<()> {
-        let question = Question::Settle { call: Cow::Borrowed(call), spent: spent.clone() };
-        self.ask(&scene, question, None, |said| matches!(said, Said::Settled).then_some(())).await
-    }
-
-    pub(super) async fn scan(
-        &self,
-        scene: Scene,
-        kind: scanner::TextKind,
-        text: &str,
-    ) -> Ran<Vec<scanner::Finding>> {
-        let question = Question::Scan { kind, text: Cow::Borrowed(text) };
-        self.ask(&scene, question, None, |said| match said {
-            Said::Findings(findings) => Some(findings),
-            _ => None,
-        })
-        .await
-    }
-
-    pub(super) async fn matches(&self, scene: Scene, call: &Call, body: &Arc<dyn BodyView>) -> Ran<bool> {
-        let question = Question::Matches { call: Cow::Borrowed(call), body_bytes: body.len() };
-        self.ask(&scene, question, Some(Arc::clone(body)), |said| match said {
-            Said::Matches(matches) => Some(matches),
-            _ => None,
-        })
-        .await
-    }
-
-    pub(super) async fn on_event(&self, scene: Scene, what: &hook::Occurrence) -> Ran<hook::Outcome> {
-        self.ask(&scene, Question::Event(Cow::Borrowed(what)), None, |said| match said {
-            Said::Outcome(outcome) => Some(outcome),
-            _ => None,
-        })
-        .await
-    }
-
+impl GuestHandle {
     /// The same code in the same worker, under other limits, configured with `config` in every instance, if there is one.
     pub(super) async fn on_stage(&self, limits: Limits, config: Option<String>) -> Result<Self, Fault> {
-        let Kept { load, code, scene } = self.kept.as_ref();
+        let GuestImage { load, code, scene } = self.image.as_ref();
         let config = config.or_else(|| load.config.clone());
         let load = Load { limits, config, ..load.clone() };
-        let staged = self.worker.take_in(load, code.clone(), scene.clone()).await;
+        let staged = self.worker.load_guest(load, code.clone(), scene.clone()).await;
         staged.map_err(|unfit| match unfit {
             Unfit::Link(what) => Fault::Worker { what },
             Unfit::Trial(fault) => fault,
         })
     }
 
-    async fn ask<T>(
+    /// Puts a question to the guest.
+    pub(super) async fn ask(
         &self,
         scene: &Scene,
         question: Question<'_>,
         body: Option<Arc<dyn BodyView>>,
-        read: impl FnOnce(Said) -> Option<T>,
-    ) -> Ran<T> {
+    ) -> Ran<GuestReply> {
         match self.worker.call(self, scene, question, body).await {
-            Ok((Answer { result, micros, memory, notes, log, errands: _ }, errands)) => {
-                let result = result.and_then(|said| {
-                    read(said)
-                        .ok_or_else(|| Fault::Worker { what: "an answer to another question".to_owned() })
-                });
+            Ok((CallReport { result, micros, memory, notes, log, egress_calls: _ }, egress_calls)) => {
                 let (fuel, taken, now) = (None, Vec::new(), scene.now);
-                Ran { result, micros, memory, fuel, notes, taken, now, log, errands }
+                Ran { result, micros, memory, fuel, notes, taken, now, log, egress_calls }
             }
             Err(fault) => Ran::failed(fault),
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for GuestHandle {
     fn drop(&mut self) {
         locked(&self.worker.guests).remove(&self.guest);
         if let Some(process) = self.worker.alive() {

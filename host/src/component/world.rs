@@ -1,6 +1,6 @@
 //! Which names a component of each kind may import and must export.
 
-use sallyport_protocol::package::Kind;
+use sallyport_protocol::package::{CONFIGURABLE, CONTRACT, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::inspect::Structure;
@@ -9,10 +9,8 @@ use super::inspect::Structure;
 const COMPATIBLE: &str = "0.1.";
 /// The version of the contract that this host was built with.
 pub const VERSION: &str = "0.1.0";
-const PACKAGE: &str = "sallyport:gateway/";
 
-/// WASI 0.2 interfaces that stand as furniture: what they give is empty, frozen or seeded. Sockets and HTTP are not
-/// among them.
+/// Stubbed WASI 0.2 interfaces: what they give is empty, frozen or seeded. Sockets and HTTP are not among them.
 const INERT: [&str; 20] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -35,9 +33,6 @@ const INERT: [&str; 20] = [
     "wasi:random/insecure-seed",
     "wasi:random/random",
 ];
-
-/// What the package of a component with a way out declares, before the name of the grant.
-pub(crate) const EGRESS: &str = "egress:";
 
 /// What a component needs besides what every component of its kind gets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,17 +74,17 @@ pub fn check(kind: Kind, structure: &Structure) -> Result<Needs, WorldError> {
     for import in &structure.imports {
         if is_inert(import) {
             needs.inert = true;
-        } else if kind == Kind::Hook && is_ours(import, "egress") {
+        } else if kind.granted_imports().iter().any(|interface| is_ours(import, interface)) {
             needs.egress = true;
-        } else if !granted(kind).iter().any(|interface| is_ours(import, interface)) {
+        } else if !kind.imports().iter().any(|interface| is_ours(import, interface)) {
             return Err(WorldError::Import { kind, import: import.clone() });
         }
     }
-    for interface in ["configurable", api(kind)] {
+    for interface in [CONFIGURABLE, kind.api()] {
         if !structure.exports.iter().any(|export| is_ours(export, interface)) {
             return Err(WorldError::Export {
                 kind,
-                missing: format!("{PACKAGE}{interface}@{COMPATIBLE}x"),
+                missing: format!("{CONTRACT}{interface}@{COMPATIBLE}x"),
                 found: listed(&structure.exports),
             });
         }
@@ -99,40 +94,21 @@ pub fn check(kind: Kind, structure: &Structure) -> Result<Needs, WorldError> {
 
 /// The kind whose interface a component exports, if it exports that of exactly one.
 pub fn kind_of(structure: &Structure) -> Option<Kind> {
-    let exports = |kind: &Kind| structure.exports.iter().any(|export| is_ours(export, api(*kind)));
+    let exports = |kind: &Kind| structure.exports.iter().any(|export| is_ours(export, kind.api()));
     let mut kinds = Kind::ALL.into_iter().filter(exports);
     kinds.next().filter(|_| kinds.next().is_none())
 }
 
 /// The export that holds `configure`.
 pub(crate) fn configurable(structure: &Structure) -> &str {
-    structure.exports.iter().find(|export| is_ours(export, "configurable")).map_or("", String::as_str)
+    structure.exports.iter().find(|export| is_ours(export, CONFIGURABLE)).map_or("", String::as_str)
 }
 
 // === private helpers ===
 
-fn granted(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Policy => &["types", "counters", "evidence"],
-        Kind::Hook => &["types", "evidence"],
-        Kind::Provider | Kind::Predicate => &["types"],
-        Kind::Scanner => &[],
-    }
-}
-
-fn api(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Policy => "policy-api",
-        Kind::Hook => "hook-api",
-        Kind::Provider => "provider-api",
-        Kind::Scanner => "scanner-api",
-        Kind::Predicate => "predicate-api",
-    }
-}
-
 fn is_ours(name: &str, interface: &str) -> bool {
     let Some((path, version)) = name.split_once('@') else { return false };
-    path.strip_prefix(PACKAGE) == Some(interface) && version.starts_with(COMPATIBLE)
+    path.strip_prefix(CONTRACT) == Some(interface) && version.starts_with(COMPATIBLE)
 }
 
 fn is_inert(name: &str) -> bool {

@@ -23,7 +23,7 @@ const FORM: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Everything but the body.
-    pub head: Head,
+    pub head: RecordHead,
     /// The bodies that policies and scanners looked at: the client's with what hooks made of it, and what each scanner that
     /// may change it left. The last one is what went upstream.
     pub bodies: Vec<Bytes>,
@@ -31,7 +31,7 @@ pub struct Recorded {
 
 /// A recorded call without its bodies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Head {
+pub struct RecordHead {
     form: u32,
     /// The gateway's id of the HTTP request.
     pub request_id: String,
@@ -44,14 +44,14 @@ pub struct Head {
     /// What components were told of it.
     pub call: Call,
     /// Every component that was asked, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<RecordedStep>,
     /// How long each body is.
     lengths: Vec<usize>,
 }
 
 /// One component that was asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Step {
+pub struct RecordedStep {
     /// `namespace/name`
     pub name: String,
     /// The publisher's version.
@@ -84,10 +84,10 @@ pub enum Asked {
         /// The call as that route would have it.
         considered: Box<Call>,
         /// What it said.
-        heard: Heard,
+        heard: RecordedAnswer,
     },
     /// A policy, about the call.
-    Call(Heard),
+    Call(RecordedAnswer),
     /// A scanner, about texts of the body.
     Texts(Texts),
     /// A hook, about something that happened.
@@ -95,7 +95,7 @@ pub enum Asked {
         /// What it was told: an [`Occurrence`].
         what: Box<RawValue>,
         /// What it said.
-        heard: Heard,
+        heard: RecordedAnswer,
     },
 }
 
@@ -105,12 +105,12 @@ pub struct Texts {
     /// How many.
     pub scanned: u32,
     /// What it said about those that it found something in, by their number.
-    pub heard: Vec<(u32, Heard)>,
+    pub heard: Vec<(u32, RecordedAnswer)>,
 }
 
 /// An answer, and what the host told the component while it thought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Heard {
+pub struct RecordedAnswer {
     /// The time that stood still for it, in milliseconds since 1970.
     pub now_ms: u64,
     /// What it took from counters, and what they answered.
@@ -119,13 +119,13 @@ pub struct Heard {
     pub answer: Value,
     /// How often it asked the world outside, whose answers are not recorded.
     #[serde(default)]
-    pub errands: usize,
+    pub egress_calls: usize,
 }
 
 /// What is gathered while a call runs.
 #[derive(Debug)]
 pub struct Gathering {
-    steps: Vec<Step>,
+    steps: Vec<RecordedStep>,
     bodies: Vec<Bytes>,
     /// Bytes of what hooks were told.
     told: usize,
@@ -169,7 +169,7 @@ impl Recorded {
     }
 
     /// The call as a step was asked about it: facts and body.
-    pub fn asked_about(&self, step: &Step) -> (Call, Bytes) {
+    pub fn asked_about(&self, step: &RecordedStep) -> (Call, Bytes) {
         let body = self.bodies.get(step.body).cloned().unwrap_or_default();
         let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let call = match &step.asked {
@@ -201,7 +201,7 @@ impl Recorded {
         let (len, rest) = bytes.split_first_chunk::<8>().ok_or(Unknown)?;
         let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| Unknown)?;
         let (head, mut rest) = rest.split_at_checked(len).ok_or(Unknown)?;
-        let head: Head = serde_json::from_slice(head).map_err(|_| Unknown)?;
+        let head: RecordHead = serde_json::from_slice(head).map_err(|_| Unknown)?;
         if head.form != FORM {
             return Err(Unknown);
         }
@@ -219,9 +219,9 @@ impl Recorded {
     }
 }
 
-// === impl Step ===
+// === impl RecordedStep ===
 
-impl Step {
+impl RecordedStep {
     /// `component` in its place was asked.
     pub fn new(component: &Component, mode: Mode, asked: Asked, stopped: bool) -> Self {
         Self {
@@ -243,7 +243,7 @@ impl Step {
 
 impl Asked {
     /// A hook was told of `what`.
-    pub fn event(what: &Occurrence, heard: Heard) -> Option<Self> {
+    pub fn event(what: &Occurrence, heard: RecordedAnswer) -> Option<Self> {
         Some(Self::Event { what: serde_json::value::to_raw_value(what).ok()?, heard })
     }
 }
@@ -252,26 +252,29 @@ impl Asked {
 
 impl Texts {
     /// The next text was scanned.
-    pub fn heard(&mut self, heard: Heard) {
-        if heard != Heard::nothing_found() {
+    pub fn heard(&mut self, heard: RecordedAnswer) {
+        if heard != RecordedAnswer::nothing_found() {
             self.heard.push((self.scanned, heard));
         }
         self.scanned += 1;
     }
 
     /// What was said about the text with this number.
-    pub fn about(&self, number: u32) -> Heard {
+    pub fn about(&self, number: u32) -> RecordedAnswer {
         let found = self.heard.iter().find(|(it, _)| *it == number);
-        found.map_or_else(Heard::nothing_found, |(_, heard)| heard.clone())
+        found.map_or_else(RecordedAnswer::nothing_found, |(_, heard)| heard.clone())
     }
 }
 
-// === impl Heard ===
+// === impl RecordedAnswer ===
 
-impl Heard {
+impl RecordedAnswer {
     /// What came of a call of a component.
     pub fn of<T: Serialize>(ran: &Ran<T>) -> Self {
-        Self { errands: ran.errands.len(), ..Self::parts(&ran.result, &ran.notes, &ran.taken, ran.now) }
+        Self {
+            egress_calls: ran.egress_calls.len(),
+            ..Self::parts(&ran.result, &ran.notes, &ran.taken, ran.now)
+        }
     }
 
     /// Findings that were remembered: scanners are pure, so it does not matter when they were made.
@@ -300,7 +303,7 @@ impl Heard {
             now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             taken: taken.to_vec(),
             answer,
-            errands: 0,
+            egress_calls: 0,
         }
     }
 
@@ -333,7 +336,7 @@ impl Gathering {
     }
 
     /// A component was asked; about `body`, if it was about one.
-    pub fn hear(&mut self, mut step: Step, body: Option<&Bytes>) {
+    pub fn hear(&mut self, mut step: RecordedStep, body: Option<&Bytes>) {
         if let Some(body) = body {
             self.see(body);
             step.body = self.bodies.len().saturating_sub(1);
@@ -372,7 +375,7 @@ impl Draft {
         gathering.see(&body);
         let Gathering { steps, bodies, .. } = gathering;
         let (outcome, lengths) = (outcome.to_owned(), bodies.iter().map(Bytes::len).collect());
-        let head = Head { form: FORM, request_id, policy_version, outcome, code, call, steps, lengths };
+        let head = RecordHead { form: FORM, request_id, policy_version, outcome, code, call, steps, lengths };
         Recorded { head, bodies }
     }
 }
@@ -475,9 +478,9 @@ pub(super) mod tests {
             replacement: String::new(),
         };
         let mut texts = Texts::default();
-        texts.heard(Heard::remembered(&[]));
-        texts.heard(Heard::remembered(std::slice::from_ref(&found)));
-        texts.heard(Heard::remembered(&[]));
+        texts.heard(RecordedAnswer::remembered(&[]));
+        texts.heard(RecordedAnswer::remembered(std::slice::from_ref(&found)));
+        texts.heard(RecordedAnswer::remembered(&[]));
         assert_eq!((texts.scanned, texts.heard.len()), (3, 1));
         assert_eq!(texts.about(1).in_short(), "aws-key");
         assert_eq!(texts.about(2).in_short(), "nothing found");
@@ -489,15 +492,15 @@ pub(super) mod tests {
         assert!(draft("t", "acme", "123456", 5).is_too_large());
         let mut draft = draft("t", "acme", "1", 20);
         let what = RawValue::from_string(format!("\"{}\"", "x".repeat(30))).unwrap();
-        let asked = Asked::Event { what, heard: Heard::remembered(&[]) };
+        let asked = Asked::Event { what, heard: RecordedAnswer::remembered(&[]) };
         let hook = Component::stand_in(Kind::Hook, "acme/hook", "1.0.0");
-        draft.gathering.hear(Step::new(&hook, Mode::Enforce, asked, false), None);
+        draft.gathering.hear(RecordedStep::new(&hook, Mode::Enforce, asked, false), None);
         assert!(draft.is_too_large());
     }
 
     #[test]
     fn an_answer_has_a_short_form() {
-        let heard = |answer| Heard { now_ms: 0, taken: Vec::new(), answer, errands: 0 };
+        let heard = |answer| RecordedAnswer { now_ms: 0, taken: Vec::new(), answer, egress_calls: 0 };
         let short = |answer| heard(answer).in_short();
         assert_eq!(short(json!({ "said": "Allow" })), "allow");
         assert_eq!(short(json!({ "said": false })), "no match");

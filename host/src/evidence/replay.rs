@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::record::{Asked, Heard, Recorded, Step, Texts};
+use super::record::{Asked, Recorded, RecordedAnswer, RecordedStep, Texts};
 use crate::component::contract::hook::Occurrence;
-use crate::component::contract::{BodyView, Bucket, Budget, Counters, Taken};
-use crate::component::sample::Body;
+use crate::component::contract::{BodyView, Bucket, Budget, InstantCounters, Taken};
+use crate::component::request::RecordedBody;
 use crate::component::{Component, Components, Fault, Ran};
 
 /// Faults that say how busy the gateway was or what it was told to do, and nothing of what the component decided.
@@ -46,14 +46,14 @@ struct Scripted(Mutex<VecDeque<Taken>>);
 
 impl Again {
     /// The question cannot be put again.
-    pub fn impossible(step: &Step, why: impl Into<String>) -> Self {
+    pub fn impossible(step: &RecordedStep, why: impl Into<String>) -> Self {
         Self { recorded: said_by(step), replayed: None, sameness: Sameness::Unknown(why.into()), fuel: None }
     }
 }
 
 // === impl Scripted ===
 
-impl Counters for Scripted {
+impl InstantCounters for Scripted {
     fn take(&self, bucket: &Bucket<'_>, _cost: u32) -> Result<u32, Duration> {
         // A question that was not asked then shows in what the component took, which is compared too.
         let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -83,23 +83,27 @@ impl Counters for Scripted {
 pub async fn replay(
     components: &Components,
     recorded: &Recorded,
-    step: &Step,
+    step: &RecordedStep,
     component: &Arc<Component>,
 ) -> Again {
     match &step.asked {
         Asked::Call(heard) => {
             let (call, body) = recorded.asked_about(step);
-            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec(), &call.attributes));
+            let body: Arc<dyn BodyView> = Arc::new(RecordedBody::of(body.to_vec(), &call.attributes));
             match staged(component, heard).await {
-                Ok(component) => compare(step, heard, &components.check(&component, &call, &body).await),
+                Ok(component) => {
+                    compare(step, heard, &components.check(&component, &Arc::new(call), &body).await)
+                }
                 Err(fault) => Again::impossible(step, fault.to_string()),
             }
         }
         Asked::Route { heard, .. } => {
             let (call, body) = recorded.asked_about(step);
-            let body: Arc<dyn BodyView> = Arc::new(Body::of(body.to_vec(), &call.attributes));
+            let body: Arc<dyn BodyView> = Arc::new(RecordedBody::of(body.to_vec(), &call.attributes));
             match staged(component, heard).await {
-                Ok(component) => compare(step, heard, &components.matches(&component, &call, &body).await),
+                Ok(component) => {
+                    compare(step, heard, &components.matches(&component, &Arc::new(call), &body).await)
+                }
                 Err(fault) => Again::impossible(step, fault.to_string()),
             }
         }
@@ -125,12 +129,12 @@ fn waited(ms: u32) -> Duration {
 async fn scan(
     components: &Components,
     recorded: &Recorded,
-    step: &Step,
+    step: &RecordedStep,
     texts: &Texts,
     component: &Arc<Component>,
 ) -> Again {
     let (call, body) = recorded.asked_about(step);
-    let body = Body::of(body.to_vec(), &call.attributes);
+    let body = RecordedBody::of(body.to_vec(), &call.attributes);
     let mut all = body.texts_to_scan();
     let (mut again, mut fuel) = (Texts::default(), None);
     for number in 0..texts.scanned {
@@ -146,7 +150,7 @@ async fn scan(
             Err(fault) => return Again::impossible(step, fault.to_string()),
         };
         fuel = sum(fuel, ran.fuel);
-        again.heard(Heard::of(&ran));
+        again.heard(RecordedAnswer::of(&ran));
     }
     let same = again.scanned == texts.scanned && again.heard == texts.heard;
     Again {
@@ -158,16 +162,16 @@ async fn scan(
 }
 
 /// The component as it was when it said this.
-async fn staged(component: &Component, heard: &Heard) -> Result<Arc<Component>, Fault> {
+async fn staged(component: &Component, heard: &RecordedAnswer) -> Result<Arc<Component>, Fault> {
     let counters = Scripted(Mutex::new(heard.taken.iter().cloned().collect()));
     component.at(Duration::from_millis(heard.now_ms), Arc::new(counters)).await
 }
 
-fn compare<T: serde::Serialize>(step: &Step, then: &Heard, ran: &Ran<T>) -> Again {
+fn compare<T: serde::Serialize>(step: &RecordedStep, then: &RecordedAnswer, ran: &Ran<T>) -> Again {
     if let Some(why) = of_the_moment(then) {
         return Again::impossible(step, why);
     }
-    let now = Heard::of(ran);
+    let now = RecordedAnswer::of(ran);
     Again {
         recorded: then.in_short(),
         replayed: Some(now.in_short()),
@@ -176,15 +180,15 @@ fn compare<T: serde::Serialize>(step: &Step, then: &Heard, ran: &Ran<T>) -> Agai
     }
 }
 
-fn of_the_moment(heard: &Heard) -> Option<String> {
-    if heard.errands > 0 {
+fn of_the_moment(heard: &RecordedAnswer) -> Option<String> {
+    if heard.egress_calls > 0 {
         return Some("it asked the world outside, whose answers are not recorded".to_owned());
     }
     let fault = heard.fault().filter(|fault| OF_THE_MOMENT.contains(fault))?;
     Some(format!("the component gave no answer then ({fault})"))
 }
 
-fn said_by(step: &Step) -> String {
+fn said_by(step: &RecordedStep) -> String {
     match &step.asked {
         Asked::Call(heard) | Asked::Route { heard, .. } | Asked::Event { heard, .. } => heard.in_short(),
         Asked::Texts(texts) => summary(texts),

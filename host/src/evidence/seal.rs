@@ -22,7 +22,7 @@ pub(super) struct DataKey {
 
 /// Where something sealed is stored.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct SealedPlace<'a> {
     /// The table.
     pub(super) table: &'a str,
     /// The column.
@@ -68,7 +68,7 @@ impl DataKey {
         entropy: &dyn Entropy,
     ) -> Result<Vec<u8>, SealError> {
         let mut wrapped = self.id.to_vec();
-        let aad = bound(Place { row: &[&self.id()], ..wrapping(tenant) });
+        let aad = bound(SealedPlace { row: &[&self.id()], ..wrapping(tenant) });
         wrapped.extend(encrypt(by.expose(), &aad, self.key.as_slice(), entropy)?);
         Ok(wrapped)
     }
@@ -76,7 +76,7 @@ impl DataKey {
     /// What [`DataKey::wrap`] made.
     pub(super) fn unwrap(wrapped: &[u8], tenant: &str, by: &SecretKey) -> Result<Self, SealError> {
         let (id, sealed) = wrapped.split_first_chunk::<ID_BYTES>().ok_or(SealError::Broken)?;
-        let aad = bound(Place { row: &[&canonical::hex(id)], ..wrapping(tenant) });
+        let aad = bound(SealedPlace { row: &[&canonical::hex(id)], ..wrapping(tenant) });
         let key = decrypt(by.expose(), &aad, sealed)?;
         let key = <[u8; 32]>::try_from(key.as_slice()).map_err(|_| SealError::Broken)?;
         Ok(Self { id: *id, key: Zeroizing::new(key) })
@@ -85,7 +85,7 @@ impl DataKey {
     /// Seals `plain` for `place`.
     pub(super) fn seal(
         &self,
-        place: Place<'_>,
+        place: SealedPlace<'_>,
         plain: &[u8],
         entropy: &dyn Entropy,
     ) -> Result<Vec<u8>, SealError> {
@@ -96,7 +96,11 @@ impl DataKey {
     }
 
     /// What was sealed for `place`.
-    pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub(super) fn open(
+        &self,
+        place: SealedPlace<'_>,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (form, rest) = sealed.split_first().ok_or(SealError::Broken)?;
         let (id, rest) = rest.split_first_chunk::<ID_BYTES>().ok_or(SealError::Broken)?;
         if *form != FORM {
@@ -117,12 +121,12 @@ impl std::fmt::Debug for DataKey {
 
 // === private helpers ===
 
-fn wrapping(tenant: &str) -> Place<'_> {
-    Place { table: "tenant_data_keys", column: "wrapped", tenant, row: &[] }
+fn wrapping(tenant: &str) -> SealedPlace<'_> {
+    SealedPlace { table: "tenant_data_keys", column: "wrapped", tenant, row: &[] }
 }
 
 /// A place as bytes: each part with its length, so that no two places are written alike.
-fn bound(place: Place<'_>) -> Vec<u8> {
+fn bound(place: SealedPlace<'_>) -> Vec<u8> {
     let mut bytes = b"sallyport sealed 1".to_vec();
     for part in [place.table, place.column, place.tenant].iter().chain(place.row) {
         bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -153,8 +157,8 @@ mod tests {
     use super::*;
     use crate::clock::SystemEntropy;
 
-    const HERE: Place<'_> =
-        Place { table: "call_evidence", column: "sealed", tenant: "acme", row: &["t_1", "req_1"] };
+    const HERE: SealedPlace<'_> =
+        SealedPlace { table: "call_evidence", column: "sealed", tenant: "acme", row: &["t_1", "req_1"] };
 
     #[test]
     fn what_is_sealed_comes_out_the_same_and_never_looks_the_same() {
@@ -185,12 +189,12 @@ mod tests {
         let key = DataKey::random(&SystemEntropy);
         let sealed = key.seal(HERE, b"a prompt", &SystemEntropy).unwrap();
         let others = [
-            Place { table: "evidence_configs", ..HERE },
-            Place { column: "other", ..HERE },
-            Place { tenant: "other", ..HERE },
-            Place { row: &["t_2", "req_1"], ..HERE },
-            Place { row: &["t_1req_1"], ..HERE },
-            Place { row: &["t_1", "req_1", ""], ..HERE },
+            SealedPlace { table: "evidence_configs", ..HERE },
+            SealedPlace { column: "other", ..HERE },
+            SealedPlace { tenant: "other", ..HERE },
+            SealedPlace { row: &["t_2", "req_1"], ..HERE },
+            SealedPlace { row: &["t_1req_1"], ..HERE },
+            SealedPlace { row: &["t_1", "req_1", ""], ..HERE },
         ];
         for place in others {
             assert_eq!(key.open(place, &sealed).unwrap_err(), SealError::Broken, "{place:?}");

@@ -4,20 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sallyport_protocol::package::Kind;
+use sallyport_protocol::package::{Capability, Kind};
 
-use super::record::{Heard, Recorded, Step};
+use super::record::{Recorded, RecordedAnswer, RecordedStep};
 use crate::component::contract::policy::Verdict;
 use crate::component::contract::scanner::Action;
 use crate::component::contract::{BodyView, Counters};
-use crate::component::sample::Body;
+use crate::component::request::RecordedBody;
 use crate::component::{Component, Components, Fault, Ran};
 
-/// A scanner with this capability cuts out what it finds, and lets the rest pass.
-const REWRITE: &str = "rewrite";
-
 /// A component on trial.
-pub struct Trial<'a> {
+pub struct CandidateTrial<'a> {
     components: &'a Components,
     candidate: Arc<Component>,
     counters: Arc<dyn Counters>,
@@ -49,7 +46,7 @@ pub enum TrialError {
 }
 
 /// What the candidate said.
-struct Said {
+struct CandidateAnswer {
     heard: String,
     denies: bool,
     faulted: bool,
@@ -57,9 +54,9 @@ struct Said {
     fuel: u64,
 }
 
-// === impl Trial ===
+// === impl CandidateTrial ===
 
-impl<'a> Trial<'a> {
+impl<'a> CandidateTrial<'a> {
     /// Tries `candidate`; what it takes, it takes from `counters`.
     pub fn new(
         components: &'a Components,
@@ -81,8 +78,9 @@ impl<'a> Trial<'a> {
     /// What the candidate makes of a call, in the place of the component with its name, or besides the others.
     pub async fn judge(&self, recorded: &Recorded) -> Judged {
         let head = &recorded.head;
-        let stopped = |by: &dyn Fn(&Step) -> bool| head.steps.iter().any(|step| step.stopped && by(step));
-        let replaces = |step: &Step| step.name == self.candidate.name();
+        let stopped =
+            |by: &dyn Fn(&RecordedStep) -> bool| head.steps.iter().any(|step| step.stopped && by(step));
+        let replaces = |step: &RecordedStep| step.name == self.candidate.name();
         let was_denied = head.outcome == "denied" || stopped(&|_| true);
         // Denied by somebody whose place it does not take: then it stays denied, whatever the candidate says.
         let by_others = was_denied && !stopped(&replaces);
@@ -90,47 +88,53 @@ impl<'a> Trial<'a> {
             Kind::Scanner => self.scan(recorded).await,
             _ => self.check(recorded).await,
         };
-        let Said { heard, denies, faulted, micros, fuel } = said;
+        let CandidateAnswer { heard, denies, faulted, micros, fuel } = said;
         Judged { was_denied, is_denied: by_others || denies, verdict: heard, faulted, micros, fuel }
     }
 
-    async fn check(&self, recorded: &Recorded) -> Said {
-        let call = &recorded.head.call;
+    async fn check(&self, recorded: &Recorded) -> CandidateAnswer {
+        let call = Arc::new(recorded.head.call.clone());
         let body: Arc<dyn BodyView> =
-            Arc::new(Body::of(recorded.last_body().to_vec(), &recorded.head.call.attributes));
+            Arc::new(RecordedBody::of(recorded.last_body().to_vec(), &recorded.head.call.attributes));
         let ran = match self.staged(recorded).await {
-            Ok(candidate) => self.components.check(&candidate, call, &body).await,
+            Ok(candidate) => self.components.check(&candidate, &call, &body).await,
             Err(fault) => Ran::failed(fault),
         };
         let denies = !matches!(ran.result, Ok(Verdict::Allow));
-        Said::new(&ran, denies)
+        CandidateAnswer::new(&ran, denies)
     }
 
-    async fn scan(&self, recorded: &Recorded) -> Said {
-        let body = Body::of(recorded.last_body().to_vec(), &recorded.head.call.attributes);
-        let rewrites = self.candidate.capabilities().iter().any(|it| it == REWRITE);
+    async fn scan(&self, recorded: &Recorded) -> CandidateAnswer {
+        let body = RecordedBody::of(recorded.last_body().to_vec(), &recorded.head.call.attributes);
+        // A scanner with this capability cuts out what it finds, and lets the rest pass.
+        let rewrites = self.candidate.asks_for(&Capability::Rewrite);
         let candidate = match self.staged(recorded).await {
             Ok(candidate) => candidate,
-            Err(fault) => return Said::new(&Ran::<()>::failed(fault), true),
+            Err(fault) => return CandidateAnswer::new(&Ran::<()>::failed(fault), true),
         };
-        let mut all =
-            Said { heard: "nothing found".to_owned(), denies: false, faulted: false, micros: 0, fuel: 0 };
+        let mut all = CandidateAnswer {
+            heard: "nothing found".to_owned(),
+            denies: false,
+            faulted: false,
+            micros: 0,
+            fuel: 0,
+        };
         for (kind, text) in body.texts_to_scan() {
             let ran = self.components.scan(&candidate, kind, &text).await;
-            let stops = |action| match action {
-                Action::Deny => true,
+            let stops = |action: &Action| match action {
+                Action::Deny | Action::Other(_) => true,
                 Action::Redact => !rewrites,
                 Action::Flag => false,
             };
             let (found, denies) = match &ran.result {
-                Ok(findings) => (!findings.is_empty(), findings.iter().any(|it| stops(it.action))),
+                Ok(findings) => (!findings.is_empty(), findings.iter().any(|it| stops(&it.action))),
                 Err(_) => (true, true),
             };
-            let said = Said::new(&ran, denies);
+            let said = CandidateAnswer::new(&ran, denies);
             all.micros = all.micros.saturating_add(said.micros);
             all.fuel = all.fuel.saturating_add(said.fuel);
             if found {
-                all = Said { micros: all.micros, fuel: all.fuel, ..said };
+                all = CandidateAnswer { micros: all.micros, fuel: all.fuel, ..said };
             }
             if denies {
                 break;
@@ -145,18 +149,18 @@ impl<'a> Trial<'a> {
     }
 }
 
-impl std::fmt::Debug for Trial<'_> {
+impl std::fmt::Debug for CandidateTrial<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Trial").field("candidate", &self.candidate).finish_non_exhaustive()
     }
 }
 
-// === impl Said ===
+// === impl CandidateAnswer ===
 
-impl Said {
+impl CandidateAnswer {
     fn new<T: serde::Serialize>(ran: &Ran<T>, denies: bool) -> Self {
         let faulted = matches!(&ran.result, Err(fault) if !matches!(fault, Fault::Exhausted));
         let (micros, fuel) = (ran.micros, ran.fuel.unwrap_or(0));
-        Self { heard: Heard::of(ran).in_short(), denies, faulted, micros, fuel }
+        Self { heard: RecordedAnswer::of(ran).in_short(), denies, faulted, micros, fuel }
     }
 }

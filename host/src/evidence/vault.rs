@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::record::{Recorded, Unknown};
-use super::seal::{DataKey, Place, SealError};
+use super::seal::{DataKey, SealError, SealedPlace};
 use crate::auth::keys::SecretKey;
 use crate::clock::{Clock, Entropy};
 use crate::db::evidence::{SealedCall, WrappedKey};
@@ -146,10 +146,10 @@ impl std::fmt::Debug for Vault {
 
 // === private helpers ===
 
-fn call_place<'a>(tenant: &'a str, row: &'a [&'a str]) -> Place<'a> {
-    Place { table: "call_evidence", column: "sealed", tenant, row }
+fn call_place<'a>(tenant: &'a str, row: &'a [&'a str]) -> SealedPlace<'a> {
+    SealedPlace { table: "call_evidence", column: "sealed", tenant, row }
 }
 
-fn config_place<'a>(tenant: &'a str, row: &'a [&'a str]) -> Place<'a> {
-    Place { table: "evidence_configs", column: "sealed", tenant, row }
+fn config_place<'a>(tenant: &'a str, row: &'a [&'a str]) -> SealedPlace<'a> {
+    SealedPlace { table: "evidence_configs", column: "sealed", tenant, row }
 }

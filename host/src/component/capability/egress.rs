@@ -17,7 +17,7 @@ const LONGEST_NAME: usize = 64;
 
 /// One request to the outside, for the row: no path, no query, no byte of what was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errand {
+pub struct EgressCall {
     /// Through which grant.
     pub grant: String,
     /// The answer's status, or the name of what went wrong.
@@ -28,9 +28,9 @@ pub struct Errand {
     pub took: Duration,
 }
 
-// === impl Errand ===
+// === impl EgressCall ===
 
-impl Errand {
+impl EgressCall {
     pub(crate) fn new(grant: &str, fetched: &Fetched) -> Self {
         let Fetched { result, took } = fetched;
         Self {
@@ -54,14 +54,14 @@ impl egress::Host for State {
         if self.scene.counters.is_none() {
             return Err(Stop::Configuring.into());
         }
-        if self.errands.len() >= MOST {
+        if self.egress_calls.len() >= MOST {
             return Ok(Err(EgressFault::TooMany));
         }
         let fetched = match self.scene.grants.get(&grant) {
             Some(way) => Arc::clone(way).fetch(request).await,
             None => Fetched::not_granted(),
         };
-        self.errands.push(Errand::new(&grant, &fetched));
+        self.egress_calls.push(EgressCall::new(&grant, &fetched));
         Ok(fetched.result)
     }
 }

@@ -9,7 +9,7 @@ use sallyport_protocol::id::TenantId;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::clock::Clock;
-use crate::component::budget::Budget;
+use crate::component::budget::HourlyBudget;
 
 /// So many components of one tenant may wait for the compiler, besides the one that is being compiled.
 pub(super) const MOST_WAITING: usize = 8;
@@ -34,7 +34,7 @@ pub(super) struct Queue {
 
 /// Leave to compile. Dropped, it is the next one's turn.
 #[derive(Debug)]
-pub(super) enum Turn<'a> {
+pub(super) enum CompilePermit<'a> {
     /// The platform's.
     Platform(#[expect(dead_code, reason = "held until the compiler is done")] SemaphorePermit<'a>),
     /// A tenant's.
@@ -62,11 +62,11 @@ struct Lines {
     running: Option<TenantId>,
     /// The tenants that wait, each once; the first is the next.
     order: VecDeque<TenantId>,
-    of: HashMap<TenantId, Line>,
+    of: HashMap<TenantId, TenantQueue>,
 }
 
-struct Line {
-    budget: Budget,
+struct TenantQueue {
+    budget: HourlyBudget,
     waiting: VecDeque<oneshot::Sender<Result<Paid, Busy>>>,
 }
 
@@ -79,15 +79,15 @@ impl Queue {
     }
 
     /// Waits for leave to compile for `owner`, a tenant, or for the platform.
-    pub(super) async fn turn(&self, owner: Option<&TenantId>) -> Result<Turn<'_>, Busy> {
+    pub(super) async fn turn(&self, owner: Option<&TenantId>) -> Result<CompilePermit<'_>, Busy> {
         let Some(tenant) = owner else {
             // Nobody closes it.
-            return self.platform.acquire().await.map(Turn::Platform).map_err(|_| Busy::Full);
+            return self.platform.acquire().await.map(CompilePermit::Platform).map_err(|_| Busy::Full);
         };
         let turn = self.tenants.line_up(tenant)?;
         self.tenants.next();
         // The sender is never dropped without a word but with the queue itself.
-        turn.await.unwrap_or(Err(Busy::Full)).map(Turn::Tenant)
+        turn.await.unwrap_or(Err(Busy::Full)).map(CompilePermit::Tenant)
     }
 }
 
@@ -102,10 +102,10 @@ impl Tenants {
         lines.of.retain(|of, line| {
             running.as_ref() == Some(of) || !line.waiting.is_empty() || !line.budget.is_full(now)
         });
-        let line = lines
-            .of
-            .entry(tenant.clone())
-            .or_insert_with(|| Line { budget: Budget::full(self.hourly, now), waiting: VecDeque::new() });
+        let line = lines.of.entry(tenant.clone()).or_insert_with(|| TenantQueue {
+            budget: HourlyBudget::full(self.hourly, now),
+            waiting: VecDeque::new(),
+        });
         line.waiting.retain(|waiting| !waiting.is_closed());
         line.budget.check(now).map_err(|retry_after| Busy::Spent { retry_after })?;
         if line.waiting.len() >= MOST_WAITING {
@@ -213,9 +213,9 @@ mod tests {
     }
 
     /// Whose turn it is of those who wait.
-    fn whose<'a, F: Future<Output = Result<Turn<'a>, Busy>> + Unpin>(
+    fn whose<'a, F: Future<Output = Result<CompilePermit<'a>, Busy>> + Unpin>(
         waiting: &mut Vec<(&'static str, F)>,
-    ) -> Option<(&'static str, Result<Turn<'a>, Busy>)> {
+    ) -> Option<(&'static str, Result<CompilePermit<'a>, Busy>)> {
         let found = waiting.iter_mut().enumerate().find_map(|(at, (name, turn))| {
             let turn = turn.now_or_never()?;
             Some((at, *name, turn))

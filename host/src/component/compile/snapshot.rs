@@ -4,8 +4,8 @@ use wasmtime::component::{Component, Instance, Lift, WasmList};
 use wasmtime::{Engine, Store};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-use super::child::configure;
-use super::{Answer, Job};
+use super::configure::configure;
+use super::{CompilerAnswer, Job};
 use crate::component::engine::Fuel;
 use crate::component::limits::CONFIGURE_CPU;
 use crate::component::state::State;
@@ -17,14 +17,18 @@ pub fn possible(component: &[u8]) -> bool {
 }
 
 /// The configured component, or `None` where its structure does not allow a snapshot.
-pub(super) async fn take(engine: &Engine, job: &Job, component: &[u8]) -> Result<Option<Vec<u8>>, Answer> {
+pub(super) async fn take(
+    engine: &Engine,
+    job: &Job,
+    component: &[u8],
+) -> Result<Option<Vec<u8>>, CompilerAnswer> {
     let mut wizer = Wizer::new();
     wizer.keep_init_func(true);
     let Ok((context, instrumented)) = wizer.instrument_component(component) else { return Ok(None) };
     let instrumented = Component::new(engine, &instrumented).map_err(|error| failed(&error))?;
     let (store, instance) = configure(engine, Fuel::Off, job, &instrumented).await?;
     store.data().meter.grant(CONFIGURE_CPU, CONFIGURE_CPU * 2);
-    let mut source = Source { store, instance, failed: None };
+    let mut source = SnapshotSource { store, instance, failed: None };
     let snapshot = wizer.snapshot_component(&context, &mut source).await;
     match (source.failed, snapshot) {
         (Some(error), _) | (None, Err(error)) => Err(failed(&error)),
@@ -33,15 +37,15 @@ pub(super) async fn take(engine: &Engine, job: &Job, component: &[u8]) -> Result
 }
 
 /// Where the state is read from. Reading cannot fail in wizer's eyes, so what fails is kept.
-struct Source {
+struct SnapshotSource {
     store: Store<State>,
     instance: Instance,
     failed: Option<wasmtime::Error>,
 }
 
-// === impl Source ===
+// === impl SnapshotSource ===
 
-impl Source {
+impl SnapshotSource {
     async fn call<R: Lift + Send + Sync + 'static>(
         &mut self,
         interface: &str,
@@ -70,7 +74,7 @@ impl Source {
     }
 }
 
-impl ComponentInstanceState for Source {
+impl ComponentInstanceState for SnapshotSource {
     async fn call_func_ret_list_u8(
         &mut self,
         instance: &str,
@@ -105,6 +109,8 @@ impl ComponentInstanceState for Source {
 
 // === private helpers ===
 
-fn failed(error: &wasmtime::Error) -> Answer {
-    Answer::Failed { message: format!("the snapshot failed: {error:#}").chars().take(4_096).collect() }
+fn failed(error: &wasmtime::Error) -> CompilerAnswer {
+    CompilerAnswer::Failed {
+        message: format!("the snapshot failed: {error:#}").chars().take(4_096).collect(),
+    }
 }

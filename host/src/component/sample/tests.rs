@@ -1,4 +1,5 @@
 use super::*;
+use crate::component::contract::BodyView as _;
 
 const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 

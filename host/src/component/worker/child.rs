@@ -15,27 +15,31 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use super::confine::{self, Confinement};
-use super::frame::{self, Answer, Facts, MOST_TOLD, Order, Question, Report, Said, Told, Went, Wish};
+use super::frame::{
+    self, CallReport, EgressUse, HostCall, HostReply, MAX_ORDER_BYTES, Order, SceneFacts, WorkerReport,
+};
 use super::{Load, POOL};
 use crate::component::cache::Trusted;
-use crate::component::call::Ran;
 use crate::component::compile::Compiled;
 use crate::component::contract::{
-    BodyView, Bucket, Budget, Counters, Egress, Fetched, Grants, Segment, egress,
+    BodyView, Bucket, Budget, Counters, CountersUnreachable, Counting, Egress, Fetched, Grants, Segment,
+    egress,
 };
-use crate::component::engine::{self, Fuel};
+use crate::component::engine::{self, EngineError, Fuel};
 use crate::component::fault::Fault;
 use crate::component::guest::{Guest, Runner, Unfit};
 use crate::component::lane::{Share, SlowLane};
 use crate::component::link::Linkers;
 use crate::component::program;
+use crate::component::question::{GuestReply, Question};
+use crate::component::ran::Ran;
 use crate::component::state::Scene;
 
 /// What the gateway told, and the bytes that came with it.
-type Reply = (Told, Vec<u8>);
+type GatewayReply = (HostReply, Vec<u8>);
 
 /// Everything that a worker holds.
-struct Shop {
+struct WorkerState {
     runner: Runner,
     guests: Mutex<HashMap<u32, Arc<Guest>>>,
     /// Calls whose guest waits for the gateway to tell it something.
@@ -45,19 +49,19 @@ struct Shop {
 
 /// Who waits: a thread, or a guest that lets others have it meanwhile.
 enum Waiting {
-    Thread(mpsc::Sender<Reply>),
-    Guest(oneshot::Sender<Reply>),
+    Thread(mpsc::Sender<GatewayReply>),
+    Guest(oneshot::Sender<GatewayReply>),
 }
 
 /// One of the ways out of a guest: to the gateway, which dials.
-struct Way {
-    line: Arc<Line>,
+struct GrantedEgress {
+    link: Arc<GatewayLink>,
     grant: String,
 }
 
 /// The way from the guest of one call to the gateway. The guest's thread waits for what it asks.
-struct Line {
-    shop: Arc<Shop>,
+struct GatewayLink {
+    state: Arc<WorkerState>,
     call: u64,
     body_bytes: usize,
     body: OnceLock<Vec<u8>>,
@@ -69,8 +73,8 @@ pub fn worker_child() -> ExitCode {
     if confine::begin().is_err() {
         return ExitCode::from(2);
     }
-    let Ok((shop, runtime, confinement)) = open() else { return ExitCode::from(3) };
-    shop.say(&Report::Ready(confinement));
+    let Ok((state, runtime, confinement)) = open() else { return ExitCode::from(3) };
+    state.say(&WorkerReport::Ready(confinement));
     let mut input = io::stdin().lock();
     loop {
         let mut head = [0; 4];
@@ -78,13 +82,13 @@ pub fn worker_child() -> ExitCode {
             // The gateway is done with this worker. Guests that still run end with the process.
             std::process::exit(0);
         }
-        let Some(length) = frame::length(head, MOST_TOLD) else { return ExitCode::from(4) };
+        let Some(length) = frame::length(head, MAX_ORDER_BYTES) else { return ExitCode::from(4) };
         let mut bytes = vec![0; length];
         if input.read_exact(&mut bytes).is_err() {
             return ExitCode::from(5);
         }
         let Some((order, rest)) = frame::decode::<Order<'static>>(&bytes) else { return ExitCode::from(6) };
-        shop.obey(&runtime, order, rest);
+        state.handle(&runtime, order, rest);
     }
 }
 
@@ -96,7 +100,7 @@ pub fn worker_trial() -> ExitCode {
     if confine::begin().is_err() {
         return ExitCode::from(2);
     }
-    let Ok(mut trial) = confine::Trial::look() else { return ExitCode::from(3) };
+    let Ok(mut trial) = confine::ConfinementTrial::look() else { return ExitCode::from(3) };
     let Ok((_shop, _runtime, confinement)) = open() else { return ExitCode::from(3) };
     trial.attempt();
     let report = serde_json::json!({ "confinement": confinement, "trial": trial });
@@ -113,10 +117,10 @@ pub fn worker_trial() -> ExitCode {
 }
 
 /// Everything that needs files or threads, then the walls.
-fn open() -> anyhow::Result<(Arc<Shop>, Runtime, Confinement)> {
+fn open() -> Result<(Arc<WorkerState>, Runtime, Confinement), WorkerStartError> {
     let threads = (thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1);
     let engine = engine::engine(POOL, Fuel::Off)?;
-    let linkers = Linkers::new(&engine).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let linkers = Linkers::new(&engine).map_err(WorkerStartError::Link)?;
     let landlock = confine::landlock();
     let runner = Runner::new(engine, Fuel::Off, POOL, linkers, SlowLane::start(threads, Share::Leftover)?);
     engine::start_clock(&runner.engine)?;
@@ -132,35 +136,56 @@ fn open() -> anyhow::Result<(Arc<Shop>, Runtime, Confinement)> {
         .build()?;
     // Behind the walls no thread can begin.
     for _ in 0..threads {
-        begun.recv()?;
+        begun.recv().map_err(|_| WorkerStartError::Thread)?;
     }
     let seccomp = confine::seccomp();
-    let shop =
-        Arc::new(Shop { runner, guests: Mutex::default(), asking: Mutex::default(), out: Mutex::default() });
-    Ok((shop, runtime, Confinement { landlock, seccomp }))
+    let state = Arc::new(WorkerState {
+        runner,
+        guests: Mutex::default(),
+        asking: Mutex::default(),
+        out: Mutex::default(),
+    });
+    Ok((state, runtime, Confinement { landlock, seccomp }))
 }
 
-// === impl Shop ===
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+enum WorkerStartError {
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The host's functions do not fit the contract.
+    #[error("the host's functions could not be linked")]
+    Link(#[source] wasmtime::Error),
+    /// No thread or no runtime.
+    #[error("the worker has no threads")]
+    Threads(#[from] io::Error),
+    /// A thread ended before it began to work.
+    #[error("a thread of the worker ended")]
+    Thread,
+}
 
-impl Shop {
-    fn obey(self: &Arc<Self>, runtime: &Runtime, order: Order<'static>, bytes: &[u8]) {
+// === impl WorkerState ===
+
+impl WorkerState {
+    fn handle(self: &Arc<Self>, runtime: &Runtime, order: Order<'static>, bytes: &[u8]) {
         match order {
             Order::Load { guest, load, scene } => {
-                let (shop, code) = (Arc::clone(self), bytes.to_vec());
+                let (state, code) = (Arc::clone(self), bytes.to_vec());
                 runtime.spawn(async move {
-                    let fit = shop.load(guest, load.into_owned(), scene, code).await;
-                    shop.say(&Report::Loaded { guest, fit });
+                    let fit = state.load(guest, load.into_owned(), scene, code).await;
+                    state.say(&WorkerReport::Loaded { guest, fit });
                 });
             }
             Order::Unload { guest } => drop(locked(&self.guests).remove(&guest)),
             Order::Call { call, guest, scene, question } => {
-                let shop = Arc::clone(self);
+                let state = Arc::clone(self);
                 runtime.spawn(async move {
-                    let answer = shop.call(call, guest, scene, *question).await;
-                    shop.say(&Report::Answered { call, answer });
+                    let answer = state.call(call, guest, scene, *question).await;
+                    state.say(&WorkerReport::Answered { call, answer });
                 });
             }
-            Order::Told { call, told } => {
+            Order::HostReply { call, told } => {
                 let (waiting, reply) = (locked(&self.asking).remove(&call), (told, bytes.to_vec()));
                 match waiting {
                     Some(Waiting::Thread(waiting)) => drop(waiting.send(reply)),
@@ -171,7 +196,7 @@ impl Shop {
         }
     }
 
-    async fn load(&self, guest: u32, load: Load, scene: Facts, code: Vec<u8>) -> Result<(), Unfit> {
+    async fn load(&self, guest: u32, load: Load, scene: SceneFacts, code: Vec<u8>) -> Result<(), Unfit> {
         let link = |error: &wasmtime::Error| Unfit::Link(format!("{error:#}").chars().take(4_096).collect());
         let scene = scene_of(Arc::from(load.name.as_str()), scene, None);
         // The gateway checked this code's MAC, or had it compiled itself, before it put it into the pipe.
@@ -188,51 +213,28 @@ impl Shop {
         self: &Arc<Self>,
         call: u64,
         guest: u32,
-        scene: Facts,
+        scene: SceneFacts,
         question: Question<'static>,
-    ) -> Answer {
+    ) -> CallReport {
         let found = locked(&self.guests).get(&guest).map(Arc::clone);
         let Some(guest) = found else {
-            return answer(
-                &Grants::new(),
-                Ran::<()>::failed(Fault::Worker { what: "no such guest".to_owned() }),
-                |()| Said::Settled,
-            );
+            return report(&Grants::new(), Ran::failed(Fault::Worker { what: "no such guest".to_owned() }));
         };
-        let body_bytes = match &question {
-            Question::Check { body_bytes, .. } | Question::Matches { body_bytes, .. } => *body_bytes,
-            _ => 0,
-        };
-        let line = Arc::new(Line { shop: Arc::clone(self), call, body_bytes, body: OnceLock::new() });
-        let grants: Grants = scene.grants.iter().map(|grant| line.way(grant)).collect();
+        let asks_about_body = question.body_bytes();
+        let body_bytes = asks_about_body.unwrap_or(0);
+        let link = Arc::new(GatewayLink { state: Arc::clone(self), call, body_bytes, body: OnceLock::new() });
+        let grants: Grants = scene.grants.iter().map(|grant| link.way(grant)).collect();
         let scene = Scene {
             grants: Arc::new(grants),
-            ..scene_of(Arc::clone(&guest.name), scene, Some(Arc::clone(&line) as _))
+            ..scene_of(Arc::clone(&guest.name), scene, Some(Arc::clone(&link) as _))
         };
         let grants = Arc::clone(&scene.grants);
-        match question {
-            Question::Check { call, .. } => {
-                let body: Arc<dyn BodyView> = line;
-                answer(&grants, self.runner.check(&guest, scene, &call, &body).await, Said::Verdict)
-            }
-            Question::Settle { call, spent } => {
-                answer(&grants, self.runner.settle(&guest, scene, &call, &spent).await, |()| Said::Settled)
-            }
-            Question::Scan { kind, text } => {
-                answer(&grants, self.runner.scan(&guest, scene, kind, &text).await, Said::Findings)
-            }
-            Question::Matches { call, .. } => {
-                let body: Arc<dyn BodyView> = line;
-                answer(&grants, self.runner.matches(&guest, scene, &call, &body).await, Said::Matches)
-            }
-            Question::Event(what) => {
-                answer(&grants, self.runner.on_event(&guest, scene, &what).await, Said::Outcome)
-            }
-        }
+        let body = asks_about_body.map(|_| link as Arc<dyn BodyView>);
+        report(&grants, self.runner.ask(&guest, scene, question, body).await)
     }
 
     /// Says it, or ends: without the gateway there is nothing left to do.
-    fn say(&self, report: &Report) {
+    fn say(&self, report: &WorkerReport) {
         let Some(frame) = frame::encode(report, &[]) else { std::process::exit(7) };
         let _whole = locked(&self.out);
         let out = io::stdout();
@@ -247,37 +249,37 @@ impl Shop {
     }
 }
 
-// === impl Line ===
+// === impl GatewayLink ===
 
-impl Line {
-    fn ask(&self, wish: Wish) -> Reply {
+impl GatewayLink {
+    fn ask(&self, host_call: HostCall) -> GatewayReply {
         let (tell, told) = mpsc::channel();
-        locked(&self.shop.asking).insert(self.call, Waiting::Thread(tell));
-        self.shop.say(&Report::Wishes { call: self.call, wish });
+        locked(&self.state.asking).insert(self.call, Waiting::Thread(tell));
+        self.state.say(&WorkerReport::HostCalls { call: self.call, host_call });
         // The sender is held until there is an answer; an answer of another kind is not the gateway's.
         told.recv().unwrap_or_else(|_| std::process::exit(9))
     }
 
     /// Asks for what takes long: the guest waits, its thread does not.
-    async fn ask_for_long(&self, wish: Wish) -> Reply {
+    async fn ask_for_long(&self, host_call: HostCall) -> GatewayReply {
         let (tell, told) = oneshot::channel();
-        locked(&self.shop.asking).insert(self.call, Waiting::Guest(tell));
-        self.shop.say(&Report::Wishes { call: self.call, wish });
+        locked(&self.state.asking).insert(self.call, Waiting::Guest(tell));
+        self.state.say(&WorkerReport::HostCalls { call: self.call, host_call });
         told.await.unwrap_or_else(|_| std::process::exit(9))
     }
 
     fn way(self: &Arc<Self>, grant: &str) -> (String, Arc<dyn Egress>) {
-        (grant.to_owned(), Arc::new(Way { line: Arc::clone(self), grant: grant.to_owned() }))
+        (grant.to_owned(), Arc::new(GrantedEgress { link: Arc::clone(self), grant: grant.to_owned() }))
     }
 }
 
-// === impl Way ===
+// === impl GrantedEgress ===
 
-impl Egress for Way {
+impl Egress for GrantedEgress {
     fn fetch(&self, request: egress::Request) -> BoxFuture<'_, Fetched> {
         Box::pin(async move {
-            match self.line.ask_for_long(Wish::Fetch { grant: self.grant.clone(), request }).await.0 {
-                Told::Fetched(result, took) => Fetched { result, took },
+            match self.link.ask_for_long(HostCall::Fetch { grant: self.grant.clone(), request }).await.0 {
+                HostReply::Fetched(result, took) => Fetched { result, took },
                 _ => std::process::exit(10),
             }
         })
@@ -286,9 +288,9 @@ impl Egress for Way {
 
 // === what a guest sees ===
 
-impl BodyView for Line {
+impl BodyView for GatewayLink {
     fn bytes(&self) -> &[u8] {
-        self.body.get_or_init(|| self.ask(Wish::Body).1)
+        self.body.get_or_init(|| self.ask(HostCall::Body).1)
     }
 
     fn len(&self) -> usize {
@@ -296,45 +298,70 @@ impl BodyView for Line {
     }
 
     fn texts(&self) -> Vec<Segment> {
-        match self.ask(Wish::Texts).0 {
-            Told::Texts(texts) => texts,
+        match self.ask(HostCall::Texts).0 {
+            HostReply::Texts(texts) => texts,
             _ => std::process::exit(10),
         }
     }
 }
 
-impl Counters for Line {
-    /// Whose counters they are the gateway knows by the call.
-    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
-        let Bucket { key, limit, window, .. } = *bucket;
-        match self.ask(Wish::Take { key: key.to_owned(), cost, limit, window }).0 {
-            Told::Taken(taken) => taken,
-            _ => std::process::exit(10),
-        }
+/// Whose counters they are the gateway knows by the call.
+impl Counters for GatewayLink {
+    fn take<'a>(&'a self, bucket: Bucket<'a>, cost: u32) -> Counting<'a, Result<u32, Duration>> {
+        let Bucket { key, limit, window, .. } = bucket;
+        Box::pin(async move {
+            match self.ask_for_long(HostCall::Take { key: key.to_owned(), cost, limit, window }).await.0 {
+                HostReply::Taken(taken) => Ok(taken),
+                HostReply::Unreachable => Err(CountersUnreachable),
+                _ => std::process::exit(10),
+            }
+        })
     }
 
-    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
-        let Bucket { key, limit, window, .. } = *bucket;
-        match self.ask(Wish::Correct { key: key.to_owned(), taken, used, limit, window }).0 {
-            Told::Corrected => {}
-            _ => std::process::exit(10),
-        }
+    fn correct<'a>(&'a self, bucket: Bucket<'a>, taken: u32, used: u32) -> Counting<'a, ()> {
+        let Bucket { key, limit, window, .. } = bucket;
+        Box::pin(async move {
+            match self
+                .ask_for_long(HostCall::Correct { key: key.to_owned(), taken, used, limit, window })
+                .await
+                .0
+            {
+                HostReply::Corrected => Ok(()),
+                HostReply::Unreachable => Err(CountersUnreachable),
+                _ => std::process::exit(10),
+            }
+        })
     }
 
-    fn reserve(&self, budget: &Budget<'_>, micro: u64, cap: u64) -> Result<u64, Duration> {
-        let Budget { key, window, .. } = *budget;
-        match self.ask(Wish::Reserve { key: key.to_owned(), window, micro, cap }).0 {
-            Told::Reserved(reserved) => reserved,
-            _ => std::process::exit(10),
-        }
+    fn reserve<'a>(
+        &'a self,
+        budget: Budget<'a>,
+        micro: u64,
+        cap: u64,
+    ) -> Counting<'a, Result<u64, Duration>> {
+        let Budget { key, window, .. } = budget;
+        Box::pin(async move {
+            match self.ask_for_long(HostCall::Reserve { key: key.to_owned(), window, micro, cap }).await.0 {
+                HostReply::Reserved(reserved) => Ok(reserved),
+                HostReply::Unreachable => Err(CountersUnreachable),
+                _ => std::process::exit(10),
+            }
+        })
     }
 
-    fn release(&self, budget: &Budget<'_>, reserved: u64, spent: u64) {
-        let Budget { key, window, .. } = *budget;
-        match self.ask(Wish::Release { key: key.to_owned(), window, reserved, spent }).0 {
-            Told::Released => {}
-            _ => std::process::exit(10),
-        }
+    fn release<'a>(&'a self, budget: Budget<'a>, reserved: u64, spent: u64) -> Counting<'a, ()> {
+        let Budget { key, window, .. } = budget;
+        Box::pin(async move {
+            match self
+                .ask_for_long(HostCall::Release { key: key.to_owned(), window, reserved, spent })
+                .await
+                .0
+            {
+                HostReply::Released => Ok(()),
+                HostReply::Unreachable => Err(CountersUnreachable),
+                _ => std::process::exit(10),
+            }
+        })
     }
 }
 
@@ -344,15 +371,19 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn scene_of(component: Arc<str>, facts: Facts, counters: Option<Arc<dyn Counters>>) -> Scene {
-    let Facts { tenant, seed, now, began, grants: _ } = facts;
+fn scene_of(component: Arc<str>, facts: SceneFacts, counters: Option<Arc<dyn Counters>>) -> Scene {
+    let SceneFacts { tenant, seed, now, began, grants: _ } = facts;
     Scene { component, tenant, seed, now, began, grants: Arc::default(), counters }
 }
 
-fn answer<T>(grants: &Grants, ran: Ran<T>, said: impl FnOnce(T) -> Said) -> Answer {
-    let Ran { result, micros, memory, notes, log, errands, .. } = ran;
-    let errands = errands.into_iter().map(|errand| {
-        if grants.contains_key(&errand.grant) { Went::Out } else { Went::Nowhere(errand.grant) }
+fn report(grants: &Grants, ran: Ran<GuestReply>) -> CallReport {
+    let Ran { result, micros, memory, notes, log, egress_calls, .. } = ran;
+    let egress_calls = egress_calls.into_iter().map(|egress_call| {
+        if grants.contains_key(&egress_call.grant) {
+            EgressUse::Granted
+        } else {
+            EgressUse::NoSuchGrant(egress_call.grant)
+        }
     });
-    Answer { result: result.map(said), micros, memory, notes, log, errands: errands.collect() }
+    CallReport { result, micros, memory, notes, log, egress_calls: egress_calls.collect() }
 }

@@ -113,7 +113,7 @@ pub(super) fn seccomp() -> bool {
 /// What a confined worker finds when it looks at itself, and what comes of everything that it may not do.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Serialize)]
-pub(super) struct Trial {
+pub(super) struct ConfinementTrial {
     /// What is open besides the three pipes, before anything of the worker's own is.
     files: Vec<String>,
     /// Whether others of its user may look at its memory.
@@ -123,7 +123,7 @@ pub(super) struct Trial {
 }
 
 #[cfg(target_os = "linux")]
-impl Trial {
+impl ConfinementTrial {
     /// Looks at this process, right after [`begin`].
     pub(super) fn look() -> std::io::Result<Self> {
         let mut files = Vec::new();

@@ -11,55 +11,46 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use crate::component::contract::{Attribute, Call, Segment, Window, egress, hook, policy, scanner};
+use crate::component::contract::{Attribute, Segment, Window, egress};
 use crate::component::fault::Fault;
 use crate::component::guest::{Load, Unfit};
+use crate::component::question::{GuestReply, Question};
 use crate::component::state::Scene;
 
 /// Longest frame to a worker: code, or the body of a call.
-pub(super) const MOST_TOLD: usize = 512 << 20;
+pub(super) const MAX_ORDER_BYTES: usize = 512 << 20;
 /// Longest frame from a worker, whatever the limits of its guests are.
-pub(super) const MOST_SAID: usize = 64 << 20;
+pub(super) const MAX_REPORT_BYTES: usize = 64 << 20;
 
 /// What the gateway says to a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order<'a> {
     /// Make the code that follows callable under this number.
-    Load { guest: u32, load: Cow<'a, Load>, scene: Facts },
+    Load { guest: u32, load: Cow<'a, Load>, scene: SceneFacts },
     /// Forget it.
     Unload { guest: u32 },
     /// Call it.
-    Call { call: u64, guest: u32, scene: Facts, question: Box<Question<'a>> },
+    Call { call: u64, guest: u32, scene: SceneFacts, question: Box<Question<'a>> },
     /// What the guest of this call wanted to know.
-    Told { call: u64, told: Told },
-}
-
-/// A call.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Question<'a> {
-    Check { call: Cow<'a, Call>, body_bytes: usize },
-    Settle { call: Cow<'a, Call>, spent: policy::Settlement },
-    Scan { kind: scanner::TextKind, text: Cow<'a, str> },
-    Matches { call: Cow<'a, Call>, body_bytes: usize },
-    Event(Cow<'a, hook::Occurrence>),
+    HostReply { call: u64, told: HostReply },
 }
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Report {
+pub(super) enum WorkerReport {
     /// It is confined and listens.
     Ready(Confinement),
     /// What became of the code.
     Loaded { guest: u32, fit: Result<(), Unfit> },
     /// A guest wants something of the host.
-    Wishes { call: u64, wish: Wish },
+    HostCalls { call: u64, host_call: HostCall },
     /// The end of a call.
-    Answered { call: u64, answer: Answer },
+    Answered { call: u64, answer: CallReport },
 }
 
 /// What a guest may want of the host.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Wish {
+pub(super) enum HostCall {
     Body,
     Texts,
     Take { key: String, cost: u32, limit: u32, window: Duration },
@@ -71,7 +62,7 @@ pub(super) enum Wish {
 
 /// What it gets.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Told {
+pub(super) enum HostReply {
     /// The bytes follow.
     Body,
     Texts(Vec<Segment>),
@@ -79,44 +70,36 @@ pub(super) enum Told {
     Corrected,
     Reserved(Result<u64, Duration>),
     Released,
+    /// What counters are kept in cannot be reached.
+    Unreachable,
     Fetched(Result<egress::Response, egress::EgressFault>, Duration),
 }
 
 /// What a call came to.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Answer {
-    pub(super) result: Result<Said, Fault>,
+pub(super) struct CallReport {
+    pub(super) result: Result<GuestReply, Fault>,
     pub(super) micros: u32,
     /// Linear memory at its peak, in bytes.
     pub(super) memory: usize,
     pub(super) notes: Vec<Attribute>,
     pub(super) log: Option<String>,
-    pub(super) errands: Vec<Went>,
+    pub(super) egress_calls: Vec<EgressUse>,
 }
 
 /// One request to the outside, in the order in which the guest made them. What came of the real ones the gateway knows
 /// itself.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Went {
+pub(super) enum EgressUse {
     /// Through a grant, and so through the gateway.
-    Out,
+    Granted,
     /// Through a grant of this name, which there is not.
-    Nowhere(String),
-}
-
-/// What a guest answered.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Said {
-    Verdict(policy::Verdict),
-    Settled,
-    Findings(Vec<scanner::Finding>),
-    Matches(bool),
-    Outcome(hook::Outcome),
+    NoSuchGrant(String),
 }
 
 /// A scene as it travels: the component's name the worker knows, and the counters stay where they are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::component) struct Facts {
+pub(in crate::component) struct SceneFacts {
     pub(super) tenant: String,
     pub(super) seed: String,
     pub(super) now: Duration,
@@ -125,9 +108,9 @@ pub(in crate::component) struct Facts {
     pub(super) grants: Vec<String>,
 }
 
-// === impl Facts ===
+// === impl SceneFacts ===
 
-impl From<&Scene> for Facts {
+impl From<&Scene> for SceneFacts {
     fn from(scene: &Scene) -> Self {
         let Scene { component: _, tenant, seed, now, began, grants, counters: _ } = scene;
         Self {
@@ -143,7 +126,7 @@ impl From<&Scene> for Facts {
 /// A whole frame; none if it would be too long.
 pub(super) fn encode(message: &impl Serialize, bytes: &[u8]) -> Option<Vec<u8>> {
     let message = postcard::to_allocvec(message).ok()?;
-    let length = message.len().checked_add(bytes.len()).filter(|length| *length <= MOST_TOLD)?;
+    let length = message.len().checked_add(bytes.len()).filter(|length| *length <= MAX_ORDER_BYTES)?;
     let mut frame = Vec::with_capacity(length + 4);
     frame.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
     frame.extend_from_slice(&message);
@@ -169,17 +152,18 @@ pub(super) fn decode_whole<T: DeserializeOwned>(frame: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::contract::hook;
 
-    fn report() -> Report {
-        Report::Answered {
+    fn report() -> WorkerReport {
+        WorkerReport::Answered {
             call: 7,
-            answer: Answer {
-                result: Ok(Said::Outcome(hook::Outcome::Block("no".to_owned()))),
+            answer: CallReport {
+                result: Ok(GuestReply::Outcome(hook::Outcome::Block("no".to_owned()))),
                 micros: 12,
                 memory: 65_536,
                 notes: vec![Attribute { name: "a".to_owned(), value: "b".to_owned() }],
                 log: None,
-                errands: vec![Went::Out, Went::Nowhere("elsewhere".to_owned())],
+                egress_calls: vec![EgressUse::Granted, EgressUse::NoSuchGrant("elsewhere".to_owned())],
             },
         }
     }
@@ -188,8 +172,8 @@ mod tests {
     fn a_frame_is_read_as_it_was_written() {
         let frame = encode(&report(), &[]).unwrap();
         let (head, rest) = frame.split_first_chunk::<4>().unwrap();
-        assert_eq!(length(*head, MOST_SAID), Some(rest.len()));
-        let read: Report = decode_whole(rest).unwrap();
+        assert_eq!(length(*head, MAX_REPORT_BYTES), Some(rest.len()));
+        let read: WorkerReport = decode_whole(rest).unwrap();
         assert_eq!(format!("{read:?}"), format!("{:?}", report()));
     }
 
@@ -198,22 +182,22 @@ mod tests {
         let frame = encode(&report(), &[]).unwrap();
         let payload = &frame[4..];
         for end in 0..payload.len() {
-            assert!(decode_whole::<Report>(&payload[..end]).is_none(), "cut at {end}");
+            assert!(decode_whole::<WorkerReport>(&payload[..end]).is_none(), "cut at {end}");
         }
         let longer = [payload, b"x"].concat();
-        assert!(decode_whole::<Report>(&longer).is_none());
+        assert!(decode_whole::<WorkerReport>(&longer).is_none());
     }
 
     #[test]
     fn a_length_beyond_the_limit_is_refused_before_anything_is_read() {
-        assert_eq!(length([0xff; 4], MOST_SAID), None);
-        assert_eq!(length([0, 0, 0, 9], MOST_SAID), Some(9));
+        assert_eq!(length([0xff; 4], MAX_REPORT_BYTES), None);
+        assert_eq!(length([0, 0, 0, 9], MAX_REPORT_BYTES), Some(9));
     }
 
     #[test]
     fn a_frame_that_claims_a_million_notes_is_garbage_and_takes_no_room() {
         // Answered, call 7, Ok(Settled), 0 micros, 0 bytes, then a list of 2^28 notes of which none is there.
         let frame = [3, 7, 0, 1, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x01];
-        assert!(decode_whole::<Report>(&frame).is_none());
+        assert!(decode_whole::<WorkerReport>(&frame).is_none());
     }
 }

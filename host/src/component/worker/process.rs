@@ -15,26 +15,31 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::confine::Confinement;
-use super::frame::{self, Answer, Facts, MOST_SAID, Order, Question, Report, Said, Told, Went, Wish};
-use super::{Kept, VERB, Worker, locked};
-use crate::component::call::told;
-use crate::component::capability::{Errand, egress};
+use super::frame::{
+    self, CallReport, EgressUse, HostCall, HostReply, MAX_REPORT_BYTES, Order, SceneFacts, WorkerReport,
+};
+use super::{GuestImage, VERB, Worker, locked};
+use crate::component::capability::{EgressCall, egress};
 use crate::component::compile::describe;
-use crate::component::contract::{BodyView, Bucket, Budget, Counters, Fetched, Grants, Window};
+use crate::component::contract::egress as egress_contract;
+use crate::component::contract::{
+    BodyView, Bucket, Budget, Counters, CountersUnreachable, Egress, Fetched, Grants,
+};
 use crate::component::fault::Fault;
 use crate::component::guest::{Load, Unfit};
 use crate::component::limits::{LOG_BYTES, Limits, NOTE_BYTES};
 use crate::component::program;
+use crate::component::question::{Question, QuestionKind};
 use crate::component::state::Scene;
 
 /// How much longer than a guest's own deadline a call may take before its worker is taken for hung.
-const PATIENCE: Duration = Duration::from_secs(1);
+const OVERDUE_AFTER: Duration = Duration::from_secs(1);
 /// How often that is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a dismissed worker may take to go.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// Bytes of an answer besides what its guest may hand over: notes, log and the frame around them.
-const AROUND: usize = 128 * 1024;
+const FRAME_OVERHEAD: usize = 128 * 1024;
 /// Bytes of its last words that are kept.
 const MAX_LAST_WORDS: u64 = 4 * 1024;
 
@@ -43,30 +48,30 @@ pub(super) struct Process {
     pid: Option<u32>,
     orders: mpsc::UnboundedSender<Vec<u8>>,
     ready: watch::Receiver<Option<Confinement>>,
-    desk: Arc<Desk>,
+    pending: Arc<Pending>,
 }
 
 /// What was asked and not yet answered.
 #[derive(Default)]
-struct Desk {
+struct Pending {
     next: AtomicU64,
     /// None when the process is over, so that nobody waits for it any more.
-    open: Mutex<Option<Open>>,
+    open: Mutex<Option<OpenRequests>>,
     end: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
-struct Open {
-    calls: HashMap<u64, Asked>,
+struct OpenRequests {
+    calls: HashMap<u64, PendingCall>,
     loads: HashMap<u32, oneshot::Sender<Result<(), Unfit>>>,
 }
 
 /// One call, and all that its guest may have of the host.
-pub(super) struct Asked {
-    reply: Option<oneshot::Sender<(Answer, Vec<Errand>)>>,
+pub(super) struct PendingCall {
+    reply: Option<oneshot::Sender<(CallReport, Vec<EgressCall>)>>,
     since: Instant,
     limits: Limits,
-    kind: Kind,
+    question: QuestionKind,
     component: Arc<str>,
     tenant: String,
     trace: String,
@@ -75,25 +80,17 @@ pub(super) struct Asked {
     body: Option<Arc<dyn BodyView>>,
     grants: Arc<Grants>,
     /// What went out, and what came of it.
-    errands: Vec<Errand>,
-    wishes: u32,
+    egress_calls: Vec<EgressCall>,
+    host_calls: u32,
     fetches: usize,
+    /// Its guest waits for an answer that takes its time.
+    waits: bool,
     _place: OwnedSemaphorePermit,
-}
-
-/// Which answer fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Verdict,
-    Settled,
-    Findings,
-    Matches,
-    Outcome,
 }
 
 /// How the work with a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum ProcessEnd {
     /// Nobody needs it any more.
     Dismissed,
     /// It closed its pipe.
@@ -124,14 +121,15 @@ impl Process {
         };
         let (orders, queue) = mpsc::unbounded_channel();
         let (announce, ready) = watch::channel(None);
-        let desk = Arc::new(Desk { open: Mutex::new(Some(Open::default())), ..Desk::default() });
-        let process = Arc::new(Self { pid: child.id(), orders, ready, desk: Arc::clone(&desk) });
-        let clerk = Clerk { desk, orders: process.orders.downgrade(), tasks: tasks.clone(), announce };
+        let pending =
+            Arc::new(Pending { open: Mutex::new(Some(OpenRequests::default())), ..Pending::default() });
+        let process = Arc::new(Self { pid: child.id(), orders, ready, pending: Arc::clone(&pending) });
+        let io_task = IoTask { pending, orders: process.orders.downgrade(), tasks: tasks.clone(), announce };
         let pipes = (stdin, stdout, stderr);
         let name = name.to_owned();
         tasks.spawn(async move {
             let since = Instant::now();
-            if clerk.attend(child, pipes, queue, &name).await != End::Dismissed
+            if io_task.run(child, pipes, queue, &name).await != ProcessEnd::Dismissed
                 && let Some(worker) = worker.upgrade()
             {
                 worker.ended(since.elapsed()).await;
@@ -145,7 +143,7 @@ impl Process {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        locked(&self.desk.open).is_some()
+        locked(&self.pending.open).is_some()
     }
 
     pub(super) fn confinement(&self) -> Option<Confinement> {
@@ -156,22 +154,22 @@ impl Process {
     pub(super) async fn ready(&self) -> Result<Confinement, Fault> {
         let mut ready = self.ready.clone();
         let confinement = ready.wait_for(Option::is_some).await.ok().and_then(|confinement| *confinement);
-        confinement.ok_or_else(|| self.desk.fault())
+        confinement.ok_or_else(|| self.pending.fault())
     }
 
     /// Makes code callable.
-    pub(super) async fn load(&self, guest: u32, kept: &Kept) -> Result<(), Unfit> {
-        let Kept { load, code, scene } = kept;
+    pub(super) async fn load(&self, guest: u32, image: &GuestImage) -> Result<(), Unfit> {
+        let GuestImage { load, code, scene } = image;
         let scene = scene.clone();
         let order = frame::encode(&Order::Load { guest, load: Cow::Borrowed(load), scene }, code)
             .ok_or_else(|| Unfit::Link("the code is too large for a worker".to_owned()))?;
         let (reply, loaded) = oneshot::channel();
-        match &mut *locked(&self.desk.open) {
+        match &mut *locked(&self.pending.open) {
             Some(open) => drop(open.loads.insert(guest, reply)),
-            None => return Err(Unfit::Trial(self.desk.fault())),
+            None => return Err(Unfit::Trial(self.pending.fault())),
         }
         drop(self.orders.send(order));
-        loaded.await.map_err(|_| Unfit::Trial(self.desk.fault()))?
+        loaded.await.map_err(|_| Unfit::Trial(self.pending.fault()))?
     }
 
     /// Forgets a guest.
@@ -185,45 +183,46 @@ impl Process {
     pub(super) async fn call(
         &self,
         guest: u32,
-        scene: Facts,
+        scene: SceneFacts,
         question: Question<'_>,
-        mut asked: Asked,
-    ) -> Result<(Answer, Vec<Errand>), Fault> {
-        let call = self.desk.next.fetch_add(1, Ordering::Relaxed);
-        let limit = asked.limits.copied;
+        mut pending_call: PendingCall,
+    ) -> Result<(CallReport, Vec<EgressCall>), Fault> {
+        let call = self.pending.next.fetch_add(1, Ordering::Relaxed);
+        let limit = pending_call.limits.copied;
         let order = frame::encode(&Order::Call { call, guest, scene, question: Box::new(question) }, &[])
             .ok_or(Fault::TooMuchData { limit })?;
         let (reply, answer) = oneshot::channel();
-        asked.reply = Some(reply);
-        match &mut *locked(&self.desk.open) {
-            Some(open) => drop(open.calls.insert(call, asked)),
-            None => return Err(self.desk.fault()),
+        pending_call.reply = Some(reply);
+        match &mut *locked(&self.pending.open) {
+            Some(open) => drop(open.calls.insert(call, pending_call)),
+            None => return Err(self.pending.fault()),
         }
         drop(self.orders.send(order));
-        answer.await.map_err(|_| self.desk.fault())
+        answer.await.map_err(|_| self.pending.fault())
     }
 
     /// Has it end because of `fault`.
     pub(super) fn stop(&self, fault: Fault) -> Fault {
-        self.desk.close();
+        self.pending.close();
         fault
     }
 }
 
-// === impl Desk ===
+// === impl Pending ===
 
-impl Desk {
+impl Pending {
     /// Whoever waits learns that there will be no answer.
     fn close(&self) {
         drop(locked(&self.open).take());
     }
 
-    /// Remembers for the row of a call what went out.
-    fn went(&self, call: u64, errand: Errand) {
+    /// The guest of a call is about to be answered; its row is told what went out for it.
+    fn answered(&self, call: u64, egress_call: Option<EgressCall>) {
         if let Some(open) = &mut *locked(&self.open)
-            && let Some(asked) = open.calls.get_mut(&call)
+            && let Some(pending_call) = open.calls.get_mut(&call)
         {
-            asked.errands.push(errand);
+            pending_call.waits = false;
+            pending_call.egress_calls.extend(egress_call);
         }
     }
 
@@ -233,9 +232,9 @@ impl Desk {
     }
 }
 
-// === impl Asked ===
+// === impl PendingCall ===
 
-impl Asked {
+impl PendingCall {
     pub(super) fn new(
         load: &Load,
         scene: &Scene,
@@ -246,14 +245,8 @@ impl Asked {
         Self {
             reply: None,
             since: Instant::now(),
-            limits: load.limits.handed(handed(question)),
-            kind: match question {
-                Question::Check { .. } => Kind::Verdict,
-                Question::Settle { .. } => Kind::Settled,
-                Question::Scan { .. } => Kind::Findings,
-                Question::Matches { .. } => Kind::Matches,
-                Question::Event(_) => Kind::Outcome,
-            },
+            limits: load.limits.handed(question.handed()),
+            question: question.kind(),
             component: Arc::clone(&scene.component),
             tenant: scene.tenant.clone(),
             trace: scene.seed.clone(),
@@ -261,24 +254,22 @@ impl Asked {
             counters: scene.counters.clone(),
             body,
             grants: Arc::clone(&scene.grants),
-            errands: Vec::new(),
-            wishes: 0,
+            egress_calls: Vec::new(),
+            host_calls: 0,
             fetches: 0,
+            waits: false,
             _place: place,
         }
     }
 
     /// The answer, if it is one that this guest could have given: of the right kind and within its limits.
-    fn weigh(&mut self, answer: Answer, bytes: usize) -> Result<(Answer, Vec<Errand>), &'static str> {
-        let Answer { result, micros, memory, notes, log, errands } = answer;
-        let fits = match &result {
-            Ok(Said::Verdict(_)) => self.kind == Kind::Verdict,
-            Ok(Said::Settled) => self.kind == Kind::Settled,
-            Ok(Said::Findings(_)) => self.kind == Kind::Findings,
-            Ok(Said::Matches(_)) => self.kind == Kind::Matches,
-            Ok(Said::Outcome(_)) => self.kind == Kind::Outcome,
-            Err(_) => true,
-        };
+    fn check(
+        &mut self,
+        answer: CallReport,
+        bytes: usize,
+    ) -> Result<(CallReport, Vec<EgressCall>), &'static str> {
+        let CallReport { result, micros, memory, notes, log, egress_calls } = answer;
+        let fits = result.as_ref().map_or(true, |reply| reply.answers() == self.question);
         if !fits {
             return Err("it answered another question");
         }
@@ -286,226 +277,273 @@ impl Asked {
         // The host's own note on dropped notes comes on top, and a log may grow while it is made text.
         let most_noted = NOTE_BYTES.saturating_add(64);
         let logged = log.as_ref().map_or(0, String::len);
-        let most = self.limits.copied.saturating_add(AROUND);
+        let most = self.limits.copied.saturating_add(FRAME_OVERHEAD);
         if bytes > most || noted > most_noted || logged > LOG_BYTES.saturating_mul(3) {
             return Err("it answered more than a guest may");
         }
-        if errands.len() > egress::MOST {
+        if egress_calls.len() > egress::MOST {
             return Err("it went out more often than a guest may");
         }
         // The gateway's own account of what went out, with what was refused where the guest asked for it.
-        let mut out = std::mem::take(&mut self.errands).into_iter();
+        let mut out = std::mem::take(&mut self.egress_calls).into_iter();
         let mut told = Vec::new();
-        for errand in errands {
-            told.extend(match errand {
-                Went::Out => out.next(),
-                Went::Nowhere(grant) => Some(Errand::new(&grant, &Fetched::not_granted())),
+        for egress_call in egress_calls {
+            told.extend(match egress_call {
+                EgressUse::Granted => out.next(),
+                EgressUse::NoSuchGrant(grant) => Some(EgressCall::new(&grant, &Fetched::not_granted())),
             });
         }
         told.extend(out);
         let longest = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
         let memory = memory.min(self.limits.memory);
         let (result, micros) = (result.map_err(Fault::told), micros.min(longest));
-        Ok((Answer { result, micros, memory, notes, log, errands: Vec::new() }, told))
+        Ok((CallReport { result, micros, memory, notes, log, egress_calls: Vec::new() }, told))
     }
 
-    /// Counts what the guest wants to know.
-    fn count(&mut self, wish: &Wish) -> Result<(), &'static str> {
-        self.wishes = self.wishes.saturating_add(1);
-        self.fetches += usize::from(matches!(wish, Wish::Fetch { .. }));
-        if self.wishes > self.limits.host_calls.saturating_add(1) || self.fetches > egress::MOST {
+    /// Counts what the guest wants to know. A guest asks for one thing at a time.
+    fn count(&mut self, host_call: &HostCall) -> Result<(), &'static str> {
+        if self.waits {
+            return Err("it asked before it was answered");
+        }
+        self.host_calls = self.host_calls.saturating_add(1);
+        self.fetches += usize::from(matches!(host_call, HostCall::Fetch { .. }));
+        if self.host_calls > self.limits.host_calls.saturating_add(1) || self.fetches > egress::MOST {
             return Err("it asked more than a guest may");
         }
         Ok(())
     }
 
-    /// What the guest wants to know, where the gateway knows it at once.
-    fn grant(&self, wish: Wish) -> Result<(Told, Arc<dyn BodyView>), &'static str> {
-        let body = self.body.clone().unwrap_or_else(|| Arc::new(Nothing));
-        let told = match wish {
-            Wish::Body | Wish::Texts if self.body.is_none() => {
-                return Err("it asked for a body where none is");
+    /// What the guest wants to know, where the gateway knows it at once; nothing where it has to be asked for elsewhere.
+    fn at_once(&self, host_call: &HostCall) -> Result<Option<ReadyReply>, &'static str> {
+        let body = || self.body.clone().ok_or("it asked for a body where none is");
+        Ok(match host_call {
+            HostCall::Body => Some((HostReply::Body, body()?)),
+            HostCall::Texts => {
+                let body = body()?;
+                Some((HostReply::Texts(body.texts()), body))
             }
-            Wish::Body => Told::Body,
-            Wish::Texts => Told::Texts(body.texts()),
-            Wish::Take { key, cost, limit, window } => {
-                Told::Taken(self.counters()?.take(&self.bucket(&key, limit, window), cost))
-            }
-            Wish::Correct { key, taken, used, limit, window } => {
-                self.counters()?.correct(&self.bucket(&key, limit, window), taken, used);
-                Told::Corrected
-            }
-            Wish::Reserve { key, window, micro, cap } => {
-                Told::Reserved(self.counters()?.reserve(&self.budget(&key, window), micro, cap))
-            }
-            Wish::Release { key, window, reserved, spent } => {
-                self.counters()?.release(&self.budget(&key, window), reserved, spent);
-                Told::Released
-            }
-            Wish::Fetch { .. } => return Err("it asked to go out where nobody goes"),
-        };
-        Ok((told, body))
+            _ => None,
+        })
     }
 
-    fn counters(&self) -> Result<&Arc<dyn Counters>, &'static str> {
-        self.counters.as_ref().ok_or("it asked for counters where none are")
-    }
-
-    fn bucket<'a>(&'a self, key: &'a str, limit: u32, window: Duration) -> Bucket<'a> {
-        Bucket { tenant: &self.tenant, component: &self.component, key, limit, window, call: &self.trace }
-    }
-
-    fn budget<'a>(&'a self, key: &'a str, window: Window) -> Budget<'a> {
-        Budget { tenant: &self.tenant, component: &self.component, key, window, at: self.began }
+    /// Who answers a wish that takes its time.
+    fn elsewhere(&self, host_call: HostCall) -> Result<Deferred, &'static str> {
+        if let HostCall::Fetch { grant, request } = host_call {
+            let way = self.grants.get(&grant).ok_or("it asked for a way that it does not have")?;
+            return Ok(Deferred::Fetch { way: Arc::clone(way), grant, request });
+        }
+        let counters = self.counters.clone().ok_or("it asked for counters where none are")?;
+        Ok(Deferred::Count {
+            counters,
+            tenant: self.tenant.clone(),
+            component: Arc::clone(&self.component),
+            trace: self.trace.clone(),
+            began: self.began,
+            host_call,
+        })
     }
 }
 
-/// No body.
-struct Nothing;
+/// What the gateway knows at once, and the body where that is it.
+type ReadyReply = (HostReply, Arc<dyn BodyView>);
 
-impl BodyView for Nothing {
-    fn bytes(&self) -> &[u8] {
-        &[]
-    }
+/// Who answers a wish that takes its time, with all that is needed for it: nothing of a call is held meanwhile.
+enum Deferred {
+    Fetch {
+        way: Arc<dyn Egress>,
+        grant: String,
+        request: egress_contract::Request,
+    },
+    Count {
+        counters: Arc<dyn Counters>,
+        tenant: String,
+        component: Arc<str>,
+        trace: String,
+        began: Duration,
+        host_call: HostCall,
+    },
+}
 
-    fn texts(&self) -> Vec<crate::component::contract::Segment> {
-        Vec::new()
+// === impl Deferred ===
+
+impl Deferred {
+    /// The answer, and what went out for it.
+    async fn answer(self) -> (HostReply, Option<EgressCall>) {
+        match self {
+            Self::Fetch { way, grant, request } => {
+                let fetched = way.fetch(request).await;
+                let egress_call = EgressCall::new(&grant, &fetched);
+                let Fetched { result, took } = fetched;
+                (HostReply::Fetched(result, took), Some(egress_call))
+            }
+            Self::Count { counters, tenant, component, trace, began, host_call } => {
+                let bucket = |key, limit, window| Bucket {
+                    tenant: &tenant,
+                    component: &component,
+                    key,
+                    limit,
+                    window,
+                    call: &trace,
+                };
+                let budget =
+                    |key, window| Budget { tenant: &tenant, component: &component, key, window, at: began };
+                let told = match &host_call {
+                    HostCall::Take { key, cost, limit, window } => {
+                        counters.take(bucket(key, *limit, *window), *cost).await.map(HostReply::Taken)
+                    }
+                    HostCall::Correct { key, taken, used, limit, window } => {
+                        let corrected = counters.correct(bucket(key, *limit, *window), *taken, *used).await;
+                        corrected.map(|()| HostReply::Corrected)
+                    }
+                    HostCall::Reserve { key, window, micro, cap } => {
+                        counters.reserve(budget(key, *window), *micro, *cap).await.map(HostReply::Reserved)
+                    }
+                    HostCall::Release { key, window, reserved, spent } => {
+                        let released = counters.release(budget(key, *window), *reserved, *spent).await;
+                        released.map(|()| HostReply::Released)
+                    }
+                    HostCall::Body | HostCall::Texts | HostCall::Fetch { .. } => Err(CountersUnreachable),
+                };
+                (told.unwrap_or(HostReply::Unreachable), None)
+            }
+        }
     }
 }
 
-// === impl Clerk ===
+// === impl IoTask ===
 
 /// Who carries the frames.
-struct Clerk {
-    desk: Arc<Desk>,
+struct IoTask {
+    pending: Arc<Pending>,
     orders: mpsc::WeakUnboundedSender<Vec<u8>>,
     tasks: TaskTracker,
     announce: watch::Sender<Option<Confinement>>,
 }
 
-impl Clerk {
+impl IoTask {
     /// Carries frames until there is an end, and sees the process off.
-    async fn attend(
+    async fn run(
         self,
         mut child: Child,
         (stdin, stdout, stderr): (ChildStdin, ChildStdout, ChildStderr),
         queue: mpsc::UnboundedReceiver<Vec<u8>>,
         name: &str,
-    ) -> End {
+    ) -> ProcessEnd {
         let mut words = Vec::new();
         let end = tokio::select! {
             end = self.read(stdout) => end,
             end = write(stdin, queue) => end,
             end = self.look() => end,
-            () = listen(stderr, &mut words) => End::Gone,
+            () = listen(stderr, &mut words) => ProcessEnd::Gone,
         };
         // What is dismissed has read the end of its pipe; what is gone has closed its own: both are about to end.
-        if matches!(end, End::Broke(_) | End::Hung) {
+        if matches!(end, ProcessEnd::Broke(_) | ProcessEnd::Hung) {
             drop(child.start_kill());
         }
-        let status = if let Ok(Ok(status)) = tokio::time::timeout(FAREWELL, child.wait()).await {
+        let status = if let Ok(Ok(status)) = tokio::time::timeout(SHUTDOWN_GRACE, child.wait()).await {
             describe(status)
         } else {
             drop(child.kill().await);
             "a kill".to_owned()
         };
-        if end != End::Dismissed {
+        if end != ProcessEnd::Dismissed {
             let why = match end {
-                End::Broke(what) => what.to_owned(),
-                End::Hung => "it hung".to_owned(),
-                End::Gone | End::Dismissed => format!("it ended with {status}"),
+                ProcessEnd::Broke(what) => what.to_owned(),
+                ProcessEnd::Hung => "it hung".to_owned(),
+                ProcessEnd::Gone | ProcessEnd::Dismissed => format!("it ended with {status}"),
             };
             let words = String::from_utf8_lossy(&words);
             let words: String = words.trim().chars().filter(|c| !c.is_control()).collect();
             tracing::warn!(worker = name, why, last_words = words, "worker process ended");
-            *locked(&self.desk.end) = Some(why);
+            *locked(&self.pending.end) = Some(why);
         }
-        self.desk.close();
+        self.pending.close();
         end
     }
 
-    async fn read(&self, stdout: ChildStdout) -> End {
+    async fn read(&self, stdout: ChildStdout) -> ProcessEnd {
         let mut stdout = BufReader::with_capacity(64 * 1024, stdout);
         let mut frame = Vec::new();
         loop {
             match next(&mut stdout, &mut frame).await {
                 Ok(true) => {}
-                Ok(false) => return End::Broke("it said too much at once"),
-                Err(_) => return End::Gone,
+                Ok(false) => return ProcessEnd::Broke("it said too much at once"),
+                Err(_) => return ProcessEnd::Gone,
             }
-            let Some(report) = frame::decode_whole::<Report>(&frame) else {
-                return End::Broke("it said what cannot be read");
+            let Some(report) = frame::decode_whole::<WorkerReport>(&frame) else {
+                return ProcessEnd::Broke("it said what cannot be read");
             };
             if let Err(what) = self.hear(report, frame.len()) {
-                return End::Broke(what);
+                return ProcessEnd::Broke(what);
             }
         }
     }
 
-    fn hear(&self, report: Report, bytes: usize) -> Result<(), &'static str> {
-        let mut open = locked(&self.desk.open);
+    fn hear(&self, report: WorkerReport, bytes: usize) -> Result<(), &'static str> {
+        let mut open = locked(&self.pending.open);
         // Stopped, and about to be killed.
         let Some(open) = open.as_mut() else { return Err("it was stopped") };
         match report {
-            Report::Ready(confinement) => {
+            WorkerReport::Ready(confinement) => {
                 if self.announce.send_replace(Some(confinement)).is_some() {
                     return Err("it was ready twice");
                 }
             }
-            Report::Loaded { guest, fit } => {
+            WorkerReport::Loaded { guest, fit } => {
                 let reply = open.loads.remove(&guest).ok_or("it loaded what nobody gave it")?;
                 // Whoever gave it may be gone.
                 drop(reply.send(fit));
             }
-            Report::Answered { call, answer } => {
-                let mut asked = open.calls.remove(&call).ok_or("it answered what nobody asked")?;
-                let answer = asked.weigh(answer, bytes)?;
-                if let Some(reply) = asked.reply.take() {
+            WorkerReport::Answered { call, answer } => {
+                let mut pending_call = open.calls.remove(&call).ok_or("it answered what nobody asked")?;
+                let answer = pending_call.check(answer, bytes)?;
+                if let Some(reply) = pending_call.reply.take() {
                     // Whoever asked may be gone.
                     drop(reply.send(answer));
                 }
             }
-            Report::Wishes { call, wish } => {
-                let asked = open.calls.get_mut(&call).ok_or("it asked for a call that there is not")?;
-                asked.count(&wish)?;
-                if let Wish::Fetch { grant, request } = wish {
-                    let way = asked.grants.get(&grant).ok_or("it asked for a way that it does not have")?;
-                    let (way, desk) = (Arc::clone(way), Arc::clone(&self.desk));
-                    let orders = self.orders.clone();
-                    self.tasks.spawn(async move {
-                        let fetched = way.fetch(request).await;
-                        desk.went(call, Errand::new(&grant, &fetched));
-                        let Fetched { result, took } = fetched;
-                        let order =
-                            frame::encode(&Order::Told { call, told: Told::Fetched(result, took) }, &[]);
-                        if let (Some(orders), Some(order)) = (orders.upgrade(), order) {
-                            drop(orders.send(order));
-                        }
-                    });
+            WorkerReport::HostCalls { call, host_call } => {
+                let pending_call =
+                    open.calls.get_mut(&call).ok_or("it asked for a call that there is not")?;
+                pending_call.count(&host_call)?;
+                if let Some((told, body)) = pending_call.at_once(&host_call)? {
+                    let bytes = if matches!(told, HostReply::Body) { body.bytes() } else { &[] };
+                    let order = frame::encode(&Order::HostReply { call, told }, bytes);
+                    let order = order.ok_or("it asked for a body that is too large")?;
+                    if let Some(orders) = self.orders.upgrade() {
+                        drop(orders.send(order));
+                    }
                     return Ok(());
                 }
-                let (told, body) = asked.grant(wish)?;
-                let bytes = if matches!(told, Told::Body) { body.bytes() } else { &[] };
-                let order = frame::encode(&Order::Told { call, told }, bytes);
-                let order = order.ok_or("it asked for a body that is too large")?;
-                if let Some(orders) = self.orders.upgrade() {
-                    drop(orders.send(order));
-                }
+                let elsewhere = pending_call.elsewhere(host_call)?;
+                pending_call.waits = true;
+                let (pending, orders) = (Arc::clone(&self.pending), self.orders.clone());
+                // In a task of its own: whatever it waits for, this worker's other calls are answered meanwhile.
+                self.tasks.spawn(async move {
+                    let (told, egress_call) = elsewhere.answer().await;
+                    pending.answered(call, egress_call);
+                    let order = frame::encode(&Order::HostReply { call, told }, &[]);
+                    if let (Some(orders), Some(order)) = (orders.upgrade(), order) {
+                        drop(orders.send(order));
+                    }
+                });
             }
         }
         Ok(())
     }
 
     /// Returns when a call is overdue, or when nobody is served any more.
-    async fn look(&self) -> End {
+    async fn look(&self) -> ProcessEnd {
         loop {
-            tokio::time::sleep(LOOK).await;
-            match &*locked(&self.desk.open) {
-                None => return End::Broke("it was stopped"),
+            tokio::time::sleep(POLL_INTERVAL).await;
+            match &*locked(&self.pending.open) {
+                None => return ProcessEnd::Broke("it was stopped"),
                 Some(open) => {
-                    let overdue = |asked: &Asked| asked.since.elapsed() > asked.limits.wall + PATIENCE;
+                    let overdue = |pending_call: &PendingCall| {
+                        pending_call.since.elapsed() > pending_call.limits.wall + OVERDUE_AFTER
+                    };
                     if open.calls.values().any(overdue) {
-                        return End::Hung;
+                        return ProcessEnd::Hung;
                     }
                 }
             }
@@ -515,34 +553,24 @@ impl Clerk {
 
 // === private helpers ===
 
-/// How many bytes a question hands over, as the worker counts them too.
-fn handed(question: &Question<'_>) -> usize {
-    match question {
-        Question::Check { body_bytes, .. } | Question::Matches { body_bytes, .. } => *body_bytes,
-        Question::Settle { call, .. } => call.tools.iter().map(String::len).sum(),
-        Question::Scan { text, .. } => text.len(),
-        Question::Event(what) => told(what),
-    }
-}
-
 /// Reads one frame; `false` if it is too long.
 async fn next(input: &mut (impl AsyncRead + Unpin), frame: &mut Vec<u8>) -> std::io::Result<bool> {
     let mut head = [0; 4];
     input.read_exact(&mut head).await?;
-    let Some(length) = frame::length(head, MOST_SAID) else { return Ok(false) };
+    let Some(length) = frame::length(head, MAX_REPORT_BYTES) else { return Ok(false) };
     frame.clear();
     frame.resize(length, 0);
     input.read_exact(frame).await?;
     Ok(true)
 }
 
-async fn write(mut stdin: ChildStdin, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) -> End {
+async fn write(mut stdin: ChildStdin, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) -> ProcessEnd {
     while let Some(order) = queue.recv().await {
         if stdin.write_all(&order).await.is_err() {
-            return End::Gone;
+            return ProcessEnd::Gone;
         }
     }
-    End::Dismissed
+    ProcessEnd::Dismissed
 }
 
 /// Keeps the first words, swallows the rest, and never ends.

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::{Context as _, bail};
 use sallyport_protocol::package::{Kind, Package, Statement};
 use time::OffsetDateTime;
 
-use crate::component::first_party;
+use super::entry::{EntryError, PackagesError};
 use crate::config::Config;
+use crate::shipped::first_party;
 
 /// The namespace of the components that come inside the binary.
 pub(super) const NAMESPACE: &str = "sallyport";
@@ -15,7 +15,7 @@ pub(super) const NAMESPACE: &str = "sallyport";
 const SUFFIX: &str = ".sallyport";
 
 /// The packages at hand, by name.
-pub(super) struct Shelf {
+pub(super) struct LocalPackages {
     /// Names of those inside the binary.
     embedded: HashSet<String>,
     packages: HashMap<String, Package>,
@@ -23,13 +23,14 @@ pub(super) struct Shelf {
     files: HashMap<String, String>,
 }
 
-// === impl Shelf ===
+// === impl LocalPackages ===
 
-impl Shelf {
-    pub(super) fn stock(config: &Config) -> anyhow::Result<Self> {
+impl LocalPackages {
+    pub(super) fn load(config: &Config) -> Result<Self, PackagesError> {
         let (mut packages, mut embedded_names) = (HashMap::new(), HashSet::new());
         for embedded in first_party() {
-            let package = Package::parse(embedded.bytes).with_context(|| embedded.name.to_owned())?;
+            let package = Package::parse(embedded.bytes)
+                .map_err(|cause| PackagesError::Embedded { name: embedded.name, cause })?;
             packages.insert(embedded.name.to_owned(), package);
             embedded_names.insert(embedded.name.to_owned());
         }
@@ -38,12 +39,17 @@ impl Shelf {
         let named = config.bundle.iter().map(|entry| &entry.component).filter(|name| name.ends_with(SUFFIX));
         let named = named.map(|name| (Some(name.clone()), config.home.join(name)));
         for (wanted, file) in listed.chain(named) {
-            let shown = file.display().to_string();
-            let bytes = std::fs::read(&file).with_context(|| format!("cannot read {shown}"))?;
-            let package = Package::parse(bytes).with_context(|| format!("{shown} is no package"))?;
+            let bytes = match std::fs::read(&file) {
+                Ok(bytes) => bytes,
+                Err(cause) => return Err(PackagesError::File { file, cause }),
+            };
+            let package = match Package::parse(bytes) {
+                Ok(package) => package,
+                Err(cause) => return Err(PackagesError::Package { file, cause }),
+            };
             let name = package.statement().name.to_string();
             if name.starts_with(&format!("{NAMESPACE}/")) && packages.contains_key(&name) {
-                bail!("{shown} would take the place of {name}, which comes with the gateway");
+                return Err(PackagesError::Taken { file, name });
             }
             files.extend(wanted.map(|wanted| (wanted, name.clone())));
             packages.insert(name, package);
@@ -72,19 +78,19 @@ impl Shelf {
     }
 
     /// What the bundle names by name or by file.
-    pub(super) fn find(&self, wanted: &str) -> anyhow::Result<(&str, &Package)> {
-        let found = self.packages.get_key_value(self.name(wanted)).context("there is no such component")?;
-        Ok((found.0, found.1))
+    pub(super) fn find(&self, wanted: &str) -> Option<(&str, &Package)> {
+        let (name, package) = self.packages.get_key_value(self.name(wanted))?;
+        Some((name, package))
     }
 
     /// The component that serves routes with this provider tag: the gateway's own before all others.
-    pub(super) fn provider(&self, tag: &str) -> anyhow::Result<(&str, &Package)> {
+    pub(super) fn provider(&self, tag: &str) -> Result<(&str, &Package), EntryError> {
         let own = format!("{NAMESPACE}/{tag}");
         let found = self.packages.get_key_value(&own);
         let found = found.or_else(|| self.packages.iter().find(|(name, _)| serves(name, tag)));
-        let (name, package) = found.context("there is no such component")?;
+        let (name, package) = found.ok_or(EntryError::Unknown)?;
         if package.statement().kind != Kind::Provider {
-            bail!("{name} is no provider");
+            return Err(EntryError::Kind { name: name.clone(), wanted: Kind::Provider });
         }
         Ok((name, package))
     }
