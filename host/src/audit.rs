@@ -1,9 +1,11 @@
 //! The audit trail: no row, no answer. Calls are recorded in a local spool before they go upstream and before they complete;
 //! from there the rows go to the database, and to a SIEM.
 
+mod database;
 mod direct;
 mod drain;
 mod event;
+mod reconcile;
 mod row;
 mod rows;
 mod siem;
@@ -11,33 +13,41 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use sallyport_protocol::errors::ErrorCode;
 use serde_json::json;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::database::AuditDatabase;
 pub use self::direct::{COMMAND_LINE, DirectError, record_directly};
 use self::drain::{Consumer, Target};
-pub use self::event::{Event, Intent, Kind, Outcome, Who};
+pub(crate) use self::event::CATALOG;
+pub use self::event::{Action, Event, Intent, JsonEntries, Kind, Outcome, Who};
+use self::reconcile::Approval;
+pub use self::reconcile::{Survey, SurveyError};
 pub use self::row::{OpenRow, Opening};
 use self::rows::Records;
 use self::siem::Outlet;
-use self::spool::cursor::{Cursor, remembered};
+use self::spool::cursor::Cursor;
 use self::spool::frame::Chain;
-use self::spool::recover::{Recovered, recover};
+use self::spool::place::{DeliveryPlace, PlaceFile};
+use self::spool::recover::recover;
 use self::spool::segment::{Disk, LocalDisk, replace};
 use self::spool::shared::Shared;
-use self::spool::{Command, Sizes, Writer};
-use crate::clock::Clock;
+use self::spool::{Sizes, Writer, WriterCommand};
+use crate::clock::{Clock, Entropy};
 use crate::db::{Db, DbError};
+use crate::modes;
 
 /// How the trail is kept.
 #[derive(Debug, Clone)]
@@ -59,9 +69,10 @@ pub struct AuditSettings {
 }
 
 /// What an outcome waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
     /// The spool: survives the process, however it dies.
+    #[default]
     Spool,
     /// The database's commit.
     Strict,
@@ -103,6 +114,9 @@ pub enum Unavailable {
     /// The database was away for too long, or is away and rows must wait for it.
     #[error("the database does not take audit rows")]
     Database,
+    /// The database was removed, emptied, exchanged or brought back from a backup, or another gateway writes under this name.
+    #[error("{0}; the gateway serves again once that is mended, or after `sallyport audit reconcile`")]
+    OtherDatabase(String),
     /// A row of the call has no form that can be stored.
     #[error("an audit row cannot be written: {0}")]
     Row(String),
@@ -113,7 +127,7 @@ pub enum Unavailable {
 
 /// Why the trail could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum AuditStartError {
     /// The directory of the spool.
     #[error("the audit spool at {dir} cannot be used")]
     Spool {
@@ -140,6 +154,19 @@ pub enum StartError {
         found: String,
         /// The configured name.
         wanted: String,
+    },
+    /// Another gateway writes under the name.
+    #[error(
+        "another gateway writes audit rows as replica {replica}: its spool is {holder}, and the name is its own for {seconds} s more; \
+         give each gateway its own audit.replica, or wait if that one is gone"
+    )]
+    Leased {
+        /// The name.
+        replica: String,
+        /// The other gateway's spool.
+        holder: String,
+        /// How long the name is taken at least.
+        seconds: i64,
     },
     /// The database has rows that this spool never wrote.
     #[error(
@@ -173,6 +200,8 @@ pub struct Audit {
 
 /// The name of a gateway that was given none.
 pub const DEFAULT_REPLICA: &str = "gateway-1";
+/// The file with the name of the spool's gateway.
+const NAME: &str = "replica";
 /// The last delivery at shutdown may take so long; what is left waits in the spool.
 const LAST_DELIVERY: Duration = Duration::from_secs(5);
 
@@ -209,45 +238,64 @@ impl Audit {
         settings: AuditSettings,
         db: Db,
         clock: Arc<dyn Clock>,
-    ) -> Result<Arc<Self>, StartError> {
-        Self::start_on(&settings, db, clock, Arc::new(LocalDisk)).await
+        entropy: &dyn Entropy,
+    ) -> Result<Arc<Self>, AuditStartError> {
+        Self::start_on(&settings, db, clock, entropy, Arc::new(LocalDisk)).await
     }
 
     async fn start_on(
         settings: &AuditSettings,
         db: Db,
         clock: Arc<dyn Clock>,
+        entropy: &dyn Entropy,
         disk: Arc<dyn Disk>,
-    ) -> Result<Arc<Self>, StartError> {
+    ) -> Result<Arc<Self>, AuditStartError> {
         let dir = settings.spool_dir.clone();
-        let failed = |source| StartError::Spool { dir: dir.clone(), source };
+        let failed = |source| AuditStartError::Spool { dir: dir.clone(), source };
         let (lock, first) = tokio::task::spawn_blocking({
             let (dir, replica) = (dir.clone(), settings.replica.clone());
             move || claim(&dir, &replica)
         })
         .await
-        .map_err(StartError::Task)??;
+        .map_err(AuditStartError::Task)??;
         let chain = Chain(settings.chain_key.as_ref().map(|key| key.0));
         let now = clock.now();
         let mut recovered = tokio::task::spawn_blocking({
             let place = place(&dir, "database");
             let dir = dir.clone();
-            move || recover(&dir, chain, remembered(&place)?, now.unix_timestamp())
+            move || {
+                recover(
+                    &dir,
+                    chain,
+                    DeliveryPlace::load(&place)?.map(|place| place.next),
+                    now.unix_timestamp(),
+                )
+            }
         })
         .await
-        .map_err(StartError::Task)?
+        .map_err(AuditStartError::Task)?
         .map_err(failed)?;
-        number_rows(&settings.replica, &db, &mut recovered).await?;
+        let (replica, times) = (&settings.replica, Arc::clone(&clock));
+        let mut database = AuditDatabase::load(db, &dir, chain, replica, times, entropy).map_err(failed)?;
+        let (place_there, mut reconciled, other) = match database.attach_at_start(&mut recovered).await? {
+            Ok(attached) => (Some(attached.next), attached.reconciled, None),
+            Err(other) => (None, None, Some(other)),
+        };
 
         let next = recovered.marks.first_sequence;
         let begin = recovered.begin;
-        let mut targets = vec![("database".to_owned(), Target::Database(db))];
-        targets.extend(settings.siem.iter().map(|sink| (siem::name(sink), Target::Siem(Outlet::new(sink)))));
+        let mut targets = vec![("database".to_owned(), Target::Database(Box::new(database)))];
+        for sink in &settings.siem {
+            let name = siem::name(sink);
+            let remembers = PlaceFile::new(place(&dir, &name));
+            targets.push((name, Target::Siem(Outlet::new(sink), remembers)));
+        }
         let mut starts = Vec::new();
-        for (name, _) in &targets {
+        for (name, target) in &targets {
             // A new sink begins with what is still in the spool; a place beyond a break goes back to where the spool ends.
-            let remembered = remembered(&place(&dir, name)).map_err(failed)?;
-            starts.push(remembered.unwrap_or(begin).clamp(begin, next.max(begin)));
+            let remembered = DeliveryPlace::load(&place(&dir, name)).map_err(failed)?.map(|place| place.next);
+            let there = if matches!(target, Target::Database(_)) { place_there } else { None };
+            starts.push(there.or(remembered).unwrap_or(begin).clamp(begin, next.max(begin)));
         }
         let (commands, received) = mpsc::channel();
         let sizes = Sizes::new(settings.max_bytes);
@@ -265,18 +313,26 @@ impl Audit {
             }
         })
         .await
-        .map_err(StartError::Task)?
+        .map_err(AuditStartError::Task)?
         .map_err(failed)?;
 
         let hurry = Arc::new(Notify::new());
         let consumers =
             targets.into_iter().zip(starts).enumerate().map(|(index, ((name, target), start))| {
-                let cursor = Cursor::new(&dir, place(&dir, &name), chain, start);
+                let cursor = Cursor::new(&dir, chain, start);
                 let replica = settings.replica.clone();
                 Consumer::new(index, name, replica, Arc::clone(&shared), Arc::clone(&hurry), cursor, target)
             });
         let consumers = consumers.collect();
         let audit = Self { shared, consumers, hurry, writer: Mutex::new(Some(writer)), _lock: lock };
+        if let Some(other) = other {
+            audit.shared.set_other(Some(other.to_string()));
+        }
+        if let (Some(row), Some(consumer)) = (reconciled.take(), audit.consumers.first())
+            && let Err(error) = consumer.say_reconciled(&dir, row).await
+        {
+            tracing::error!(error = %error, "the row that says that the database was reconciled could not be written");
+        }
         if let Some(what) = broken {
             tracing::error!(spool = %dir.display(), "the audit spool was broken: {what}");
             audit.say_broken(now, &what).await;
@@ -287,8 +343,8 @@ impl Audit {
     }
 
     /// Begins to record a call. Nothing may go upstream before the answer.
-    pub fn open(&self, intent: Intent) -> Opening {
-        Opening::new(&self.shared, intent)
+    pub fn open(&self, intent: impl Borrow<Intent>) -> Opening {
+        Opening::new(&self.shared, intent.borrow())
     }
 
     /// Records a row that belongs to no call.
@@ -296,7 +352,7 @@ impl Audit {
         self.shared.admit()?;
         let rows = Records::one(event, self.shared.record)?.first;
         let (reply, answer) = oneshot::channel();
-        self.shared.send(Command::Add { rows, reply });
+        self.shared.send(WriterCommand::Add { rows, reply });
         let sequence = answer.await.unwrap_or(Err(Unavailable::Stopped))?;
         row::settled(&self.shared, sequence).await
     }
@@ -309,6 +365,11 @@ impl Audit {
     /// How the trail is doing.
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// Why the database is not the one that the trail was delivered to; `None` if it is.
+    pub fn other_database(&self) -> Option<String> {
+        self.shared.other()
     }
 
     /// The health whenever the spool, the database or a SIEM fails or recovers.
@@ -328,12 +389,14 @@ impl Audit {
     pub async fn close(&self) {
         self.shared.stop();
         let (reply, stopped) = oneshot::channel();
-        self.shared.send(Command::Stop { reply });
+        self.shared.send(WriterCommand::Stop { reply });
         if stopped.await.is_err() {
             tracing::warn!("the audit writer had ended before");
         }
         if tokio::time::timeout(LAST_DELIVERY, self.flush()).await != Ok(true) {
             tracing::warn!("audit rows stay in the spool until the next start");
+        } else if let Some(database) = self.consumers.first() {
+            database.release().await;
         }
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
@@ -346,11 +409,11 @@ impl Audit {
 
     /// The break is itself a row, so that it reaches whoever reads the trail.
     async fn say_broken(&self, now: time::OffsetDateTime, what: &str) {
-        let payload = json!({ "code": "spool_broken", "reason": what });
+        let payload = json!({ "code": ErrorCode::SpoolBroken, "reason": what });
         let row = Event::plain(now, Kind::Admin, Who::nobody(), Outcome::Error, payload);
         let (reply, answer) = oneshot::channel();
         let rows = Records::one(row, self.shared.record).map(|records| records.first);
-        let sent = rows.is_ok_and(|rows| self.shared.send(Command::Add { rows, reply }));
+        let sent = rows.is_ok_and(|rows| self.shared.send(WriterCommand::Add { rows, reply }));
         if !sent || !matches!(answer.await, Ok(Ok(_))) {
             tracing::error!("the row that says that the spool was broken could not be written");
         }
@@ -360,7 +423,7 @@ impl Audit {
 impl Drop for Audit {
     fn drop(&mut self) {
         let (reply, _) = oneshot::channel();
-        self.shared.send(Command::Stop { reply });
+        self.shared.send(WriterCommand::Stop { reply });
     }
 }
 
@@ -371,50 +434,55 @@ impl std::fmt::Debug for Audit {
 }
 
 /// Makes the directory ours alone. Whether it is new.
-fn claim(dir: &Path, replica: &str) -> Result<(File, bool), StartError> {
-    let failed = |source| StartError::Spool { dir: dir.to_owned(), source };
+fn claim(dir: &Path, replica: &str) -> Result<(File, bool), AuditStartError> {
+    let failed = |source| AuditStartError::Spool { dir: dir.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-    let lock =
-        File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
+    modes::make_private_whole(dir);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join("lock"))
+        .map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => return Err(StartError::Locked { dir: dir.to_owned() }),
+        Err(fs::TryLockError::WouldBlock) => return Err(AuditStartError::Locked { dir: dir.to_owned() }),
         Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
     }
-    let name = dir.join("replica");
-    match fs::read_to_string(&name) {
-        Ok(found) if found == replica => Ok((lock, false)),
-        Ok(found) => Err(StartError::Replica { dir: dir.to_owned(), found, wanted: replica.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    let name = dir.join(NAME);
+    match replica_of(dir).map_err(failed)? {
+        Some(found) if found == replica => Ok((lock, false)),
+        Some(found) => {
+            // Somebody approved that its rows go on under another name.
+            let approval = Approval::load(dir).map_err(failed)?;
+            if approval.is_none_or(|approval| approval.replica != replica) {
+                return Err(AuditStartError::Replica {
+                    dir: dir.to_owned(),
+                    found,
+                    wanted: replica.to_owned(),
+                });
+            }
+            replace(&name, replica.as_bytes()).map_err(failed)?;
+            Ok((lock, false))
+        }
+        None => {
             replace(&name, replica.as_bytes()).map_err(failed)?;
             Ok((lock, true))
         }
-        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The name of the gateway whose spool this is.
+fn replica_of(dir: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(dir.join(NAME)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// Where a consumer's place is remembered.
 fn place(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.place"))
-}
-
-/// Row numbers go on where the database ends, if it knows more than the spool.
-async fn number_rows(replica: &str, db: &Db, recovered: &mut Recovered) -> Result<(), StartError> {
-    let next = &mut recovered.marks.first_row;
-    let last = match db.audit_last(replica).await {
-        Ok(last) => u64::try_from(last.unwrap_or(0)).unwrap_or(0),
-        Err(error) if recovered.fresh => return Err(StartError::Database(error)),
-        Err(_) => {
-            // Beyond a break there may be rows that were delivered: their numbers must not be used again.
-            *next = (*next).max(recovered.seen_row);
-            return Ok(());
-        }
-    };
-    if last >= *next {
-        if !recovered.fresh && recovered.broken.is_none() {
-            return Err(StartError::Foreign { replica: replica.to_owned(), last, next: *next });
-        }
-        *next = last + 1;
-    }
-    Ok(())
 }

@@ -33,7 +33,8 @@ pub enum DirectError {
 
 /// Records one row.
 pub async fn record_directly(db: &Db, event: Event) -> Result<(), DirectError> {
-    let mut rows: Vec<NewRow> = serde_json::from_slice(&Records::one(event, LARGEST)?.first.body)?;
+    let mut rows = Vec::new();
+    NewRow::read(&Records::one(event, LARGEST)?.first.body, 0, &mut rows)?;
     for _ in 0..TRIES {
         let next = db.audit_last(COMMAND_LINE).await?.unwrap_or(0) + 1;
         for row in &mut rows {
@@ -52,11 +53,17 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::audit::{Kind, Outcome, Who};
+    use crate::audit::{Action, Outcome, Who};
 
     fn change(number: u32) -> Event {
-        let payload = json!({ "code": "user.disable", "number": number });
-        Event::plain(OffsetDateTime::UNIX_EPOCH, Kind::Admin, Who::nobody(), Outcome::Allowed, payload)
+        let payload = json!({ "subject": number.to_string() });
+        Event::change(
+            OffsetDateTime::UNIX_EPOCH,
+            Action::UserDisable,
+            Who::nobody(),
+            Outcome::Allowed,
+            payload,
+        )
     }
 
     #[tokio::test]

@@ -1,7 +1,10 @@
 //! What is recorded: events and intents, and how they become a row's JSON.
 
 use std::borrow::Cow;
+use std::io::Write as _;
+use std::sync::Arc;
 
+pub use sallyport_protocol::audit::{Action, Outcome, RowKind as Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
@@ -9,37 +12,11 @@ use time::{Duration, OffsetDateTime};
 use crate::clip::{NAME, clip};
 use crate::db::audit::At;
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A call of a model.
-    Inference,
-    /// A tool that the model asked for.
-    ToolCall,
-    /// A tool run through the MCP proxy.
-    McpExec,
-    /// What a call cost; closes a trace.
-    Cost,
-    /// A sign-in, or its refusal.
-    Auth,
-    /// A report of a hook.
-    Hook,
-    /// A change made by an administrator, or by the gateway to itself.
-    Admin,
-}
+/// What the entries of a call mostly take.
+const ENTRIES: usize = 2 * 1024;
 
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It went through.
-    Allowed,
-    /// A policy, or the gateway, said no.
-    Denied,
-    /// It failed.
-    Error,
-}
+/// Whose catalog a change is about, in its payload: a tenant's id or `platform`.
+pub(crate) const CATALOG: &str = "catalog";
 
 /// Who did it, and in which context: the seven claims of the token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +45,7 @@ pub struct Event {
     /// What happened.
     pub kind: Kind,
     /// Who did it.
-    pub who: Who,
+    pub who: Arc<Who>,
     /// The model asked for.
     pub model: Option<String>,
     /// The provider that served it.
@@ -85,6 +62,15 @@ pub struct Event {
     pub outcome: Outcome,
     /// Everything else.
     pub payload: Value,
+    /// What components did; the payload's `components`.
+    pub components: JsonEntries,
+}
+
+/// Entries of a list as JSON, written as they come.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JsonEntries {
+    json: Vec<u8>,
+    longest: usize,
 }
 
 /// A call that is about to go upstream.
@@ -103,9 +89,9 @@ pub struct Intent {
     pub payload: Value,
 }
 
-/// The columns of the table in their order.
+/// The columns of the table in their order; the payload is the last.
 #[derive(Serialize)]
-pub(super) struct Line<'a> {
+pub(super) struct RowColumns<'a> {
     occurred_at: At,
     kind: Kind,
     user_id: Cow<'a, str>,
@@ -123,19 +109,6 @@ pub(super) struct Line<'a> {
     latency_ms: Option<i64>,
     outcome: Outcome,
     payload: &'a Value,
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    /// As it stands in the table.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Error => "error",
-        }
-    }
 }
 
 // === impl Who ===
@@ -159,18 +132,38 @@ impl Who {
 // === impl Event ===
 
 impl Event {
+    /// A row of kind `admin`: somebody changed something, or the outcome says that it came to nothing. `payload` is an object with
+    /// the fields that the change has; the code is added to it.
+    pub fn change(
+        occurred_at: OffsetDateTime,
+        action: Action,
+        who: impl Into<Arc<Who>>,
+        outcome: Outcome,
+        mut payload: Value,
+    ) -> Self {
+        if let Some(fields) = payload.as_object_mut() {
+            let known = |name: &str| name == CATALOG || action.fields().contains(&name);
+            debug_assert!(
+                fields.keys().all(|name| known(name)),
+                "{action} has a field that is not documented: {fields:?}"
+            );
+            fields.insert("code".to_owned(), action.as_str().into());
+        }
+        Self::plain(occurred_at, Kind::Admin, who, outcome, payload)
+    }
+
     /// A row that is about no model: a sign-in, a change.
     pub fn plain(
         occurred_at: OffsetDateTime,
         kind: Kind,
-        who: Who,
+        who: impl Into<Arc<Who>>,
         outcome: Outcome,
         payload: Value,
     ) -> Self {
         Self {
             occurred_at,
             kind,
-            who,
+            who: who.into(),
             model: None,
             provider: None,
             tokens_in: None,
@@ -179,13 +172,59 @@ impl Event {
             latency_ms: None,
             outcome,
             payload,
+            components: JsonEntries::default(),
         }
     }
 }
 
-// === impl Line ===
+// === impl JsonEntries ===
 
-impl<'a> Line<'a> {
+impl JsonEntries {
+    /// Adds an object: the fields of `known`, which is one in JSON, a word without anything that JSON escapes, and some more.
+    pub fn push<'a>(
+        &mut self,
+        known: &str,
+        word: (&str, &'static str),
+        more: impl IntoIterator<Item = (&'a str, Value)>,
+    ) {
+        self.json.reserve(if self.json.is_empty() { ENTRIES } else { 0 });
+        let before = self.json.len();
+        if before > 0 {
+            self.json.push(b',');
+        }
+        self.json.extend_from_slice(known.strip_suffix('}').unwrap_or(known).as_bytes());
+        let (name, word) = word;
+        for part in [",\"", name, "\":\"", word, "\""] {
+            self.json.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in more {
+            // Nothing written to memory fails.
+            drop(write!(self.json, ",\"{name}\":{value}"));
+        }
+        self.json.push(b'}');
+        self.longest = self.longest.max(self.json.len() - before);
+    }
+
+    /// The entries, with commas between them.
+    pub(super) fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// Whether each of them takes at most so many bytes.
+    pub(super) fn are_short(&self, limit: usize) -> bool {
+        self.longest <= limit
+    }
+
+    /// The entries one by one.
+    pub(super) fn values(&self) -> serde_json::Result<Vec<Value>> {
+        let list = [b"[", &self.json[..], b"]"].concat();
+        serde_json::from_slice(&list)
+    }
+}
+
+// === impl RowColumns ===
+
+impl<'a> RowColumns<'a> {
     /// A client chooses the name of a model: columns are clipped, so that a row always fits a record.
     pub(super) fn new(event: &'a Event, payload: &'a Value) -> Self {
         let name = |text: &'a str| clip(text, NAME);
@@ -229,7 +268,7 @@ impl Intent {
         Event {
             occurred_at: self.occurred_at,
             kind: Kind::Inference,
-            who: self.who,
+            who: Arc::new(self.who),
             model: self.model,
             provider: self.provider,
             tokens_in: None,
@@ -238,6 +277,7 @@ impl Intent {
             latency_ms: i64::try_from(passed.max(0)).ok(),
             outcome: Outcome::Error,
             payload,
+            components: JsonEntries::default(),
         }
     }
 }

@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::rows::{self, Records};
-use super::spool::Command;
+use super::spool::WriterCommand;
 use super::spool::shared::Shared;
 use super::{Durability, Event, Intent, Unavailable};
 
 /// An intent on its way to the disk; the answer comes when it is durable. It is under way at once, so that other work can be
 /// done meanwhile. Dropped, it closes the row as interrupted.
 #[must_use = "nothing may go upstream before the intent is durable"]
-pub struct Opening(Step);
+pub struct Opening(OpeningStep);
 
-enum Step {
+enum OpeningStep {
     Refused(Option<Unavailable>),
     Waiting(oneshot::Receiver<Result<OpenRow, Unavailable>>),
 }
@@ -28,7 +28,8 @@ enum Step {
 pub struct OpenRow {
     shared: Arc<Shared>,
     call: u64,
-    intent: Option<Box<Intent>>,
+    /// The body of its record, for as long as the row is open.
+    intent: Option<Arc<[u8]>>,
 }
 
 /// In durability `strict` a row waits so long for the database.
@@ -37,17 +38,17 @@ const COMMIT: Duration = Duration::from_secs(10);
 // === impl Opening ===
 
 impl Opening {
-    pub(super) fn new(shared: &Shared, intent: Intent) -> Self {
+    pub(super) fn new(shared: &Shared, intent: &Intent) -> Self {
         if let Err(unavailable) = shared.admit() {
-            return Self(Step::Refused(Some(unavailable)));
+            return Self(OpeningStep::Refused(Some(unavailable)));
         }
-        let body = match rows::intent(&intent) {
-            Ok(body) => body,
-            Err(unavailable) => return Self(Step::Refused(Some(unavailable))),
+        let body: Arc<[u8]> = match rows::intent(intent) {
+            Ok(body) => body.into(),
+            Err(unavailable) => return Self(OpeningStep::Refused(Some(unavailable))),
         };
         let (reply, answer) = oneshot::channel();
-        shared.send(Command::Open { intent: Box::new(intent), body, reply });
-        Self(Step::Waiting(answer))
+        shared.send(WriterCommand::Open { body, reply });
+        Self(OpeningStep::Waiting(answer))
     }
 }
 
@@ -56,10 +57,10 @@ impl Future for Opening {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Step::Refused(unavailable) => {
+            OpeningStep::Refused(unavailable) => {
                 Poll::Ready(Err(unavailable.take().unwrap_or(Unavailable::Stopped)))
             }
-            Step::Waiting(answer) => {
+            OpeningStep::Waiting(answer) => {
                 // No answer: the writer is gone.
                 let answer = ready!(Pin::new(answer).poll(context));
                 Poll::Ready(answer.unwrap_or(Err(Unavailable::Stopped)))
@@ -77,7 +78,7 @@ impl std::fmt::Debug for Opening {
 // === impl OpenRow ===
 
 impl OpenRow {
-    pub(super) fn new(shared: Arc<Shared>, call: u64, intent: Box<Intent>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, call: u64, intent: Arc<[u8]>) -> Self {
         Self { shared, call, intent: Some(intent) }
     }
 
@@ -99,10 +100,14 @@ impl OpenRow {
 impl Drop for OpenRow {
     fn drop(&mut self) {
         if let Some(intent) = self.intent.take() {
+            let Some(intent) = Intent::parse(&intent) else {
+                tracing::error!("an interrupted call is closed at the next start");
+                return;
+            };
             match Records::one(intent.interrupted(self.shared.clock.now()), self.shared.record) {
                 // Without a writer the next start finds the intent without outcome and says the same.
                 Ok(rows) => {
-                    self.shared.send(Command::Close { call: self.call, rows, reply: None });
+                    self.shared.send(WriterCommand::Close { call: self.call, rows, reply: None });
                 }
                 Err(error) => {
                     tracing::error!(error = %error, "an interrupted call is closed at the next start");

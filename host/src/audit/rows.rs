@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
-use super::event::{self, Event, Kind, Line};
+use super::event::{self, Event, Kind, RowColumns};
 use super::spool::frame::OVERHEAD;
 use super::{Intent, Unavailable};
 use crate::clip::{self, TEXT};
@@ -15,8 +15,11 @@ use crate::clip::{self, TEXT};
 const PART: usize = 32 * 1024;
 /// An intent's payload has to leave room for the row that says that the call was interrupted.
 pub(super) const LARGEST_INTENT: usize = 6 * 1024;
+/// What a row takes besides its components, mostly.
+const ROW: usize = 2 * 1024;
 /// What is always kept of what a component did.
-const EVIDENCE: [&str; 7] = ["name", "version", "digest", "config", "verdict", "mode", "micros"];
+const EVIDENCE: [&str; 8] =
+    ["name", "version", "digest", "config", "verdict", "mode", "micros", "remembered"];
 
 /// Some rows as the body of one record.
 #[derive(Debug)]
@@ -148,17 +151,22 @@ pub(super) fn intent(intent: &Intent) -> Result<Vec<u8>, Unavailable> {
 
 /// A row as a JSON object of at most `room` bytes.
 fn line(row: &Event, room: usize) -> Result<Vec<u8>, Unavailable> {
-    let mut bytes = if clip::is_short(&row.payload, TEXT) {
-        write(row, &row.payload)?
-    } else {
-        let mut payload = row.payload.clone();
-        clip::clip_all(&mut payload, TEXT);
-        write(row, &payload)?
-    };
+    if row.components.are_short(TEXT) && clip::is_short(&row.payload, TEXT) {
+        let bytes = write(row, &row.payload, row.components.json())?;
+        if bytes.len() <= room {
+            return Ok(bytes);
+        }
+    }
+    let mut payload = row.payload.clone();
+    if !row.components.json().is_empty() {
+        let components = row.components.values().map_err(|error| unwritable(&error))?;
+        let fields = payload.as_object_mut().ok_or_else(no_object)?;
+        fields.insert("components".to_owned(), components.into());
+    }
+    clip::clip_all(&mut payload, TEXT);
+    let mut bytes = write(row, &payload, b"")?;
     if bytes.len() > room {
-        let mut payload = row.payload.clone();
-        clip::clip_all(&mut payload, TEXT);
-        bytes = write(row, &core(&payload))?;
+        bytes = write(row, &core(&payload), b"")?;
     }
     if bytes.len() > room {
         return Err(Unavailable::Row(format!("a row takes {} bytes", bytes.len())));
@@ -166,14 +174,27 @@ fn line(row: &Event, room: usize) -> Result<Vec<u8>, Unavailable> {
     Ok(bytes)
 }
 
-fn write(row: &Event, payload: &Value) -> Result<Vec<u8>, Unavailable> {
-    let line = Line::new(row, payload);
-    let bytes = serde_json::to_vec(&line).map_err(|error| unwritable(&error))?;
+/// The row with this payload, and with these components in it, which are entries of a list in JSON.
+fn write(row: &Event, payload: &Value, components: &[u8]) -> Result<Vec<u8>, Unavailable> {
+    let line = RowColumns::new(row, payload);
+    let mut bytes = Vec::with_capacity(ROW + components.len());
+    serde_json::to_writer(&mut bytes, &line).map_err(|error| unwritable(&error))?;
+    // Both objects end here: the payload is an object where there are components, and the last field.
+    if !components.is_empty() {
+        if !bytes.ends_with(b"}}") {
+            return Err(no_object());
+        }
+        bytes.truncate(bytes.len() - 2);
+        let comma: &[u8] = if bytes.ends_with(b"{") { b"" } else { b"," };
+        for piece in [comma, b"\"components\":[", components, b"]}}"] {
+            bytes.extend_from_slice(piece);
+        }
+    }
     if memchr::memmem::find(&bytes, br"\u0000").is_none() {
         return Ok(bytes);
     }
     // PostgreSQL has no NUL in text: one in a tool's name must not keep the row, and all behind it, out of the table.
-    let mut clean = serde_json::to_value(&line).map_err(|error| unwritable(&error))?;
+    let mut clean: Value = serde_json::from_slice(&bytes).map_err(|error| unwritable(&error))?;
     without_nul(&mut clean);
     serde_json::to_vec(&clean).map_err(|error| unwritable(&error))
 }
@@ -215,6 +236,11 @@ fn without_nul(value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// What components did has no place in the payload: a row without it would be a false one.
+fn no_object() -> Unavailable {
+    Unavailable::Row("a payload is no object".to_owned())
 }
 
 fn unwritable(error: &serde_json::Error) -> Unavailable {

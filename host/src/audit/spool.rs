@@ -1,6 +1,7 @@
 //! The spool: the commit point of the audit trail. One thread appends records to segments; whoever waits for an intent is
 //! answered after one `fdatasync` for all that came meanwhile. An outcome has to be in the file, not on the disk: whoever
-//! brings one writes it there and then, unless somebody else is writing. Then it goes to the thread, as all else does.
+//! brings one writes it there and then, unless somebody else is writing. Then it goes to the thread, as all else does. While the
+//! disk works nobody is writing.
 //!
 //! *Invariant:* after a failed write or `fdatasync` nothing is written to that file again: the kernel may have dropped the
 //! pages and would report success. The records that were not durable yet are kept and go to a fresh segment, whose header
@@ -8,6 +9,8 @@
 
 pub(super) mod cursor;
 pub(super) mod frame;
+pub(super) mod place;
+pub(super) mod recent;
 pub(super) mod recover;
 pub(super) mod segment;
 pub(super) mod shared;
@@ -45,9 +48,9 @@ const GROUP: usize = 1024;
 const GROUP_BYTES: u64 = 256 * 1024;
 
 /// What the writer is asked to do.
-pub(super) enum Command {
+pub(super) enum WriterCommand {
     /// Record an intent; the answer comes when it is durable.
-    Open { intent: Box<Intent>, body: Vec<u8>, reply: oneshot::Sender<Result<OpenRow, Unavailable>> },
+    Open { body: Arc<[u8]>, reply: oneshot::Sender<Result<OpenRow, Unavailable>> },
     /// Record the outcome of a call; the answer is its sequence.
     Close { call: u64, rows: Records, reply: Option<oneshot::Sender<Result<u64, Unavailable>>> },
     /// Record rows that belong to no call.
@@ -71,12 +74,12 @@ pub(super) struct Sizes {
 /// A call that is under way.
 struct OpenCall {
     segment: u64,
-    body: Vec<u8>,
+    body: Arc<[u8]>,
 }
 
 struct Active {
     number: u64,
-    file: Box<dyn SegmentFile>,
+    file: Arc<dyn SegmentFile>,
     /// Everything before this is durable.
     synced: u64,
 }
@@ -110,12 +113,27 @@ pub(super) struct Writer {
     ended: bool,
 }
 
-type OpenReply = (Box<Intent>, u64, oneshot::Sender<Result<OpenRow, Unavailable>>);
+/// Who is answered once what they asked for is durable.
+#[derive(Default)]
+struct Unanswered {
+    opens: Vec<OpenReply>,
+    release: bool,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// A segment and how much of it an `fdatasync` that begins now makes durable.
+struct Syncing {
+    file: Arc<dyn SegmentFile>,
+    bytes: usize,
+    marks: Marks,
+}
+
+type OpenReply = (Arc<[u8]>, u64, oneshot::Sender<Result<OpenRow, Unavailable>>);
 type RowReply = (Option<oneshot::Sender<Result<u64, Unavailable>>>, Result<u64, Unavailable>);
 
-// === impl Command ===
+// === impl WriterCommand ===
 
-impl Command {
+impl WriterCommand {
     /// About what it takes of a turn.
     fn size(&self) -> u64 {
         match self {
@@ -186,7 +204,7 @@ impl Writer {
         };
         for (call, body) in recovered.orphans {
             writer.reserved += RESERVE;
-            writer.open.insert(call, OpenCall { segment: writer.active.number, body });
+            writer.open.insert(call, OpenCall { segment: writer.active.number, body: body.into() });
             writer.interrupt(call);
         }
         for (call, body) in recovered.unfinished {
@@ -219,41 +237,43 @@ impl Writer {
         self.publish();
         if self.down {
             // The thread sleeps until it is asked for something: it has to try a fresh segment from now on.
-            self.shared.send(Command::Sync);
+            self.shared.send(WriterCommand::Sync);
             return Ok(closed.and_then(|_| Err(self.shared.down())));
         }
         Ok(closed)
     }
 
     /// What was asked before the end is still done, and what that led to.
-    fn finish(&mut self, commands: &Receiver<Command>, group: &mut Vec<Command>) {
+    fn finish(&mut self, commands: &Receiver<WriterCommand>, group: &mut Vec<WriterCommand>) {
         while let Ok(command) = commands.try_recv() {
             group.push(command);
-            self.serve(group);
+            let (waiting, syncing) = self.serve(group);
+            let synced = syncing.map(|syncing| (syncing.file.sync(), syncing));
+            self.answer(waiting, synced);
         }
         self.take_turns();
         self.publish();
         self.ended = true;
     }
 
-    /// One group: stage all, write once, answer the outcomes, flush once, answer the intents.
-    fn serve(&mut self, group: &mut Vec<Command>) -> Option<oneshot::Sender<()>> {
-        let mut opens: Vec<OpenReply> = Vec::new();
+    /// One group: stage all, write once, answer the outcomes. What has to be durable now, and who waits for that.
+    fn serve(&mut self, group: &mut Vec<WriterCommand>) -> (Unanswered, Option<Syncing>) {
+        let mut waiting = Unanswered::default();
         let mut rows: Vec<RowReply> = Vec::new();
-        let (mut sync, mut release, mut stop) = (false, false, None);
+        let mut sync = false;
         for command in group.drain(..) {
             match command {
-                Command::Open { intent, body, reply } => match self.stage_intent(body) {
-                    Ok(call) => opens.push((intent, call, reply)),
+                WriterCommand::Open { body, reply } => match self.stage_intent(&body) {
+                    Ok(call) => waiting.opens.push((body, call, reply)),
                     Err(unavailable) => drop(reply.send(Err(unavailable))),
                 },
-                Command::Close { call, rows, reply } => {
+                WriterCommand::Close { call, rows, reply } => {
                     self.backlog.push_back(Owed::new(call, rows, reply));
                 }
-                Command::Add { rows: body, reply } => rows.push((Some(reply), self.stage_rows(&body))),
-                Command::Sync => sync = true,
-                Command::Release => release = true,
-                Command::Stop { reply } => stop = Some(reply),
+                WriterCommand::Add { rows: body, reply } => rows.push((Some(reply), self.stage_rows(&body))),
+                WriterCommand::Sync => sync = true,
+                WriterCommand::Release => waiting.release = true,
+                WriterCommand::Stop { reply } => waiting.stop = Some(reply),
             }
         }
         self.turn(&mut rows);
@@ -265,11 +285,24 @@ impl Writer {
                 drop(reply.send(result));
             }
         }
-        if !opens.is_empty() || sync || stop.is_some() || self.tail.len() > UNSYNCED {
-            self.sync();
-            self.publish();
+        sync |= !waiting.opens.is_empty() || waiting.stop.is_some() || self.tail.len() > UNSYNCED;
+        let syncing = (sync && !self.down && self.written > 0).then(|| Syncing {
+            file: Arc::clone(&self.active.file),
+            bytes: self.written,
+            marks: self.marks,
+        });
+        (waiting, syncing)
+    }
+
+    /// The disk is done, or had nothing to do: answers the intents. Meanwhile others may have written more, and that may have failed.
+    fn answer(&mut self, waiting: Unanswered, synced: Option<(io::Result<()>, Syncing)>) {
+        match synced {
+            Some((Ok(()), Syncing { bytes, marks, .. })) => self.synced_up_to(bytes, marks),
+            Some((Err(error), _)) => self.go_down("fdatasync failed", &error),
+            None => {}
         }
-        for (intent, call, reply) in opens {
+        self.publish();
+        for (intent, call, reply) in waiting.opens {
             if self.down {
                 self.refused.push(call);
                 drop(reply.send(Err(self.shared.down())));
@@ -278,21 +311,20 @@ impl Writer {
                 drop(reply.send(Ok(OpenRow::new(Arc::clone(&self.shared), call, intent))));
             }
         }
-        if release {
+        if waiting.release {
             self.release();
         }
         self.order_spare();
-        stop
     }
 
-    fn stage_intent(&mut self, body: Vec<u8>) -> Result<u64, Unavailable> {
+    fn stage_intent(&mut self, body: &Arc<[u8]>) -> Result<u64, Unavailable> {
         if self.down {
             return Err(self.shared.down());
         }
         self.make_room(RESERVE + (OVERHEAD + body.len()) as u64)?;
-        let call = self.stage_body(Tag::Intent, 0, &body, 0).ok_or_else(|| self.shared.down())?;
+        let call = self.stage_body(Tag::Intent, 0, body, 0).ok_or_else(|| self.shared.down())?;
         self.reserved += RESERVE;
-        self.open.insert(call, OpenCall { segment: self.active.number, body });
+        self.open.insert(call, OpenCall { segment: self.active.number, body: Arc::clone(body) });
         Ok(call)
     }
 
@@ -325,9 +357,8 @@ impl Writer {
             body,
         };
         let hash = self.chain.write(&mut self.tail, &frame);
-        self.marks.previous = hash;
-        self.marks.first_sequence += 1;
-        self.marks.first_row += u64::from(rows);
+        self.shared.recent.keep(&frame, hash);
+        self.marks = Marks::behind(&frame, hash);
         Some(frame.sequence)
     }
 
@@ -442,16 +473,17 @@ impl Writer {
             return;
         }
         match self.active.file.sync() {
-            Ok(()) => self.synced_up_to_here(),
+            Ok(()) => self.synced_up_to(self.tail.len(), self.marks),
             Err(error) => self.go_down("fdatasync failed", &error),
         }
     }
 
-    fn synced_up_to_here(&mut self) {
-        self.active.synced += self.tail.len() as u64;
-        self.tail.clear();
-        self.written = 0;
-        self.synced = self.marks;
+    /// So many bytes of the tail are durable: the records before `marks`.
+    fn synced_up_to(&mut self, bytes: usize, marks: Marks) {
+        self.active.synced += bytes as u64;
+        drop(self.tail.drain(..bytes.min(self.tail.len())));
+        self.written = self.written.saturating_sub(bytes);
+        self.synced = marks;
     }
 
     fn go_down(&mut self, what: &str, error: &io::Error) {
@@ -500,7 +532,7 @@ impl Writer {
             }
         }
         self.down = false;
-        self.synced_up_to_here();
+        self.synced_up_to(self.tail.len(), self.marks);
         for call in std::mem::take(&mut self.refused) {
             self.interrupt(call);
         }
@@ -547,9 +579,9 @@ impl Writer {
 
     /// Whether no open call needs the segment any more.
     fn carry(&mut self, segment: u64) -> bool {
-        let held: Vec<(u64, Vec<u8>)> = (self.open.iter())
+        let held: Vec<(u64, Arc<[u8]>)> = (self.open.iter())
             .filter(|(_, call)| call.segment == segment)
-            .map(|(call, open)| (*call, open.body.clone()))
+            .map(|(call, open)| (*call, Arc::clone(&open.body)))
             .collect();
         if held.is_empty() {
             return true;
@@ -573,7 +605,7 @@ impl Writer {
 
 /// The writer's thread: serves commands until told to stop. It also ends if somebody panicked while writing: what the writer
 /// holds may be half a record then, and without a writer every call is refused.
-pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<Command>) {
+pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<WriterCommand>) {
     let mut group = Vec::new();
     loop {
         let Ok((tries, owes)) = writer.lock().map(|it| (it.down || it.full, !it.backlog.is_empty())) else {
@@ -597,7 +629,7 @@ pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<Command>) {
                 Err(_) => return,
             }
         };
-        let mut bytes = first.as_ref().map_or(0, Command::size);
+        let mut bytes = first.as_ref().map_or(0, WriterCommand::size);
         group.extend(first);
         while group.len() < GROUP
             && bytes < GROUP_BYTES
@@ -606,8 +638,15 @@ pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<Command>) {
             bytes += command.size();
             group.push(command);
         }
+        let Ok((mut waiting, syncing)) = writer.lock().map(|mut writer| writer.serve(&mut group)) else {
+            return;
+        };
+        // Nobody holds the writer while the disk works: outcomes are written meanwhile.
+        let synced = syncing.map(|syncing| (syncing.file.sync(), syncing));
         let Ok(mut writer) = writer.lock() else { return };
-        if let Some(stopped) = writer.serve(&mut group) {
+        let stop = waiting.stop.take();
+        writer.answer(waiting, synced);
+        if let Some(stopped) = stop {
             writer.finish(commands, &mut group);
             drop(writer);
             if stopped.send(()).is_err() {
@@ -636,7 +675,7 @@ fn begin_segment(
         .and_then(|()| spare.file.sync())
         .and_then(|()| sync_dir(dir));
     match begun {
-        Ok(()) => Ok(Active { number, file: spare.file, synced: RECORDS as u64 }),
+        Ok(()) => Ok(Active { number, file: spare.file.into(), synced: RECORDS as u64 }),
         Err(error) => {
             // It must not be taken for the successor of the segment before.
             if let Err(error) = fs::remove_file(&path) {

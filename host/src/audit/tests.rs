@@ -9,12 +9,16 @@ use time::macros::datetime;
 use tokio::task::JoinSet;
 
 use super::spool::frame::{Found, Frame, Hash, Tag};
+use super::spool::recover::Recovered;
 use super::spool::segment::{RECORDS, SegmentFile, numbers, path};
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, SystemEntropy};
 use crate::db::audit::Row;
 use crate::db::audit::testing::{both, bring_back, sqlite, take_away};
 
+mod database;
+mod power;
+mod recent;
 mod size;
 
 /// A trail in a directory of its own.
@@ -46,8 +50,9 @@ impl Trail {
         self.try_start(disk).await.unwrap()
     }
 
-    async fn try_start(&self, disk: Arc<dyn Disk>) -> Result<Arc<Audit>, StartError> {
-        Audit::start_on(&self.settings, self.db.clone(), Arc::clone(&self.clock) as _, disk).await
+    async fn try_start(&self, disk: Arc<dyn Disk>) -> Result<Arc<Audit>, AuditStartError> {
+        Audit::start_on(&self.settings, self.db.clone(), Arc::clone(&self.clock) as _, &SystemEntropy, disk)
+            .await
     }
 
     /// The same trail as a SIGKILL now would leave it: what the kernel has of the files.
@@ -125,7 +130,7 @@ fn event(kind: Kind, trace: &str) -> Event {
     Event {
         occurred_at: datetime!(2026-11-01 07:59:59 UTC),
         kind,
-        who: who(trace),
+        who: who(trace).into(),
         model: Some("echo-1".into()),
         provider: Some("echo".into()),
         tokens_in: Some(12),
@@ -134,6 +139,7 @@ fn event(kind: Kind, trace: &str) -> Event {
         latency_ms: Some(840),
         outcome: Outcome::Allowed,
         payload: json!({}),
+        components: JsonEntries::default(),
     }
 }
 
@@ -357,7 +363,8 @@ async fn rows_delivered_just_before_a_kill_are_not_delivered_twice() {
     // The rows reach the database, but the kill comes before the place is remembered.
     let killed = trail.killed();
     assert!(audit.flush().await);
-    assert!(!killed.settings.spool_dir.join("database.place").exists());
+    let place = DeliveryPlace::load(&killed.settings.spool_dir.join("database.place")).unwrap().unwrap();
+    assert_eq!(place.next, 1, "nothing is known to be delivered");
     assert_eq!(trail.rows().await.len(), 15);
     let again = killed.start().await;
     call(&again, "t_after").await.unwrap();
@@ -367,42 +374,30 @@ async fn rows_delivered_just_before_a_kill_are_not_delivered_twice() {
 }
 
 #[tokio::test]
-async fn a_second_gateway_with_the_same_name_is_found_out() {
-    let trail = Trail::new().await;
-    let other = Trail::on(tempfile::tempdir().unwrap(), trail.db.clone());
-    let (one, two) = (trail.start().await, other.start().await);
-    call(&one, "t_1").await.unwrap();
-    call(&two, "t_2").await.unwrap();
-    assert!(one.flush().await);
-    assert!(!two.flush().await, "the rows of t_2 have the numbers of t_1");
-    assert!(
-        matches!(two.health(), Health::Degraded(reason) if reason.contains("two gateways use this name"))
-    );
-}
-
-#[tokio::test]
 async fn a_new_spool_goes_on_where_the_database_ends() {
     let trail = Trail::new().await;
     let audit = trail.start().await;
     call(&audit, "t_1").await.unwrap();
     assert!(audit.flush().await);
+    audit.close().await;
     let mut fresh = Trail::on(tempfile::tempdir().unwrap(), trail.db.clone());
     let audit = fresh.start().await;
     call(&audit, "t_2").await.unwrap();
     assert!(audit.flush().await);
     assert_eq!(fresh.told().await[3], "4 inference allowed t_2");
+    audit.close().await;
     // The first spool is an old copy now.
     let error = trail.killed().try_start(Arc::new(LocalDisk)).await.unwrap_err();
-    assert!(matches!(error, StartError::Foreign { last: 6, next: 4, .. }), "{error}");
+    assert!(matches!(error, AuditStartError::Foreign { last: 6, next: 4, .. }), "{error}");
     // While a gateway runs nobody else takes its spool, and nobody takes it under another name.
-    assert!(matches!(fresh.try_start(Arc::new(LocalDisk)).await, Err(StartError::Locked { .. })));
+    assert!(matches!(fresh.try_start(Arc::new(LocalDisk)).await, Err(AuditStartError::Locked { .. })));
     fresh.settings.replica = "other".into();
     let mut other = fresh.killed();
-    assert!(matches!(other.try_start(Arc::new(LocalDisk)).await, Err(StartError::Replica { .. })));
+    assert!(matches!(other.try_start(Arc::new(LocalDisk)).await, Err(AuditStartError::Replica { .. })));
     // Without a database a new spool cannot know its numbers.
     take_away(&trail.db).await;
     other.settings.spool_dir = other.dir.path().join("new");
-    assert!(matches!(other.try_start(Arc::new(LocalDisk)).await, Err(StartError::Database(_))));
+    assert!(matches!(other.try_start(Arc::new(LocalDisk)).await, Err(AuditStartError::Database(_))));
 }
 
 #[tokio::test]

@@ -1,18 +1,22 @@
-//! A consumer's place in the spool: reads durable records in order, from segment to segment, and remembers how far it is.
+//! A consumer's reading of the spool: durable records in order, from segment to segment.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::frame::{Chain, Found};
+use super::frame::{Chain, Found, Frame, Hash};
+use super::recover::Marks;
 use super::segment::{Header, RECORDS, numbers, path};
 
 /// The rows of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct RowRecord {
     /// The number of its first row.
     pub(crate) first_row: u64,
+    /// How many there are.
+    pub(crate) rows: u32,
     /// The rows as a JSON array.
     pub(crate) body: Vec<u8>,
 }
@@ -20,17 +24,16 @@ pub(crate) struct Entry {
 /// Records read together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
-    pub(crate) entries: Vec<Entry>,
-    /// The sequence behind the last record.
-    pub(crate) next: u64,
+    pub(crate) entries: Vec<Arc<RowRecord>>,
+    /// What follows the last record: its sequence, row number and the hash before it.
+    pub(crate) end: Marks,
+    rows: u32,
+    bytes: usize,
 }
 
 /// See the module.
 pub(crate) struct Cursor {
     dir: PathBuf,
-    /// The file that remembers `next`, open once there is something to remember.
-    place: PathBuf,
-    remembers: Option<File>,
     chain: Chain,
     next: u64,
     at: Option<(u64, File, u64)>,
@@ -39,42 +42,93 @@ pub(crate) struct Cursor {
 /// So much is read at once, and so much if that does not hold a whole record: larger than any.
 const CHUNK: usize = 64 * 1024;
 const LARGEST: usize = 512 * 1024;
-/// A batch ends after so many rows.
-const ROWS: u32 = 200;
+/// A batch ends after so many rows, or so many bytes of them.
+const ROWS: u32 = 512;
+const BYTES: usize = 4 << 20;
+
+// === impl RowRecord ===
+
+impl RowRecord {
+    /// The rows of a record, if it has any.
+    pub(super) fn of(frame: &Frame<'_>) -> Option<Arc<Self>> {
+        let Frame { first_row, rows, body, .. } = *frame;
+        (rows > 0).then(|| Arc::new(Self { first_row, rows, body: body.to_vec() }))
+    }
+}
+
+// === impl Marks ===
+
+impl Marks {
+    /// What follows a record.
+    pub(super) fn behind(frame: &Frame<'_>, hash: Hash) -> Self {
+        Self {
+            first_sequence: frame.sequence + 1,
+            first_row: frame.first_row + u64::from(frame.rows),
+            previous: hash,
+        }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// Nothing yet; what comes begins at the sequence `next`.
+    pub(super) fn begin(next: u64) -> Self {
+        let end = Marks { first_sequence: next, first_row: 0, previous: [0; 32] };
+        Self { entries: Vec::new(), end, rows: 0, bytes: 0 }
+    }
+
+    /// Whether it has room for another record.
+    pub(super) fn has_room(&self) -> bool {
+        self.rows < ROWS && self.bytes < BYTES
+    }
+
+    /// Takes the next record: its rows, of which there may be none, and what follows it.
+    pub(super) fn push(&mut self, entry: Option<Arc<RowRecord>>, end: Marks) {
+        if let Some(entry) = entry {
+            self.rows = self.rows.saturating_add(entry.rows);
+            self.bytes = self.bytes.saturating_add(entry.body.len());
+            self.entries.push(entry);
+        }
+        self.end = end;
+    }
+}
 
 // === impl Cursor ===
 
 impl Cursor {
-    pub(crate) fn new(dir: &Path, place: PathBuf, chain: Chain, next: u64) -> Self {
-        Self { dir: dir.to_owned(), place, remembers: None, chain, next, at: None }
+    pub(crate) fn new(dir: &Path, chain: Chain, next: u64) -> Self {
+        Self { dir: dir.to_owned(), chain, next, at: None }
     }
 
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Everything before `next` was delivered: remembers it, by digits of a fixed number in their place, which is a write into
-    /// one page and no more. A place that a loss of power makes older only has something delivered again.
-    pub(crate) fn delivered(&mut self, next: u64) -> io::Result<()> {
+    /// Everything before `next` was delivered.
+    pub(crate) fn delivered(&mut self, next: u64) {
         self.next = next;
-        let file = if let Some(file) = self.remembers.take() {
-            file
-        } else {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(0o600).open(&self.place)?
-        };
-        self.remembers.insert(file).write_all_at(format!("{next:020}").as_bytes(), 0)
+    }
+
+    /// Goes on at another record, or at this one once more.
+    pub(crate) fn seek(&mut self, next: u64) {
+        self.next = next;
+        self.at = None;
+    }
+
+    /// Lets go of the file: the next records come from elsewhere.
+    pub(crate) fn rest(&mut self) {
+        self.at = None;
     }
 
     /// The next records before the sequence `end`, which are known to be durable. Reading again before [`Self::delivered`]
     /// must not happen: the cursor has moved on.
     pub(crate) fn read(&mut self, end: u64) -> io::Result<Batch> {
-        let mut batch = Batch { entries: Vec::new(), next: self.next };
-        let mut rows = 0;
-        while batch.next < end && rows < ROWS {
+        let mut batch = Batch::begin(self.next);
+        while batch.end.first_sequence < end && batch.has_room() {
             let (number, file, offset) = match self.at.take() {
                 Some(at) => at,
-                None => self.find(batch.next)?,
+                None => self.find(batch.end.first_sequence)?,
             };
             let mut chunk = read_chunk(&file, offset, CHUNK)?;
             if self.chain.read(&chunk) == Found::Broken {
@@ -82,18 +136,12 @@ impl Cursor {
             }
             let mut taken = 0_usize;
             let mut damaged = false;
-            while batch.next < end && rows < ROWS {
+            while batch.end.first_sequence < end && batch.has_room() {
                 match self.chain.read(chunk.get(taken..).unwrap_or_default()) {
-                    Found::Frame { frame, size, .. } if frame.sequence <= batch.next => {
+                    Found::Frame { frame, size, hash } if frame.sequence <= batch.end.first_sequence => {
                         taken += size;
-                        if frame.sequence == batch.next {
-                            batch.next += 1;
-                            if frame.rows > 0 {
-                                rows += frame.rows;
-                                batch
-                                    .entries
-                                    .push(Entry { first_row: frame.first_row, body: frame.body.to_vec() });
-                            }
+                        if frame.sequence == batch.end.first_sequence {
+                            batch.push(RowRecord::of(&frame), Marks::behind(&frame, hash));
                         }
                     }
                     Found::Frame { .. } | Found::End | Found::Broken => {
@@ -104,12 +152,12 @@ impl Cursor {
             }
             if damaged {
                 // The record stands in the next segment, or nowhere.
-                let next = number + 1;
-                match open(&self.dir, next)? {
-                    Some((header, file)) if header.first_sequence <= batch.next => {
-                        self.at = Some((next, file, RECORDS as u64));
+                let (next, following) = (batch.end.first_sequence, number + 1);
+                match open(&self.dir, following)? {
+                    Some((header, file)) if header.first_sequence <= next => {
+                        self.at = Some((following, file, RECORDS as u64));
                     }
-                    _ => return Err(missing(batch.next)),
+                    _ => return Err(missing(next)),
                 }
             } else {
                 self.at = Some((number, file, offset + taken as u64));
@@ -131,13 +179,48 @@ impl Cursor {
     }
 }
 
-/// The sequence that a place remembers; `None` if it was never written.
-pub(crate) fn remembered(place: &Path) -> io::Result<Option<u64>> {
-    match fs::read_to_string(place) {
-        Ok(text) => Ok(text.trim().parse().ok()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// What the spool says at the sequence `next`: the hash of the record before it and the number of its first row. `None` if that
+/// record is not in the spool.
+pub(crate) fn marks_at(dir: &Path, chain: Chain, next: u64) -> io::Result<Option<Marks>> {
+    for number in numbers(dir)?.into_iter().rev() {
+        if let Some((header, file)) = open(dir, number)?
+            && header.first_sequence <= next
+        {
+            let marks = follow(chain, &read_all(&file)?, header, Some(next));
+            return Ok(Some(marks).filter(|marks| marks.first_sequence == next));
+        }
     }
+    Ok(None)
+}
+
+/// Where the spool begins, and where it ends; `None` if there are no records.
+pub(crate) fn bounds(dir: &Path, chain: Chain) -> io::Result<Option<(Marks, Marks)>> {
+    let mut headers = Vec::new();
+    for number in numbers(dir)? {
+        headers.extend(open(dir, number)?);
+    }
+    let (Some((first, _)), Some((last, file))) = (headers.first(), headers.last()) else { return Ok(None) };
+    let end = follow(chain, &read_all(file)?, *last, None);
+    Ok(Some((*first, end)))
+}
+
+/// Follows the records of a segment up to the sequence `until`, or to their end.
+fn follow(chain: Chain, bytes: &[u8], header: Header, until: Option<u64>) -> Marks {
+    let mut marks = header;
+    let mut offset = RECORDS;
+    while until != Some(marks.first_sequence)
+        && let Found::Frame { frame, size, hash } = chain.read(bytes.get(offset..).unwrap_or_default())
+        && (frame.sequence, frame.previous) == (marks.first_sequence, marks.previous)
+    {
+        offset += size;
+        marks = Marks::behind(&frame, hash);
+    }
+    marks
+}
+
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    read_chunk(file, 0, size)
 }
 
 fn open(dir: &Path, number: u64) -> io::Result<Option<(Header, File)>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::frame::{Chain, Found, Hash, Tag};
@@ -225,7 +226,7 @@ fn whole_records(chain: Chain, bytes: &[u8], from: usize) -> impl Iterator<Item 
 /// Copies the broken segment and moves all behind it; what stands before the break stays.
 fn set_aside(dir: &Path, number: u64, offset: usize, stamp: i64) -> io::Result<PathBuf> {
     let aside = dir.join("set-aside").join(format!("{number:020}-{stamp}"));
-    fs::create_dir_all(&aside)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
     for later in numbers(dir)?.into_iter().filter(|found| *found >= number) {
         let (from, to) = (path(dir, later), path(&aside, later));
         if later == number && offset > 0 {

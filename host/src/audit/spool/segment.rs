@@ -30,7 +30,7 @@ pub(crate) trait Disk: Send + Sync + 'static {
 }
 
 /// An open segment.
-pub(crate) trait SegmentFile: Send + 'static {
+pub(crate) trait SegmentFile: Send + Sync + 'static {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written durable.
@@ -134,9 +134,38 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Replaces a small file as a whole.
+/// Replaces a small file as a whole, durably.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
-    fs::write(&next, bytes)?;
-    fs::rename(&next, path)
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing but the kernel can say whether it was asked: of a pipe, which has no disk, it says that it cannot.
+    #[test]
+    fn a_segment_is_durable_once_the_kernel_says_so() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
+        assert!(SegmentFile::sync(&pipe).is_err());
+        let directory = tempfile::tempdir().unwrap();
+        let file = LocalDisk.create(&path(directory.path(), 1), 4096).unwrap();
+        file.write_at(b"row", 0).unwrap();
+        assert!(file.sync().is_ok());
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_segment() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(directory.path(), 1);
+        drop(LocalDisk.create(&path, 4096).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Command, Writer};
+use super::recent::Recent;
+use super::{Writer, WriterCommand};
 use crate::audit::rows::Records;
 use crate::audit::{AuditSettings, Durability, Health, Unavailable};
 use crate::clock::Clock;
@@ -28,17 +29,19 @@ pub(crate) struct Shared {
     /// Most bytes of a record.
     pub(crate) record: u64,
     max_age: Duration,
-    commands: Sender<Command>,
+    commands: Sender<WriterCommand>,
     /// The writer, for as long as its thread runs.
     at_work: OnceLock<Weak<Mutex<Writer>>>,
     progress: watch::Sender<Progress>,
+    /// What the writer wrote last.
+    pub(crate) recent: Recent,
     /// The next sequence that each consumer needs; the database is the first.
     consumers: Vec<AtomicU64>,
     /// Where the oldest full segment ends: nothing can be let go of before all consumers are there.
     oldest_end: AtomicU64,
     /// The next sequence that the database lacks.
     committed: watch::Sender<u64>,
-    state: Mutex<State>,
+    state: Mutex<SpoolState>,
     changed: watch::Sender<Health>,
 }
 
@@ -46,10 +49,12 @@ pub(crate) struct Shared {
 const ROOM: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-struct State {
+struct SpoolState {
     writer: Option<String>,
     full: Option<String>,
     broken: Option<String>,
+    /// Why the database is not the one that the trail was delivered to.
+    other: Option<String>,
     stopped: bool,
     /// Since when a consumer fails, and why.
     troubles: Vec<Option<(Duration, String)>>,
@@ -62,12 +67,12 @@ impl Shared {
         clock: Arc<dyn Clock>,
         settings: &AuditSettings,
         record: u64,
-        commands: Sender<Command>,
+        commands: Sender<WriterCommand>,
         consumers: &[u64],
         next: u64,
         broken: Option<String>,
     ) -> Self {
-        let state = State { broken, troubles: vec![None; consumers.len()], ..State::default() };
+        let state = SpoolState { broken, troubles: vec![None; consumers.len()], ..SpoolState::default() };
         Self {
             clock,
             durability: settings.durability,
@@ -76,6 +81,7 @@ impl Shared {
             commands,
             at_work: OnceLock::new(),
             progress: watch::Sender::new(Progress { written: next, synced: next }),
+            recent: Recent::default(),
             consumers: consumers.iter().copied().map(AtomicU64::new).collect(),
             oldest_end: AtomicU64::new(u64::MAX),
             committed: watch::Sender::new(consumers.first().copied().unwrap_or(next)),
@@ -85,7 +91,7 @@ impl Shared {
     }
 
     /// Asks the writer; false if it is gone.
-    pub(crate) fn send(&self, command: Command) -> bool {
+    pub(crate) fn send(&self, command: WriterCommand) -> bool {
         self.commands.send(command).is_ok()
     }
 
@@ -103,7 +109,7 @@ impl Shared {
             Err(rows) => rows,
         };
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Close { call, rows, reply: Some(reply) });
+        self.send(WriterCommand::Close { call, rows, reply: Some(reply) });
         // Rows for which there is no room are written once there is some; whoever waits for them must be told something before.
         let answer = tokio::time::timeout(ROOM, answer).await.map_err(|_| Unavailable::Full)?;
         answer.unwrap_or(Err(Unavailable::Stopped))
@@ -127,6 +133,9 @@ impl Shared {
         }
         if let Some(reason) = &state.writer {
             return Err(Unavailable::Down(reason.clone()));
+        }
+        if let Some(reason) = &state.other {
+            return Err(Unavailable::OtherDatabase(reason.clone()));
         }
         match state.troubles.first() {
             Some(Some(_)) if self.durability == Durability::Strict => Err(Unavailable::Database),
@@ -153,6 +162,24 @@ impl Shared {
         if self.lock().full != reason {
             self.update(|state| state.full = reason);
         }
+    }
+
+    /// The database is not the one that the trail was delivered to, or is again.
+    pub(crate) fn set_other(&self, reason: Option<String>) {
+        if self.lock().other == reason {
+            return;
+        }
+        if let Some(reason) = &reason {
+            tracing::error!("calls are refused: {}", Unavailable::OtherDatabase(reason.clone()));
+        } else {
+            tracing::info!("the database is the one that the audit trail goes to");
+        }
+        self.update(|state| state.other = reason);
+    }
+
+    /// Why the database is not the one that the trail was delivered to.
+    pub(crate) fn other(&self) -> Option<String> {
+        self.lock().other.clone()
     }
 
     /// From now on every call is refused.
@@ -199,9 +226,11 @@ impl Shared {
         if consumer == 0 {
             self.committed.send_replace(next);
         }
+        let needed = self.slowest();
+        self.recent.release(needed);
         // The writer's thread is woken only for what it can do.
-        if self.slowest() >= self.oldest_end.load(Ordering::Acquire) {
-            self.send(Command::Release);
+        if needed >= self.oldest_end.load(Ordering::Acquire) {
+            self.send(WriterCommand::Release);
         }
     }
 
@@ -222,7 +251,7 @@ impl Shared {
         drop(committed.wait_for(|next| *next > sequence).await);
     }
 
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, change: impl FnOnce(&mut SpoolState)) {
         let health = {
             let mut state = self.lock();
             change(&mut state);
@@ -235,21 +264,24 @@ impl Shared {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SpoolState> {
         // No code panics while it holds the lock; a poisoned state is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl State ===
+// === impl SpoolState ===
 
-impl State {
+impl SpoolState {
     fn health(&self) -> Health {
         if let Some(reason) = &self.writer {
             return Health::Down(reason.clone());
         }
         if let Some(reason) = &self.full {
             return Health::Down(reason.clone());
+        }
+        if let Some(reason) = &self.other {
+            return Health::Down(Unavailable::OtherDatabase(reason.clone()).to_string());
         }
         if let Some((_, reason)) = self.troubles.iter().flatten().next() {
             return Health::Degraded(reason.clone());

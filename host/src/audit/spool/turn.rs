@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use sallyport_protocol::errors::ErrorCode;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -137,7 +138,7 @@ impl Writer {
     pub(super) fn say_unfinished(&mut self, call: u64, body: &[u8]) {
         let who = serde_json::from_slice::<Vec<Who>>(body).ok().and_then(|rows| rows.into_iter().next());
         let payload = json!({
-            "code": "rows_missing",
+            "code": ErrorCode::RowsMissing,
             "reason": "the gateway ended before all rows of this call were in the spool",
         });
         let who = who.unwrap_or_else(Who::nobody);
