@@ -1,20 +1,31 @@
 //! The life of a request, from the verified caller to the last byte: index, route, intent, policies, provider, stream, row.
 
+mod attempt;
 mod counters;
+mod earlier;
 mod event;
+mod events;
 mod exchange;
 mod facts;
+mod finish;
 mod gate;
 mod govern;
 mod hooks;
+mod lineage;
 mod memo;
+mod mirror;
 mod models;
+mod order;
 mod place;
 mod refuse;
+mod retries;
 mod route;
 mod row;
 mod stream;
 mod unary;
+mod underway;
+mod verdicts;
+mod whole;
 
 use std::sync::Arc;
 
@@ -22,41 +33,51 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use sallyport_protocol::id::{PolicyVersion, TenantId, TraceId};
-use sallyport_protocol::messages::index::{self, Index};
-use tokio::sync::mpsc;
+use sallyport_protocol::messages::index;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{Audit, OpenRow};
+use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::clock::{Clock, Entropy};
 use crate::component::{Bundle, Components, Registry};
-use crate::config::{Config, Recording, Route};
+use crate::config::{Config, Recording, Route, RouteTarget};
 use crate::evidence::Evidence;
 use crate::limits::Limit;
 use crate::upstream::Upstream;
 
-use self::exchange::{Begin, Exchanging};
+use self::earlier::{BodyMemory, WantedParts};
 use self::facts::Request;
-use self::hooks::Sessions;
-use self::memo::Memo;
+use self::finish::Finish;
+use self::govern::Policies;
+use self::hooks::{Hooks, UserKey};
+use self::lineage::Lineage;
+use self::retries::Retries;
 use self::row::Record;
+use self::underway::Underway;
 
 pub use self::counters::LocalCounters;
+pub use self::events::Events;
 pub use self::hooks::{Reported, Reporter};
 pub use self::models::Listing;
-pub use self::refuse::Refusal;
+pub use self::order::{OrderKey, order};
+pub use self::refuse::{Denial, Refusal, RefusalCode};
+pub use crate::upstream::UpstreamState;
 
 /// Everything a request passes through.
 pub struct Pipeline {
+    in_force: ArcSwap<InForce>,
     components: Arc<Components>,
     audit: Arc<Audit>,
+    hooks: Hooks,
+    policies: Policies,
+    bodies: BodyMemory,
     upstream: Upstream,
-    in_force: ArcSwap<InForce>,
-    memo: Memo,
-    sessions: Sessions,
+    finish: Finish,
+    /// Places for copies of calls.
+    mirrors: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    evidence: Arc<Evidence>,
     tasks: TaskTracker,
 }
 
@@ -85,7 +106,7 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Keeps what components were asked.
     pub evidence: Arc<Evidence>,
-    /// Where streams run on.
+    /// Where calls are closed whose clients have left.
     pub tasks: TaskTracker,
 }
 
@@ -134,7 +155,7 @@ pub enum ReplyBody {
     /// All of it.
     Whole(Bytes),
     /// Server-sent events, as they come.
-    Stream(mpsc::Receiver<Bytes>),
+    Stream(Events),
 }
 
 /// A refusal and what it answers.
@@ -153,8 +174,14 @@ pub struct Refused {
 /// A call in progress: what every step needs of it.
 struct Call {
     request: Arc<Request>,
+    /// What it asks for, whether or not it was asked for before.
+    turn: UserKey,
     bundle: Arc<Bundle>,
-    route: Route,
+    route: Arc<Route>,
+    /// Where it goes: the first of its targets, until that does not answer.
+    target: Arc<RouteTarget>,
+    /// Every target of the route, in the order in which they are asked; policies were asked about the first.
+    targets: Vec<Arc<RouteTarget>>,
     config: Arc<Config>,
     record: Record,
 }
@@ -177,17 +204,54 @@ pub(crate) fn limits() -> Vec<Limit> {
             gate::LONGEST_CALL,
             "the stream ends with `tool_call_too_large`",
         ),
-        Limit::bytes(PART, "a whole reply", unary::LONGEST_REPLY, "502 `upstream_answer`"),
-        Limit::bytes(PART, "an upstream's error", unary::LONGEST_ERROR, "502 `upstream_answer`"),
+        Limit::bytes(PART, "a whole reply", whole::LONGEST_REPLY, "502 `upstream_answer`"),
+        Limit::bytes(PART, "an upstream's error", whole::LONGEST_ERROR, "502 `upstream_answer`"),
         Limit::count(
             PART,
             "upstream requests of one call",
             exchange::MOST_REQUESTS.into(),
             "502 `provider_contract`",
         ),
+        Limit::count(
+            PART,
+            "copies of calls for shadows at once",
+            mirror::MOST_MIRRORS as u64,
+            "the call is not copied",
+        ),
+        Limit::bytes(
+            PART,
+            "the body of a call that is copied for a shadow",
+            mirror::LONGEST_MIRRORED,
+            "the call is not copied",
+        ),
+        Limit::time(PART, "a copy of a call for a shadow", mirror::LONGEST_MIRROR, "it is given up"),
         Limit::count(PART, "waits of one call", exchange::MOST_WAITS.into(), "502 `provider_contract`"),
+        Limit::bytes(
+            PART,
+            "remembered bodies of conversations",
+            earlier::MOST_BYTES,
+            "the one that was silent longest is forgotten",
+        ),
+        Limit::bytes(
+            PART,
+            "remembered verdicts of policies",
+            usize::try_from(verdicts::MOST_BYTES).unwrap_or(usize::MAX),
+            "those that were not used for the longest time are forgotten",
+        ),
         Limit::time(PART, "all waits of one call", exchange::LONGEST_WAIT, "502 `provider_contract`"),
     ]
+}
+
+// === impl Operation ===
+
+impl Operation {
+    /// As components and rows know it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::CountTokens => "count_tokens",
+        }
+    }
 }
 
 // === impl Call ===
@@ -208,23 +272,38 @@ impl Pipeline {
     /// A pipeline of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { components, audit, upstream, in_force, clock, entropy, evidence, tasks } = parts;
+        let hooks =
+            Hooks::new(Arc::clone(&components), Arc::clone(&audit), Arc::clone(&clock), Arc::clone(&entropy));
+        let finish = Finish {
+            audit: Arc::clone(&audit),
+            components: Arc::clone(&components),
+            evidence,
+            retries: Retries::new(),
+            tasks: tasks.clone(),
+            clock: Arc::clone(&clock),
+        };
         Arc::new(Self {
+            in_force: ArcSwap::from_pointee(in_force),
+            policies: Policies::new(Arc::clone(&components)),
+            bodies: BodyMemory::new(),
             components,
             audit,
+            hooks,
             upstream,
-            in_force: ArcSwap::from_pointee(in_force),
-            memo: Memo::new(),
-            sessions: Sessions::new(),
+            finish,
+            mirrors: Arc::new(Semaphore::new(mirror::MOST_MIRRORS)),
             clock,
             entropy,
-            evidence,
             tasks,
         })
     }
 
     /// Puts another configuration and its components in force; calls in progress keep theirs.
     pub fn swap(&self, in_force: InForce) {
+        self.upstream.keep(in_force.config.gateway.targets());
         self.in_force.store(Arc::new(in_force));
+        self.policies.forget();
+        self.bodies.clear();
     }
 
     /// The configuration in force.
@@ -246,113 +325,108 @@ impl Pipeline {
         let config = Arc::clone(&in_force.config);
         let bundle = in_force.registry.snapshot(&inbound.principal.tenant);
         let bundle = bundle.seen_by(inbound.principal.user.as_str());
-        let mut record = Record::begin(&inbound, &trace, &bundle, self.clock.as_ref());
+        let lineage = Lineage::of_call(&inbound.headers, &inbound.principal);
+        let wanted = if bundle.scanners.is_empty() { WantedParts::Index } else { WantedParts::Hashes };
+        let now = self.clock.monotonic();
+        let (body, known) = self.bodies.read(conversation(&inbound, &lineage), &inbound.body, wanted, now);
+        let mut record = Record::begin(&inbound, &body, &lineage, &trace, &bundle, self.clock.as_ref());
 
-        let index = match Index::parse(&inbound.body) {
-            Ok(index) => index,
-            Err(malformed) => return Err(refused(self.turn_away(record, malformed.into()).await)),
+        let known = match known {
+            Ok(known) => known,
+            Err(malformed) => return Err(refused(self.finish.close_refused(record, malformed.into()).await)),
         };
+        let index = known.index;
         record.model(&index.model);
         if !index.unknown.is_empty() {
             record.note("unknown", index.unknown.names().to_vec());
         }
-        let mut request = Request::new(inbound, trace.clone(), index, self.clock.as_ref());
+        if known.skipped > 0 {
+            record.note("body_known", known.skipped);
+        }
+        let request = Request::new(inbound, lineage, trace.clone(), index, self.clock.as_ref());
+        let mut request = request.knowing(known.units);
+        let turn = retries::turn_of(&request, &body);
+        if let Some(retry) = self.finish.retries.of(turn, self.clock.monotonic()) {
+            record.repeats(&retry);
+        }
         if config.evidence.record == Recording::Calls {
             record.gather(config.evidence.max_body_bytes);
         }
-        let (asked, chosen) = self.choose(&config, &bundle, &mut request, record.gathers()).await;
+        let (asked, chosen) =
+            route::choose(&self.components, &config, &bundle, &mut request, record.gathers()).await;
         for asked in asked {
             asked.note(&mut record, &request.body.bytes);
         }
-        let route = match chosen {
-            Ok(route) => route,
-            Err(refusal) => return Err(refused(self.turn_away(record, refusal).await)),
+        let (route, targets) = match chosen {
+            Ok(chosen) => chosen,
+            Err(refusal) => return Err(refused(self.finish.close_refused(record, refusal).await)),
         };
-        record.routed(&route);
+        let Some(target) = targets.first().cloned() else {
+            let model = request.facts.model.clone();
+            return Err(refused(self.finish.close_refused(record, Refusal::NoRoute { model }).await));
+        };
+        record.routed(&route, &target);
         let request = Arc::new(request);
-        let mut call = Call { request, bundle, route, config, record };
+        let call = Call { request, turn, bundle, route, target, targets, config, record };
         let (model, stream) = (call.request.facts.model.clone(), call.request.streams());
         let refused = |refusal| Refused { refusal, trace: trace.clone(), model: model.clone(), stream };
 
-        // No row, no answer: both must be done before anything goes upstream, so they are awaited together.
-        let opening = self.audit.open(call.record.intent());
-        let (opened, governed) = tokio::join!(opening, self.consider(&mut call));
-        let open = match opened {
-            Ok(open) => open,
-            Err(unavailable) => return Err(refused(Refusal::AuditUnavailable(unavailable))),
-        };
-        let served = match governed {
-            Ok(()) => self.dispatch(call, open).await,
-            Err(refusal) => {
-                let refusal = refusal.of_size(call.request.body.bytes.len());
-                Err(self.fail(call, open, refusal).await)
-            }
-        };
+        let mut underway = Box::pin(Underway::begin(self, call)).await.map_err(refused)?;
+        if let Some(going) = underway.going() {
+            self.mirror(&mut going.call);
+        }
+        let served =
+            if stream { Box::pin(self.stream(underway)).await } else { Box::pin(self.reply(underway)).await };
         served.map_err(refused)
     }
 
     /// Hooks first, since they may change what the others look at; then everybody who may say no.
-    async fn consider(&self, call: &mut Call) -> Result<(), Refusal> {
+    async fn authorize(&self, call: &mut Call) -> Result<(), Refusal> {
+        if call.record.is_mirror() {
+            return Ok(());
+        }
         call.is_known()?;
-        self.attend(call).await?;
+        self.hooks.run_inbound(call).await?;
         // Hooks may have put in what they like.
         call.is_known()?;
-        self.govern(call).await
+        self.policies.check(call).await
     }
 
-    /// Hands the call to its provider, and the provider's answer to the client.
-    async fn dispatch(self: &Arc<Self>, call: Call, open: OpenRow) -> Result<Reply, Refusal> {
-        let mut exchanging = match Exchanging::open(self, &call).await {
-            Ok(exchanging) => exchanging,
-            Err(refusal) => {
-                let refusal = refusal.of_size(call.request.body.bytes.len());
-                return Err(self.fail(call, open, refusal).await);
+    /// Asks those about the call's target who were asked about another one: the route's predicate, and the policies that only look. One
+    /// that counts would charge the call twice.
+    async fn permit(&self, call: &mut Call) -> Result<(), Refusal> {
+        if call.route.predicate.is_some() {
+            let (asked, agrees) = route::agrees(&self.components, call).await;
+            if let Some(asked) = asked {
+                asked.note(&mut call.record, &call.request.body.bytes);
             }
-        };
-        if call.request.streams() {
-            return self.stream(call, open, exchanging).await;
+            if !agrees? {
+                return Err(Refusal::NoRoute { model: call.request.facts.model.clone() });
+            }
         }
-        let begin = exchanging.begin(self, &call).await;
-        match begin {
-            Begin::Refused(refusal) => {
-                let mut call = call;
-                call.record.provider(&exchanging);
-                let refusal = refusal.of_size(call.request.body.bytes.len());
-                Err(self.fail(call, open, refusal).await)
-            }
-            Begin::Stream(_) => {
-                let refusal = exchanging.broke_contract("a stream that was not asked for");
-                Err(self.fail(call, open, refusal).await)
-            }
-            Begin::Whole(whole) => self.whole(call, open, exchanging, whole).await,
-        }
+        self.policies.look(call).await
     }
 
-    /// A call that never came to have an intent: one row says so.
-    async fn turn_away(&self, record: Record, refusal: Refusal) -> Refusal {
-        let rows = record.close(&refusal.ending(), self.clock.as_ref());
-        for row in rows {
-            if let Err(unavailable) = self.audit.record(row).await {
-                return Refusal::AuditUnavailable(unavailable);
-            }
-        }
-        refusal
+    /// How each upstream does whose calls are watched.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.upstream.states(self.clock.monotonic())
     }
 
-    /// Closes the row of a call that ends in `refusal`.
-    async fn fail(&self, call: Call, open: OpenRow, refusal: Refusal) -> Refusal {
-        match self.close(call, open, &refusal.ending()).await {
-            Ok(()) => refusal,
-            Err(unavailable) => Refusal::AuditUnavailable(unavailable),
-        }
-    }
-}
-
-impl Pipeline {
     /// The providers whose upstream refused the gateway's credential when it was last asked.
     pub fn refused_credentials(&self) -> Vec<String> {
         self.upstream.refusals()
     }
+}
+
+/// The conversation that a body belongs to: what one agent of a client's session sends.
+fn conversation(inbound: &Inbound, lineage: &Lineage) -> UserKey {
+    let parts: [&[u8]; 4] = [
+        b"conversation",
+        inbound.operation.as_str().as_bytes(),
+        lineage.session_name().as_bytes(),
+        lineage.agent.as_deref().unwrap_or_default().as_bytes(),
+    ];
+    UserKey::of(&inbound.principal, &parts)
 }
 
 impl std::fmt::Debug for Pipeline {

@@ -1,65 +1,67 @@
 //! The upstream side: the only module that dials out. It owns scheme, authority and credential; a provider component says the
 //! rest, and what it may not say is refused here.
 
+mod answer;
+mod breaker;
 mod connect;
 mod egress;
+mod h1;
+mod h2;
 mod head;
+mod identity;
+mod origin;
+mod percent;
+mod pieces;
 mod refusals;
+mod sigv4;
+mod trusted;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use sallyport_protocol::messages::index::Span;
-use sallyport_protocol::messages::splice::{self, Splice};
+use http::{HeaderValue, Method, Request, Uri, header};
+use sallyport_protocol::package::CredentialForm;
 
-use crate::component::contract::Edit;
+use crate::clock::Clock;
 use crate::component::contract::provider::{Auth, RequestBody, TransportFault, UpstreamRequest};
-use crate::config::{Endpoint, ExposeSecret as _, Patience, Route, SecretString, is_plain_path};
+use crate::config::{
+    AwsCredential, AwsSource, CloudCredential, CloudIdentity, Endpoint, ExposeSecret as _, RouteCredential,
+    RouteTarget, Scheme, SecretString, Timeouts, is_plain_path,
+};
 use crate::limits::Limit;
 
-use self::connect::Within;
+use self::breaker::Breakers;
+use self::connect::{Connector, Protocol};
+use self::h1::{Failed, H1Connection};
+use self::identity::{Given, Identities};
+use self::origin::Origins;
+use self::pieces::Pieces;
 use self::refusals::Refusals;
 
+pub use self::answer::{Answer, AnswerBody, BodyError, Broken};
+pub use self::breaker::{Breaker, BreakerPass, UpstreamState};
 pub use self::egress::Outside;
-pub use self::head::{for_client, for_guest, travelling};
+pub use self::head::{for_client, for_guest, passed_on, retry_after, travelling};
+pub use self::identity::IdentityError;
+pub use self::trusted::TrustedServers;
 
 /// Most headers that a provider may send. A map of headers that grows without bound panics.
 const MOST_HEADERS: usize = 128;
 /// Longest path and query that a provider may ask for.
 const LONGEST_PATH: usize = 8 * 1024;
-/// How long a connection may take: name, TCP and TLS.
-const CONNECT: Duration = Duration::from_secs(10);
+/// A slash within a segment of a path, in the form of RFC 3986, section 6.2.2.1.
+const ENCODED_SLASH: &str = "%2F";
 
 /// Dials upstreams.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Upstream {
-    client: Client<Within<HttpsConnector<HttpConnector>>, Full<Bytes>>,
+    clock: Arc<dyn Clock>,
+    connector: Connector,
+    origins: Arc<Origins>,
+    identities: Arc<Identities>,
     refusals: Arc<Refusals>,
-}
-
-/// The head of an upstream's answer, and its body to come.
-#[derive(Debug)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// Headers as they came.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: AnswerBody,
-}
-
-/// A body that arrives in pieces. Dropped, its connection is closed.
-#[derive(Debug)]
-pub struct AnswerBody {
-    incoming: hyper::body::Incoming,
-    idle: Duration,
+    breakers: Arc<Breakers>,
 }
 
 /// Where a request goes, and as whom.
@@ -68,9 +70,28 @@ pub struct Destination<'a> {
     /// The route's endpoint.
     pub endpoint: &'a Endpoint,
     /// The route's credential, if it names one.
-    pub credential: Option<&'a SecretString>,
+    pub credential: Option<UpstreamCredential<'a>>,
     /// How long to wait.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
+}
+
+/// As whom a request is sent.
+#[derive(Debug, Clone, Copy)]
+pub enum UpstreamCredential<'a> {
+    /// A text that is sent as it is.
+    Text {
+        /// What is secret.
+        secret: &'a SecretString,
+        /// The form in which the upstream takes it.
+        form: &'a CredentialForm,
+    },
+    /// An identity in a cloud, of which is made what is sent.
+    Cloud {
+        /// The identity.
+        credential: &'a Arc<CloudCredential>,
+        /// The region that AWS signatures name.
+        region: Option<&'a str>,
+    },
 }
 
 /// Why a request was not sent, or brought no answer.
@@ -79,6 +100,9 @@ pub enum SendError {
     /// The provider asked for something it may not ask for.
     #[error("the provider's request is not allowed: {0}")]
     NotAllowed(&'static str),
+    /// The gateway has no identity to show: nothing was sent.
+    #[error("the gateway has no identity to show")]
+    Identity(#[source] IdentityError),
     /// The upstream could not be reached, or broke off.
     #[error("the upstream did not answer ({fault:?})")]
     Transport {
@@ -86,38 +110,50 @@ pub enum SendError {
         fault: TransportFault,
         /// Why.
         #[source]
-        cause: Option<hyper_util::client::legacy::Error>,
+        cause: Option<Broken>,
     },
-}
-
-/// A body broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The connection broke.
-    #[error("the upstream broke off")]
-    Closed(#[source] hyper::Error),
-    /// Nothing came for too long.
-    #[error("the upstream fell silent")]
-    Silent,
 }
 
 /// The limits of the upstream side.
 pub(crate) fn limits() -> Vec<Limit> {
     const PART: &str = "upstream";
-    let patience = Patience::default();
+    let timeouts = Timeouts::default();
     vec![
-        Limit::time(PART, "connecting to an upstream", CONNECT, "502"),
-        Limit::time(PART, "until the head of an answer", patience.first_byte, "504")
+        Limit::time(PART, "connecting to an upstream", timeouts.connect, "the next target, or 502")
+            .set_by("gateway.routes[].timeouts.connect_ms"),
+        Limit::time(
+            PART,
+            "an upstream's `retry-after` that is believed",
+            breaker::LONGEST_PAUSE,
+            "it is asked again",
+        ),
+        Limit::time(PART, "until the head of an answer", timeouts.first_byte, "504")
             .set_by("gateway.routes[].timeouts.first_byte_ms"),
         Limit::time(
             PART,
             "between two pieces of an answer",
-            patience.idle,
+            timeouts.idle,
             "504, or the stream ends with an error",
         )
         .set_by("gateway.routes[].timeouts.idle_ms"),
         Limit::count(PART, "headers of a provider's request", MOST_HEADERS as u64, "502 `provider_contract`"),
         Limit::bytes(PART, "path and query of a provider's request", LONGEST_PATH, "502 `provider_contract`"),
+        Limit::bytes(PART, "head of an answer of HTTP/1.1", h1::MOST_HEAD_BYTES, "502"),
+        Limit::count(PART, "headers of an answer of HTTP/1.1", h1::MOST_ANSWER_HEADERS as u64, "502"),
+        Limit::count(
+            PART,
+            "unused connections kept to one upstream",
+            origin::MOST_IDLE as u64,
+            "the connection is closed after its answer",
+        ),
+        Limit::time(PART, "wait for an identity server", identity::PATIENCE, "503 `credential_unavailable`"),
+        Limit::bytes(PART, "an identity server's answer", identity::MOST_ANSWER, "502 `upstream_credential`"),
+        Limit::count(
+            PART,
+            "identities of clouds whose tokens are kept",
+            identity::MOST as u64,
+            "the token of the one that was not used for the longest time is fetched again",
+        ),
     ]
 }
 
@@ -125,29 +161,31 @@ pub(crate) fn limits() -> Vec<Limit> {
 
 impl Upstream {
     /// A client with the system's certificate authorities. No proxy, no redirects.
-    pub fn new() -> std::io::Result<Self> {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()?
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(connector);
-        let connector = Within { inner: connector, limit: CONNECT };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_mins(1))
-            .build(connector);
-        Ok(Self { client, refusals: Arc::default() })
+    pub fn new(clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        Self::trusting(&TrustedServers::System, clock)
     }
 
-    /// Notes that the upstream of this route refused the gateway's credential.
-    pub fn refused(&self, route: &Route, status: u16) {
-        if self.refusals.note(&route.provider, route.api_key_secret.as_deref(), Instant::now()) {
-            let credential = route.api_key_secret.as_deref().unwrap_or("none");
+    /// The same, which believes others.
+    pub fn trusting(trusted: &TrustedServers, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        Ok(Self {
+            clock,
+            connector: Connector::new(trusted)?,
+            origins: Arc::default(),
+            identities: Arc::default(),
+            refusals: Arc::default(),
+            breakers: Arc::default(),
+        })
+    }
+
+    /// Notes that the upstream of this target refused the gateway's credential. What a cloud gave out for a while is not shown again.
+    pub fn refused(&self, target: &RouteTarget, credential: Option<&RouteCredential>, status: u16) {
+        if let Some(RouteCredential::Cloud(cloud)) = credential {
+            self.identities.doubt(cloud, self.clock.now());
+        }
+        if self.refusals.note(&target.provider, target.api_key_secret.as_deref(), Instant::now()) {
+            let credential = target.api_key_secret.as_deref().unwrap_or("none");
             tracing::warn!(
-                provider = route.provider,
+                provider = target.provider,
                 credential,
                 status,
                 "the upstream refuses the gateway's credential: check the secret that the route names"
@@ -155,9 +193,29 @@ impl Upstream {
         }
     }
 
+    /// Notes that there was no credential to show it. Why is logged where it is fetched, once for all who wait.
+    pub fn without_identity(&self, target: &RouteTarget) {
+        self.refusals.note(&target.provider, target.api_key_secret.as_deref(), Instant::now());
+    }
+
     /// Notes that it takes it.
-    pub fn accepted(&self, route: &Route) {
-        self.refusals.clear(&route.provider, route.api_key_secret.as_deref());
+    pub fn accepted(&self, target: &RouteTarget) {
+        self.refusals.clear(&target.provider, target.api_key_secret.as_deref());
+    }
+
+    /// What is known of how this target's upstream does.
+    pub fn breaker(&self, target: &RouteTarget) -> Arc<Breaker> {
+        self.breakers.of(target)
+    }
+
+    /// Forgets how upstreams did that are none of these targets'.
+    pub fn keep<'a>(&self, targets: impl Iterator<Item = &'a Arc<RouteTarget>>) {
+        self.breakers.keep(targets);
+    }
+
+    /// How each upstream does whose calls are watched.
+    pub fn states(&self, now: Duration) -> Vec<UpstreamState> {
+        self.breakers.states(now)
     }
 
     /// The providers and credentials that were refused when they were last used.
@@ -172,50 +230,109 @@ impl Upstream {
         wanted: UpstreamRequest,
         original: &Bytes,
     ) -> Result<Answer, SendError> {
-        let request = build(to, wanted, original)?;
-        let sent = tokio::time::timeout(to.patience.first_byte, self.client.request(request)).await;
-        match sent {
-            Ok(Ok(response)) => {
-                let (head, incoming) = response.into_parts();
-                let body = AnswerBody { incoming, idle: to.patience.idle };
-                Ok(Answer { status: head.status, headers: head.headers, body })
+        let proves = matches!(wanted.auth, Auth::Credential);
+        let mut request = build(to, wanted, original)?;
+        let sending = async {
+            let shown = match to.credential.filter(|_| proves) {
+                Some(UpstreamCredential::Cloud { credential, region }) => {
+                    self.prove(&mut request, credential, region).await?
+                }
+                Some(UpstreamCredential::Text { .. }) | None => Vec::new(),
+            };
+            let Endpoint { scheme, authority, .. } = to.endpoint;
+            let answer = self.exchange(*scheme, authority, to.timeouts, &request).await?;
+            Ok(Answer { shown, ..answer })
+        };
+        let sent = tokio::time::timeout(to.timeouts.first_byte, sending).await;
+        sent.unwrap_or(Err(SendError::Transport { fault: TransportFault::TimedOut, cause: None }))
+    }
+
+    /// Makes of an identity what this request carries. What of it an upstream could repeat is returned.
+    async fn prove(
+        &self,
+        request: &mut Request<Pieces>,
+        credential: &Arc<CloudCredential>,
+        region: Option<&str>,
+    ) -> Result<Vec<SecretString>, SendError> {
+        const UNFIT: SendError = SendError::NotAllowed("credential that cannot stand in a header");
+        let given = match &credential.identity {
+            CloudIdentity::Aws(AwsCredential { source: AwsSource::Keys(keys), .. }) => {
+                Given::Keys(keys.clone())
             }
-            Ok(Err(cause)) => {
-                let fault = if cause.is_connect() { TransportFault::Connect } else { TransportFault::Closed };
-                Err(SendError::Transport { fault, cause: Some(cause) })
+            _ => self.identities.get(self, credential).await.map_err(SendError::Identity)?,
+        };
+        match (given, &credential.identity) {
+            (Given::Keys(keys), CloudIdentity::Aws(aws)) => {
+                let region = region.ok_or(SendError::NotAllowed("AWS signature without a region"))?;
+                let scope = sigv4::SigningScope { region, service: &aws.service, now: self.clock.now() };
+                let signature = sigv4::sign(request, &keys, scope).ok_or(UNFIT)?;
+                Ok(std::iter::once(signature).chain(keys.session_token).collect())
             }
-            Err(_) => Err(SendError::Transport { fault: TransportFault::TimedOut, cause: None }),
+            (Given::Token(token), _) => {
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| UNFIT)?;
+                value.set_sensitive(true);
+                request.headers_mut().insert(header::AUTHORIZATION, value);
+                Ok(vec![token])
+            }
+            (Given::Keys(_), _) => Err(UNFIT),
         }
+    }
+
+    /// Sends a request where a connection takes it. One of which a single byte was written is not sent again.
+    async fn exchange(
+        &self,
+        scheme: Scheme,
+        authority: &str,
+        timeouts: Timeouts,
+        request: &Request<Pieces>,
+    ) -> Result<Answer, SendError> {
+        let idle = timeouts.idle;
+        let origin = self.origins.of(scheme, authority);
+        if let Some(mut sender) = origin.shared() {
+            match h2::ask(&mut sender, request.clone()).await {
+                Ok(response) => return Ok(Answer::shared(response, idle)),
+                Err(Failed::Unsent(_)) => origin.forget_shared(),
+                Err(Failed::Lost(broken)) => return Err(broken.into()),
+            }
+        }
+        while let Some(mut connection) = origin.take() {
+            match connection.ask(request).await {
+                Ok(head) => return Ok(Answer::own(head, connection, origin, idle)),
+                Err(Failed::Unsent(_)) => {}
+                Err(Failed::Lost(broken)) => return Err(broken.into()),
+            }
+        }
+        let (stream, protocol) = self.connector.connect(request.uri(), timeouts.connect).await?;
+        if protocol == Protocol::Http1 {
+            let mut connection = H1Connection::new(stream);
+            let head = connection.ask(request).await?;
+            return Ok(Answer::own(head, connection, origin, idle));
+        }
+        let mut sender = origin.share(h2::begin(stream).await?);
+        Ok(Answer::shared(h2::ask(&mut sender, request.clone()).await?, idle))
     }
 }
 
-// === impl AnswerBody ===
-
-impl AnswerBody {
-    /// The next piece; `None` at the end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
-        loop {
-            let frame = tokio::time::timeout(self.idle, self.incoming.frame()).await;
-            match frame.map_err(|_| BodyError::Silent)? {
-                None => return Ok(None),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                    // Trailers and empty pieces mean nothing here.
-                    _ => {}
-                },
-                Some(Err(error)) => return Err(BodyError::Closed(error)),
-            }
-        }
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Upstream").finish_non_exhaustive()
     }
 }
 
-impl BodyError {
-    /// In the words of the contract.
-    pub fn fault(&self) -> TransportFault {
-        match self {
-            Self::Closed(_) => TransportFault::Closed,
-            Self::Silent => TransportFault::TimedOut,
-        }
+// === impl SendError ===
+
+impl From<Broken> for SendError {
+    fn from(broken: Broken) -> Self {
+        let connecting = matches!(broken, Broken::Connect(_));
+        let fault = if connecting { TransportFault::Connect } else { TransportFault::Closed };
+        Self::Transport { fault, cause: Some(broken) }
+    }
+}
+
+impl From<Failed> for SendError {
+    fn from((Failed::Unsent(broken) | Failed::Lost(broken)): Failed) -> Self {
+        broken.into()
     }
 }
 
@@ -225,11 +342,11 @@ fn build(
     to: Destination<'_>,
     wanted: UpstreamRequest,
     original: &Bytes,
-) -> Result<Request<Full<Bytes>>, SendError> {
+) -> Result<Request<Pieces>, SendError> {
     let UpstreamRequest { method, path, headers, body, auth } = wanted;
     let method = method_of(&method)?;
     let body = assemble(body, original)?;
-    let mut request = Request::new(Full::new(body));
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri(to.endpoint, &path)?;
     if headers.len() > MOST_HEADERS {
@@ -243,11 +360,15 @@ fn build(
     }
     // What comes back is read on the way: an encoding would hide it.
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(credential) = to.credential {
-        let (name, text) = match auth {
-            Auth::None => return Ok(request),
-            Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {}", credential.expose_secret())),
-            Auth::Header(name) => (head::credential_name(&name)?, credential.expose_secret().to_owned()),
+    match auth {
+        Auth::None => return Ok(request),
+        Auth::Credential => {}
+        Auth::Other(_) => return Err(SendError::NotAllowed("way to authenticate")),
+    }
+    if let Some(UpstreamCredential::Text { secret, form }) = to.credential {
+        let (name, text) = match form {
+            CredentialForm::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.expose_secret())),
+            CredentialForm::Header(name) => (head::credential_name(name)?, secret.expose_secret().to_owned()),
         };
         let mut value = HeaderValue::from_str(&text)
             .map_err(|_| SendError::NotAllowed("credential with control characters"))?;
@@ -272,15 +393,16 @@ fn method_of(method: &str) -> Result<Method, SendError> {
 }
 
 /// The provider says the path, the host everything before it: nothing in the path may reach beyond, however the upstream
-/// decodes it. A query is data, and holds what it likes.
+/// decodes it. A query is data, and holds what it likes. A slash in a name (`%2F`: ARNs have some) is one that separates to servers that
+/// decode it, so what is looked at is the path as those read it.
 fn uri(endpoint: &Endpoint, path: &str) -> Result<Uri, SendError> {
     let refused = SendError::NotAllowed("path");
-    let plain = path.is_empty() || (path.starts_with('/') && !path.starts_with("//"));
     let odd = |byte: u8| byte <= b' ' || byte >= 0x7f || matches!(byte, b'\\' | b'#');
-    let before = path.split('?').next().unwrap_or_default();
+    let before = path.split('?').next().unwrap_or_default().replace(ENCODED_SLASH, "/");
+    let plain = path.is_empty() || (path.starts_with('/') && !before.starts_with("//"));
     if !plain
-        || !is_plain_path(before)
-        || climbs(before)
+        || !is_plain_path(&before)
+        || climbs(&before)
         || path.len() > LONGEST_PATH
         || path.bytes().any(odd)
     {
@@ -288,10 +410,16 @@ fn uri(endpoint: &Endpoint, path: &str) -> Result<Uri, SendError> {
     }
     Uri::builder()
         .scheme(endpoint.scheme.as_str())
-        .authority(endpoint.authority.as_str())
+        .authority(without_usual_port(endpoint))
         .path_and_query(endpoint.join(path))
         .build()
         .map_err(|_| refused)
+}
+
+/// The authority as it is sent: a port that goes without saying is left out, since a signature covers the name as it stands there.
+fn without_usual_port(endpoint: &Endpoint) -> &str {
+    let usual = if endpoint.scheme == Scheme::Https { ":443" } else { ":80" };
+    endpoint.authority.strip_suffix(usual).unwrap_or(&endpoint.authority)
 }
 
 /// Whether a segment is one that some server takes for the one above: parameters after `;` do not count there.
@@ -299,24 +427,16 @@ fn climbs(path: &str) -> bool {
     path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
-fn assemble(body: RequestBody, original: &Bytes) -> Result<Bytes, SendError> {
+fn assemble(body: RequestBody, original: &Bytes) -> Result<Pieces, SendError> {
     match body {
-        RequestBody::Empty => Ok(Bytes::new()),
-        RequestBody::Original => Ok(original.clone()),
-        RequestBody::Bytes(bytes) => Ok(bytes.into()),
-        RequestBody::Spliced(edits) => splice(original, edits),
+        RequestBody::Empty => Ok(Pieces::default()),
+        RequestBody::Original => Ok(original.clone().into()),
+        RequestBody::Bytes(bytes) => Ok(Bytes::from(bytes).into()),
+        RequestBody::Spliced(edits) => {
+            Pieces::spliced(original, edits).ok_or(SendError::NotAllowed("splice outside the body"))
+        }
+        RequestBody::Other(_) => Err(SendError::NotAllowed("body")),
     }
-}
-
-/// The client's bytes but for the edits. Edits ascend and do not overlap.
-fn splice(original: &Bytes, edits: Vec<Edit>) -> Result<Bytes, SendError> {
-    let splices = edits.into_iter().map(|Edit { offset, len, replacement }| {
-        let span = Span { start: offset, end: offset.checked_add(len)? };
-        Some(Splice { span, with: replacement })
-    });
-    let splices = splices.collect::<Option<Vec<_>>>();
-    let spliced = splices.and_then(|splices| splice::apply(original, &splices).ok());
-    spliced.map(Bytes::from).ok_or(SendError::NotAllowed("splice outside the body"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Counters for policies, in memory and exact on one node: buckets by the generic cell rate algorithm (ITU-T I.371), and budgets by
+//! Counters for policies, in the memory of one gateway, which count all its calls and those of no other: buckets by the generic cell rate algorithm (ITU-T I.371), and budgets by
 //! the day and the month.
 
 use std::collections::{HashMap, VecDeque};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use time::{Date, OffsetDateTime};
 
 use crate::clock::Clock;
-use crate::component::contract::{Bucket, Budget, Counters, Window};
+use crate::component::contract::{Bucket, Budget, InstantCounters, Window};
 
 /// Buckets beyond this are swept of those that are full again.
 const SWEEP_AT: usize = 100_000;
@@ -34,12 +34,12 @@ struct Filling {
     /// When it would be full, if nobody took any more.
     full_at: Duration,
     /// What calls in progress took, oldest first: whose, how much, and until when that is refilling.
-    open: VecDeque<Share>,
+    open: VecDeque<BucketShare>,
 }
 
 /// What one call took from a bucket.
 #[derive(Debug)]
-struct Share {
+struct BucketShare {
     call: String,
     cost: u32,
     until: Duration,
@@ -63,7 +63,7 @@ impl LocalCounters {
     }
 }
 
-impl Counters for LocalCounters {
+impl InstantCounters for LocalCounters {
     fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
         let Bucket { limit, window, .. } = *bucket;
         if limit == 0 || window.is_zero() {
@@ -136,7 +136,7 @@ impl Filling {
         while self.open.front().is_some_and(|share| share.until <= now) || self.open.len() >= MOST_OPEN {
             self.open.pop_front();
         }
-        self.open.push_back(Share { call: call.to_owned(), cost, until });
+        self.open.push_back(BucketShare { call: call.to_owned(), cost, until });
     }
 
     /// Until when the share of a call that has ended is refilling.
@@ -166,7 +166,12 @@ impl std::fmt::Debug for LocalCounters {
 }
 
 fn name_of(bucket: &Bucket<'_>) -> String {
-    format!("{}\0{}\0{}", bucket.tenant, bucket.component, bucket.key)
+    let Bucket { tenant, component, key, .. } = bucket;
+    let mut name = String::with_capacity(tenant.len() + component.len() + key.len() + 2);
+    for part in [tenant, "\0", component, "\0", key] {
+        name.push_str(part);
+    }
+    name
 }
 
 /// When the day or the month of `at` is over, since 1970 in UTC.

@@ -5,23 +5,28 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, header};
 use sallyport_protocol::messages::event::StreamEvent;
 
-use super::unary::Whole;
-use super::{Call, Operation, Pipeline, Refusal, event};
+use super::row::ProviderPart;
+use super::whole::Whole;
+use super::{Call, Operation, Refusal, event};
 use crate::component::contract::provider::{
     Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault,
     UpstreamRequest,
 };
 use crate::component::contract::{Attribute, Edit};
-use crate::component::{Component, Ended, Exchange, ExchangeRequest, Fault, Said};
-use crate::config::{ExposeSecret as _, SecretString};
-use crate::upstream::{self, AnswerBody, Destination, SendError};
+use crate::component::{Component, Components, Exchange, ExchangeRequest, Fault, Said};
+use crate::config::{ExposeSecret as _, RouteCredential, SecretString};
+use crate::upstream::{self, Answer, AnswerBody, Destination, SendError, Upstream, UpstreamCredential};
 
 /// Longest that the waits of a provider may take in one call, and how many there may be: each costs a call of the guest.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub(super) const MOST_WAITS: u32 = 32;
+/// As much of an answer's body a provider is told at once, in bytes.
+const AT_ONCE: usize = 256 * 1024;
 /// Upstream requests that one call may take.
 pub(super) const MOST_REQUESTS: u32 = 32;
 
@@ -30,6 +35,8 @@ const MODEL_FACTS: &str = "model_facts";
 /// The attribute of a call whose body holds thinking without a signature.
 const UNSIGNED_THINKING: &str = "unsigned_thinking";
 const SIGNATURE: &[u8] = b"\"signature\"";
+/// How the value of a signature begins that is not Anthropic's: empty, or marked by a provider (`guest-codec/src/carry.rs`).
+const FOREIGN: [&[u8]; 2] = [b"\"\"", b"\"sallyport."];
 /// What stands where an upstream repeated the credential.
 pub(super) const HIDDEN: &str = "[credential]";
 
@@ -39,23 +46,46 @@ pub(super) struct Exchanging {
     exchange: Option<Exchange>,
     component: Arc<Component>,
     micros: u32,
+    calls: u32,
     queue: VecDeque<Output>,
+    /// The head of an answer, until the provider is told of it together with what of the body came with it.
+    head: Option<ResponseHead>,
     body: Option<AnswerBody>,
+    /// What of the body the provider was told last: where it forwards, the client gets that too.
+    told: Vec<Bytes>,
+    /// All of the body was told.
+    complete: bool,
     losses: Vec<Loss>,
     headers: HeaderMap,
     requests: u32,
     waits: u32,
     waited: Duration,
+    /// What the upstream was shown of a credential that is made anew for each call.
+    shown: Vec<SecretString>,
     /// The provider failed, rather than its upstream.
     broken: bool,
+    /// What the host itself saw of the last answer.
+    heard: Option<Heard>,
+}
+
+/// What the host saw of an upstream's last answer, whatever the provider makes of it.
+pub(super) enum Heard {
+    /// A head.
+    Status {
+        status: u16,
+        /// How long the upstream asks not to be called.
+        retry_after: Option<Duration>,
+    },
+    /// No head, or a body that broke off.
+    Fault(TransportFault),
 }
 
 /// What the provider came to next.
-pub(super) enum Step {
+pub(super) enum ProviderStep {
     /// An event for the client.
     Event(StreamEvent),
-    /// The upstream's body goes to the client as it is.
-    Forward(ResponseHead, AnswerBody),
+    /// The upstream's body goes to the client as it is, with this status; the client sees the headers that were told.
+    Forward(u16, AnswerBody),
     /// A whole reply.
     Message(Reply),
     /// How many tokens a request has, and whether that is an estimate.
@@ -69,13 +99,13 @@ pub(super) enum Begin {
     /// With an error.
     Refused(Refusal),
     /// With a stream.
-    Stream(Source),
+    Stream(EventSource),
     /// With a whole answer.
     Whole(Whole),
 }
 
 /// Where the events of a stream come from.
-pub(super) enum Source {
+pub(super) enum EventSource {
     /// From the upstream, as they are.
     Forwarded(AnswerBody),
     /// From the provider; this is the first one.
@@ -85,105 +115,141 @@ pub(super) enum Source {
 // === impl Exchanging ===
 
 impl Exchanging {
-    /// Puts the route's provider to work.
-    pub(super) async fn open(pipeline: &Pipeline, call: &Call) -> Result<Self, Refusal> {
-        let tag = &call.route.provider;
+    /// Puts the target's provider to work.
+    pub(super) async fn open(components: &Components, call: &Call) -> Result<Self, Refusal> {
+        let tag = &call.target.provider;
         let Some(component) = call.bundle.providers.get(tag) else {
             return Err(Refusal::NoProvider { tag: tag.clone() });
         };
         let request = &call.request;
         let index = &request.body.index;
-        let upstream_model = call.route.upstream_model.clone().unwrap_or_else(|| index.model.clone());
+        let upstream_model = call.target.model(&index.model).to_owned();
         let asked = ExchangeRequest {
             call: told_of(call, &upstream_model),
             body: Arc::clone(&request.body) as _,
             upstream_model,
             model_span: (index.model_span.start, index.model_span.len()),
-            headers: upstream::travelling(&request.headers),
+            headers: request.body.headers(),
             kind: match request.operation {
                 Operation::Message => RequestKind::Message,
                 Operation::CountTokens => RequestKind::CountTokens,
             },
             target: request.target.clone(),
         };
-        let exchange = pipeline.components.exchange(component, asked).await.map_err(|fault| {
+        let (exchange, outputs) = components.exchange(component, asked).await.map_err(|fault| {
             component.tally().count(Said::Fault, 0);
             broke(tag, fault)
         })?;
         let mut exchanging = Self {
             micros: exchange.micros(),
+            calls: exchange.calls(),
             exchange: Some(exchange),
             component: Arc::clone(component),
             queue: VecDeque::new(),
+            head: None,
             body: None,
+            told: Vec::new(),
+            complete: false,
             losses: Vec::new(),
             headers: HeaderMap::new(),
             requests: 0,
             waits: 0,
             waited: Duration::ZERO,
+            shown: Vec::new(),
             broken: false,
+            heard: None,
         };
-        exchanging.feed(call, Input::Start).await?;
+        exchanging.take(call, outputs)?;
         Ok(exchanging)
     }
 
     /// Runs until it is known what the client gets.
-    pub(super) async fn begin(&mut self, pipeline: &Pipeline, call: &Call) -> Begin {
-        let step = match self.next(pipeline, call).await {
+    pub(super) async fn begin(&mut self, upstream: &Upstream, call: &Call) -> Begin {
+        let step = match self.next(upstream, call).await {
             Ok(step) => step,
             Err(refusal) => return Begin::Refused(refusal),
         };
         let streams = call.request.streams();
         match step {
-            Step::Forward(head, body) => self.forward(head, body, streams, credential(call)).await,
-            Step::Event(first) if streams => Begin::Stream(Source::Typed(first)),
-            Step::Event(first) => match Whole::fold(self, pipeline, call, first).await {
+            ProviderStep::Forward(status, body) => self.forward(status, body, streams, call).await,
+            ProviderStep::Event(first) if streams => Begin::Stream(EventSource::Typed(first)),
+            ProviderStep::Event(first) => match Whole::fold(self, upstream, call, first).await {
                 Ok(whole) => Begin::Whole(whole),
                 Err(refusal) => Begin::Refused(refusal),
             },
-            Step::Message(reply) if !streams => {
+            ProviderStep::Message(reply) if !streams => {
                 Begin::Whole(Whole::Json { bytes: reply.json.into(), usage: Some(event::usage(reply.usage)) })
             }
-            Step::Tokens(count, estimate) if call.request.operation == Operation::CountTokens => {
+            ProviderStep::Tokens(count, estimate) if call.request.operation == Operation::CountTokens => {
                 Begin::Whole(Whole::Tokens { count, estimate })
             }
-            Step::Message(_) | Step::Tokens(..) => {
+            ProviderStep::Message(_) | ProviderStep::Tokens(..) => {
                 Begin::Refused(self.broke_contract("an answer that was not asked for"))
             }
-            Step::Done => Begin::Refused(self.broke_contract("no answer")),
+            ProviderStep::Done => Begin::Refused(self.broke_contract("no answer")),
         }
     }
 
     /// The next thing that concerns the client. Not to be dropped half-way: the provider would be lost.
-    pub(super) async fn next(&mut self, pipeline: &Pipeline, call: &Call) -> Result<Step, Refusal> {
+    pub(super) async fn next(&mut self, upstream: &Upstream, call: &Call) -> Result<ProviderStep, Refusal> {
         loop {
             let Some(output) = self.queue.pop_front() else {
                 self.read(call).await?;
                 continue;
             };
             match output {
-                Output::Send(wanted) => self.send(pipeline, call, wanted).await?,
+                Output::Send(wanted) => self.send(upstream, call, wanted).await?,
+                Output::SendThenForward(wanted) => {
+                    // Its instance is gone before the upstream is dialled.
+                    self.end();
+                    return match self.ask(upstream, call, wanted).await? {
+                        Ok(Answer { status, headers, body, .. }) => {
+                            let mut headers = upstream::passed_on(&headers);
+                            for secret in self.shown_of(call) {
+                                for value in headers.values_mut() {
+                                    hide_in_header(value, secret);
+                                }
+                            }
+                            self.tell(headers);
+                            Ok(ProviderStep::Forward(status.as_u16(), body))
+                        }
+                        Err(fault) => Err(Refusal::Failed(unanswered(&fault))),
+                    };
+                }
                 Output::Forward(head) => {
-                    let Some(body) = self.body.take() else {
+                    let Some(mut body) = self.body.take() else {
                         return Err(self.broke_contract("forward without an answer to forward"));
                     };
                     self.end();
-                    return Ok(Step::Forward(head, body));
+                    body.unread(std::mem::take(&mut self.told));
+                    self.tell(upstream::for_client(&head.headers));
+                    return Ok(ProviderStep::Forward(head.status, body));
                 }
-                Output::Event(event) => return Ok(Step::Event(event::wire(event))),
-                Output::Message(reply) => return Ok(Step::Message(reply)),
-                Output::TokenCount(count) => return Ok(Step::Tokens(count, false)),
-                Output::TokenEstimate(count) => return Ok(Step::Tokens(count, true)),
+                Output::Event(event) => return Ok(ProviderStep::Event(event::wire(event))),
+                Output::Message(reply) => return Ok(ProviderStep::Message(reply)),
+                Output::TokenCount(count) => return Ok(ProviderStep::Tokens(count, false)),
+                Output::TokenEstimate(count) => return Ok(ProviderStep::Tokens(count, true)),
                 Output::Wait(ms) => {
                     tokio::time::sleep(self.pause(ms)?).await;
-                    self.feed(call, Input::Elapsed).await?;
+                    self.feed(call, vec![Input::Elapsed]).await?;
                 }
                 // Taken in when the outputs came.
                 Output::Lost(_) => {}
-                Output::ResponseHeaders(headers) => self.headers.extend(upstream::for_client(&headers)),
+                Output::ResponseHeaders(headers) => self.tell(upstream::for_client(&headers)),
                 Output::Done => {
                     self.end();
-                    return Ok(Step::Done);
+                    return Ok(ProviderStep::Done);
+                }
+                Output::Fail(failure) => {
+                    self.end();
+                    return Err(if self.requests == 0 {
+                        Refusal::Declined(failure)
+                    } else {
+                        Refusal::Failed(self.discreet(failure, call))
+                    });
+                }
+                Output::Other(_) => {
+                    return Err(self.broke_contract("an output that this gateway does not know"));
                 }
             }
         }
@@ -206,51 +272,53 @@ impl Exchanging {
         matches!(self.queue.front(), Some(Output::Event(_)))
     }
 
-    pub(super) fn losses(&self) -> &[Loss] {
-        &self.losses
+    /// What the row says of the provider so far.
+    pub(super) fn part(&self) -> ProviderPart<'_> {
+        ProviderPart {
+            component: &self.component,
+            micros: self.exchange.as_ref().map_or(self.micros, Exchange::micros),
+            calls: self.exchange.as_ref().map_or(self.calls, Exchange::calls),
+            broken: self.broken,
+            losses: &self.losses,
+        }
     }
 
-    pub(super) fn component(&self) -> &Component {
-        &self.component
+    /// What the host saw of the last answer.
+    pub(super) fn heard(&mut self) -> Option<Heard> {
+        self.heard.take()
     }
 
-    pub(super) fn micros(&self) -> u32 {
-        self.exchange.as_ref().map_or(self.micros, Exchange::micros)
+    /// Headers of the upstream's answer that the client sees. They are told once.
+    pub(super) fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.headers)
     }
 
-    /// Whether the provider failed, rather than its upstream.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    /// Headers of the upstream's answer that the client sees.
-    pub(super) fn headers(&self) -> &HeaderMap {
-        &self.headers
+    /// The client sees these headers.
+    fn tell(&mut self, headers: HeaderMap) {
+        if self.headers.is_empty() {
+            self.headers = headers;
+        } else {
+            self.headers.extend(headers);
+        }
     }
 
     pub(super) fn broke_contract(&self, what: &str) -> Refusal {
         Refusal::ProviderBroke { tag: self.component.name().to_owned(), what: what.to_owned() }
     }
 
-    async fn forward(
-        &mut self,
-        head: ResponseHead,
-        body: AnswerBody,
-        streams: bool,
-        credential: Option<&SecretString>,
-    ) -> Begin {
-        self.headers.extend(upstream::for_client(&head.headers));
-        let status = head.status;
+    async fn forward(&mut self, status: u16, body: AnswerBody, streams: bool, call: &Call) -> Begin {
         let media = self.media_type();
         let encoded = self.headers.contains_key(header::CONTENT_ENCODING);
         let bad = |what: &str| Begin::Refused(Refusal::BadAnswer { what: what.to_owned() });
         match status {
             400..=599 => match Whole::error(status, body).await {
-                Ok(whole) => Begin::Whole(whole.without(credential)),
+                Ok(whole) => Begin::Whole(self.shown_of(call).fold(whole, Whole::without)),
                 Err(refusal) => Begin::Refused(refusal),
             },
             200..=299 if encoded => bad("it is encoded, though no encoding was asked for"),
-            200..=299 if streams && media == "text/event-stream" => Begin::Stream(Source::Forwarded(body)),
+            200..=299 if streams && media == "text/event-stream" => {
+                Begin::Stream(EventSource::Forwarded(body))
+            }
             200..=299 if streams => bad("it is no event stream"),
             200..=299 if media == "application/json" => match Whole::json(body).await {
                 Ok(whole) => Begin::Whole(whole),
@@ -268,104 +336,182 @@ impl Exchanging {
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
-    /// Feeds the next piece of the upstream's body.
+    /// Tells the provider of all that has come of the upstream's answer: its head with what of the body is there already, and of a
+    /// body that nobody reads while it comes as much as fits.
     async fn read(&mut self, call: &Call) -> Result<(), Refusal> {
-        let Some(body) = &mut self.body else {
+        let Some(body) = self.body.as_mut().filter(|_| !self.complete) else {
             return Err(self.broke_contract("nothing to do and nothing to wait for"));
         };
-        let input = match body.chunk().await {
-            Ok(Some(chunk)) => Input::Chunk(chunk.into()),
-            Ok(None) => {
-                self.body = None;
-                Input::End
+        let mut inputs: Vec<Input> = self.head.take().map(Input::Head).into_iter().collect();
+        self.told.clear();
+        let mut size = 0_usize;
+        let end = loop {
+            let next = if self.told.is_empty() || !call.request.streams() {
+                Some(body.chunk().await)
+            } else {
+                body.chunk().now_or_never()
+            };
+            match next {
+                Some(Ok(Some(chunk))) => {
+                    size = size.saturating_add(chunk.len());
+                    self.told.push(chunk);
+                }
+                Some(Ok(None)) => break Some(Input::End),
+                Some(Err(error)) => {
+                    self.heard = Some(Heard::Fault(error.fault()));
+                    break Some(Input::Failed(error.fault()));
+                }
+                None => break None,
             }
-            Err(error) => {
-                self.body = None;
-                Input::Failed(error.fault())
+            if size >= AT_ONCE {
+                break None;
             }
         };
-        self.feed(call, input).await
+        if size > 0 {
+            inputs.push(Input::Chunk(self.told.concat()));
+        }
+        match end {
+            // What there is of it stays, for a provider that forwards.
+            Some(Input::End) => self.complete = true,
+            Some(_) => self.body = None,
+            None => {}
+        }
+        inputs.extend(end);
+        self.feed(call, inputs).await
     }
 
+    /// Makes a request whose answer the provider is told of.
     async fn send(
         &mut self,
-        pipeline: &Pipeline,
+        upstream: &Upstream,
         call: &Call,
         wanted: UpstreamRequest,
     ) -> Result<(), Refusal> {
+        match self.ask(upstream, call, wanted).await? {
+            Ok(Answer { status, headers, body, .. }) => {
+                let mut headers = upstream::for_guest(&headers);
+                for secret in self.shown_of(call) {
+                    for header in &mut headers {
+                        hide(&mut header.value, secret);
+                    }
+                }
+                let head = ResponseHead { status: status.as_u16(), headers };
+                (self.head, self.body, self.complete) = (Some(head), Some(body), false);
+                Ok(())
+            }
+            Err(fault) => {
+                (self.head, self.body) = (None, None);
+                self.feed(call, vec![Input::Failed(fault)]).await
+            }
+        }
+    }
+
+    /// Makes a request: its answer, of which the body is to come, or why there is none.
+    async fn ask(
+        &mut self,
+        upstream: &Upstream,
+        call: &Call,
+        wanted: UpstreamRequest,
+    ) -> Result<Result<Answer, TransportFault>, Refusal> {
         self.requests += 1;
         if self.requests > MOST_REQUESTS {
             return Err(self.broke_contract("too many upstream requests"));
         }
-        let Some(endpoint) = &call.route.endpoint else {
-            return Err(self.broke_contract("an upstream request on a route without an endpoint"));
+        let Some(endpoint) = &call.target.endpoint else {
+            return Err(self.broke_contract("an upstream request to a target without an endpoint"));
         };
-        let to = Destination { endpoint, credential: credential(call), patience: call.route.patience };
+        let form = call.target.api_key_form.as_ref().unwrap_or_else(|| self.component.credential_form());
+        let to = Destination {
+            endpoint,
+            credential: credential(call).map(|credential| match credential {
+                RouteCredential::Text(secret) => UpstreamCredential::Text { secret, form },
+                RouteCredential::Cloud(credential) => {
+                    UpstreamCredential::Cloud { credential, region: call.target.aws_region() }
+                }
+            }),
+            timeouts: call.target.timeouts,
+        };
         let wanted = UpstreamRequest { body: without_user_id(wanted.body, call), ..wanted };
-        let input = match pipeline.upstream.send(to, wanted, &call.request.body.bytes).await {
+        let sent = upstream.send(to, wanted, &call.request.body.bytes).await;
+        self.heard = Heard::of(&sent);
+        match sent {
             Ok(answer) if matches!(answer.status.as_u16(), 401 | 403) => {
-                pipeline.upstream.refused(&call.route, answer.status.as_u16());
+                upstream.refused(&call.target, credential(call), answer.status.as_u16());
                 self.end();
-                return Err(Refusal::Credential);
+                Err(Refusal::Credential)
             }
-            Ok(answer) => {
+            Ok(mut answer) => {
                 if answer.status.is_success() {
-                    pipeline.upstream.accepted(&call.route);
+                    upstream.accepted(&call.target);
                 }
-                self.body = Some(answer.body);
-                let mut headers = upstream::for_guest(&answer.headers);
-                if let Some(secret) = credential(call) {
-                    for header in &mut headers {
-                        header.value = without(&header.value, secret);
-                    }
-                }
-                Input::Head(ResponseHead { status: answer.status.as_u16(), headers })
+                self.shown.append(&mut answer.shown);
+                Ok(Ok(answer))
             }
-            Err(SendError::NotAllowed(what)) => return Err(self.broke_contract(what)),
+            Err(SendError::NotAllowed(what)) => Err(self.broke_contract(what)),
+            Err(SendError::Identity(error)) => {
+                upstream.without_identity(&call.target);
+                self.end();
+                Err(if error.is_transient() { Refusal::Unidentified } else { Refusal::Credential })
+            }
             Err(SendError::Transport { fault, cause }) => {
                 if let Some(cause) = cause {
-                    tracing::warn!(provider = call.route.provider, "the upstream did not answer: {cause:?}");
+                    tracing::warn!(provider = call.target.provider, "the upstream did not answer: {cause:?}");
                 }
-                Input::Failed(fault)
+                Ok(Err(fault))
             }
-        };
-        self.feed(call, input).await
+        }
     }
 
-    async fn feed(&mut self, call: &Call, input: Input) -> Result<(), Refusal> {
+    /// Everything secret that the upstream was shown.
+    fn shown_of<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a SecretString> {
+        let text = match credential(call) {
+            Some(RouteCredential::Text(secret)) => Some(secret),
+            Some(RouteCredential::Cloud(_)) | None => None,
+        };
+        text.into_iter().chain(&self.shown)
+    }
+
+    /// An upstream may echo the credential that it did not like.
+    fn discreet(&self, mut failure: Failure, call: &Call) -> Failure {
+        for secret in self.shown_of(call) {
+            hide(&mut failure.message, secret);
+            hide(&mut failure.error_type, secret);
+        }
+        failure
+    }
+
+    /// Tells the provider what happened, and takes in what it says.
+    async fn feed(&mut self, call: &Call, inputs: Vec<Input>) -> Result<(), Refusal> {
         let Some(exchange) = &mut self.exchange else {
             return Err(self.broke_contract("the exchange is over"));
         };
-        match exchange.next(input).await {
-            Ok(outputs) => {
-                for output in outputs {
-                    if let Output::Lost(loss) = output {
-                        self.losses.push(loss);
-                    } else {
-                        self.queue.push_back(output);
-                    }
-                }
-            }
-            Err(ended) => {
+        match exchange.next(inputs).await {
+            Ok(outputs) => self.take(call, outputs),
+            Err(fault) => {
                 self.end();
-                self.broken = matches!(ended, Ended::Fault(_));
-                return Err(match ended {
-                    Ended::Failure(failure) => Refusal::Failed(discreet(failure, credential(call))),
-                    Ended::Fault(fault) => broke(&call.route.provider, fault),
-                });
+                self.broken = true;
+                Err(broke(&call.target.provider, fault))
             }
         }
-        if call.route.lossless
-            && let Some(loss) = self.losses.first()
-        {
-            return Err(Refusal::Lossy { field: loss.field.clone() });
+    }
+
+    fn take(&mut self, call: &Call, outputs: Vec<Output>) -> Result<(), Refusal> {
+        for output in outputs {
+            if let Output::Lost(loss) = output {
+                self.losses.push(loss);
+            } else {
+                self.queue.push_back(output);
+            }
         }
-        Ok(())
+        match self.losses.first() {
+            Some(loss) if call.route.lossless => Err(Refusal::Lossy { field: loss.field.clone() }),
+            _ => Ok(()),
+        }
     }
 
     fn end(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
-            self.micros = exchange.micros();
+            (self.micros, self.calls) = (exchange.micros(), exchange.calls());
             if let Some(log) = exchange.take_log() {
                 let name = self.component.name();
                 tracing::info!(target: "guest", { component.name = name }, "{}", log.escape_debug());
@@ -374,10 +520,33 @@ impl Exchanging {
     }
 }
 
+// === impl Heard ===
+
+impl Heard {
+    fn of(sent: &Result<Answer, SendError>) -> Option<Self> {
+        match sent {
+            Ok(answer) => Some(Self::Status {
+                status: answer.status.as_u16(),
+                retry_after: upstream::retry_after(&answer.headers),
+            }),
+            Err(SendError::Transport { fault, .. }) => Some(Self::Fault(fault.clone())),
+            Err(SendError::NotAllowed(_) | SendError::Identity(_)) => None,
+        }
+    }
+
+    /// How long the upstream asks not to be called.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Fault(_) => None,
+        }
+    }
+}
+
 // === private helpers ===
 
-fn credential(call: &Call) -> Option<&SecretString> {
-    call.route.api_key_secret.as_deref().and_then(|name| call.config.secrets.get(name))
+fn credential(call: &Call) -> Option<&RouteCredential> {
+    call.target.api_key_secret.as_deref().and_then(|name| call.config.secrets.credential(name))
 }
 
 /// `metadata.user_id` names the user to the upstream: it leaves only where the route says so. The API takes null for it.
@@ -394,15 +563,15 @@ fn without_user_id(body: RequestBody, call: &Call) -> RequestBody {
             RequestBody::Spliced(edits)
         }
         // Bytes of the provider's own making: what it carries over is its translation's affair.
-        RequestBody::Empty | RequestBody::Bytes(_) => body,
+        RequestBody::Empty | RequestBody::Bytes(_) | RequestBody::Other(_) => body,
     }
 }
 
 /// The call's facts with what is known of the model that is asked for.
 fn told_of(call: &Call, upstream_model: &str) -> crate::component::contract::Call {
-    let mut facts = call.request.facts.clone();
-    let mut known = call.config.facts.of(&call.route.provider, upstream_model);
-    if let Some(own) = &call.route.model_facts {
+    let mut facts = crate::component::contract::Call::clone(&call.request.facts);
+    let mut known = call.config.facts.of(&call.target.provider, upstream_model);
+    if let Some(own) = &call.target.model_facts {
         known = known.but(own);
     }
     if let Some(value) = known.json() {
@@ -414,28 +583,33 @@ fn told_of(call: &Call, upstream_model: &str) -> crate::component::contract::Cal
     facts
 }
 
-/// Whether a `signature` in the body is empty: thinking that this gateway once gave out unsigned. Looked for here, where it
-/// costs next to nothing, so that a provider that forwards need not read the body to find that there is none.
+/// Whether a `signature` in the body is empty, or one that a provider carries for its own upstream: thinking that this gateway once gave
+/// out for another vendor's model. Looked for here, where it costs next to nothing, so that a provider that forwards need not read the
+/// body to find that there is none.
 fn holds_unsigned_thinking(body: &[u8]) -> bool {
     memchr::memmem::find_iter(body, SIGNATURE).any(|at| {
         let rest = body.get(at + SIGNATURE.len()..).unwrap_or_default().trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\"\""))
+        let value = rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        value.is_some_and(|value| FOREIGN.iter().any(|begin| value.starts_with(begin)))
     })
 }
 
-/// A text in which the credential does not stand.
-fn without(text: &str, credential: &SecretString) -> String {
+/// Takes the credential out of a text.
+fn hide(text: &mut String, credential: &SecretString) {
     let secret = credential.expose_secret();
-    if secret.is_empty() || !text.contains(secret) { text.to_owned() } else { text.replace(secret, HIDDEN) }
+    if !secret.is_empty() && text.contains(secret) {
+        *text = text.replace(secret, HIDDEN);
+    }
 }
 
-/// An upstream may echo the credential that it did not like.
-fn discreet(mut failure: Failure, credential: Option<&SecretString>) -> Failure {
-    if let Some(secret) = credential {
-        failure.message = without(&failure.message, secret);
-        failure.error_type = without(&failure.error_type, secret);
+/// The same of the value of a header.
+fn hide_in_header(value: &mut HeaderValue, credential: &SecretString) {
+    let secret = credential.expose_secret();
+    if secret.is_empty() || memchr::memmem::find(value.as_bytes(), secret.as_bytes()).is_none() {
+        return;
     }
-    failure
+    let text = value.to_str().unwrap_or_default().replace(secret, HIDDEN);
+    *value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(HIDDEN));
 }
 
 fn broke(tag: &str, fault: Fault) -> Refusal {
@@ -445,12 +619,28 @@ fn broke(tag: &str, fault: Fault) -> Refusal {
     }
 }
 
+/// What a request that brought no answer is to the client of a provider that forwards. The SDK's providers say the same.
+fn unanswered(fault: &TransportFault) -> Failure {
+    let (status, error_type, message, retryable) = match fault {
+        TransportFault::Connect => (502, "api_error", "the upstream cannot be reached", true),
+        TransportFault::TimedOut => (504, "timeout_error", "the upstream did not answer in time", true),
+        TransportFault::Closed => (502, "api_error", "the connection to the upstream broke off", true),
+        TransportFault::TooLarge => {
+            (502, "api_error", "the upstream's answer is larger than the gateway accepts", false)
+        }
+        TransportFault::Other(_) => (502, "api_error", "the upstream did not answer", true),
+    };
+    let (error_type, message) = (error_type.to_owned(), message.to_owned());
+    Failure { status, error_type, message, retryable, retry_after_ms: None }
+}
+
 /// What a transport fault means to a client whose provider forwards.
-pub(super) fn describe(fault: TransportFault) -> &'static str {
+pub(super) fn describe(fault: &TransportFault) -> &'static str {
     match fault {
         TransportFault::Connect => "the upstream could not be reached",
         TransportFault::TimedOut => "the upstream did not answer in time",
         TransportFault::Closed => "the upstream broke off",
         TransportFault::TooLarge => "the upstream's answer is too large",
+        TransportFault::Other(_) => "the upstream did not answer",
     }
 }

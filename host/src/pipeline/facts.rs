@@ -5,56 +5,66 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::HeaderMap;
 use sallyport_protocol::headers;
-use sallyport_protocol::id::TraceId;
-use sallyport_protocol::messages::index::Index;
+use sallyport_protocol::id::{CallSource, TraceId};
+use sallyport_protocol::messages::index::{Index, Unit};
 
+use super::lineage::Lineage;
+use super::memo::TextHash;
 use super::{Inbound, Operation};
 use crate::auth::Principal;
 use crate::clock::{Clock, Entropy};
 use crate::component::contract::{
     Attribute, BodyView, Call as CallFacts, Principal as PrincipalFacts, Segment,
 };
-use crate::component::sample::{HEAD, UNKNOWN, segments, unknown_of};
-use crate::config::Route;
+use crate::component::request::{HEAD, UNKNOWN, segments, unknown_of};
+use crate::config::{Route, RouteTarget};
 use crate::upstream::travelling;
 
-/// Longest name of a session that is kept.
-const LONGEST_SESSION: usize = 256;
+/// What travels beside a body mostly takes less.
+const HEAD_BYTES: usize = 512;
 
 /// A request that was read.
 pub(super) struct Request {
     pub(super) operation: Operation,
     pub(super) target: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Arc<Body>,
+    pub(super) body: Arc<ClientBody>,
     pub(super) principal: Arc<Principal>,
-    /// The client's name of its session; where it has none, the session of the credential.
-    pub(super) session: String,
-    pub(super) facts: CallFacts,
+    pub(super) lineage: Lineage,
+    pub(super) facts: Arc<CallFacts>,
     pub(super) trace: TraceId,
     pub(super) http_id: String,
 }
 
 /// The client's body and its index.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct ClientBody {
     pub(super) bytes: Bytes,
-    pub(super) index: Index,
+    pub(super) index: Arc<Index>,
+    /// What scanners are asked about, where it is known already, with its hashes.
+    pub(super) units: Option<Arc<[(Unit, TextHash)]>>,
     /// What travels beside it: the query string and the headers.
     pub(super) head: Arc<str>,
+    /// Where the headers begin in it.
+    headers_at: usize,
     texts: OnceLock<Vec<Segment>>,
 }
 
 // === impl Request ===
 
 impl Request {
-    pub(super) fn new(inbound: Inbound, trace: TraceId, index: Index, clock: &dyn Clock) -> Self {
+    pub(super) fn new(
+        inbound: Inbound,
+        lineage: Lineage,
+        trace: TraceId,
+        index: Arc<Index>,
+        clock: &dyn Clock,
+    ) -> Self {
         let Inbound { operation, target, headers, body, principal, request_id } = inbound;
-        let head = head_of(&target, &headers);
+        let (head, headers_at) = head_of(&target, &headers);
         let mut facts = CallFacts {
             trace: trace.as_str().to_owned(),
             time_ms: (clock.now().unix_timestamp_nanos() / 1_000_000).to_string(),
-            principal: principal_facts(&principal),
+            principal: facts_of(&principal, lineage.source),
             model: String::new(),
             route: String::new(),
             provider: String::new(),
@@ -69,34 +79,62 @@ impl Request {
         };
         facts.attributes.push(Attribute { name: HEAD.to_owned(), value: head.as_ref().to_owned() });
         read_from(&mut facts, &body, &index);
-        let body = Arc::new(Body::new(body, index, head));
-        let session = session_of(&headers, &principal);
-        Self { operation, target, headers, body, principal, session, facts, trace, http_id: request_id }
+        let body = Arc::new(ClientBody::new(body, index, head, headers_at));
+        let facts = Arc::new(facts);
+        // The headers as they came are let go: they keep a buffer of the connection, for as long as the call takes.
+        Self { operation, target, body, principal, lineage, facts, trace, http_id: request_id }
     }
 
-    /// Names `route` in the facts.
-    pub(super) fn consider(&mut self, route: &Route) {
-        route.pattern.as_str().clone_into(&mut self.facts.route);
-        self.facts.provider.clone_from(&route.provider);
-        self.facts.region.clone_from(&route.region);
+    /// Names `route`, and the first of its targets, in the facts.
+    pub(super) fn consider(&mut self, route: &Route, first: &RouteTarget) {
+        // A predicate that did not come to its end may have them still.
+        let facts = Arc::make_mut(&mut self.facts);
+        route.pattern.as_str().clone_into(&mut facts.route);
+        facts.provider.clone_from(&first.provider);
+        facts.region.clone_from(&first.region);
+    }
+
+    /// The same request under another trace.
+    pub(super) fn traced(mut self, trace: TraceId) -> Self {
+        trace.as_str().clone_into(&mut Arc::make_mut(&mut self.facts).trace);
+        Self { trace, ..self }
+    }
+
+    /// The same request on its way to another target of its route.
+    pub(super) fn at(&self, target: &RouteTarget) -> Self {
+        let mut facts = CallFacts::clone(&self.facts);
+        facts.provider.clone_from(&target.provider);
+        facts.region.clone_from(&target.region);
+        self.with(Arc::clone(&self.body), facts)
     }
 
     /// The same request with what hooks and scanners made of its body.
     pub(super) fn with_body(&self, bytes: Bytes, index: Index) -> Self {
-        let mut facts = self.facts.clone();
+        let mut facts = CallFacts::clone(&self.facts);
         // What was changed may name other tools.
         read_from(&mut facts, &bytes, &index);
+        self.with(Arc::new(self.body.changed(bytes, index)), facts)
+    }
+
+    fn with(&self, body: Arc<ClientBody>, facts: CallFacts) -> Self {
         Self {
             operation: self.operation,
             target: self.target.clone(),
-            headers: self.headers.clone(),
-            body: Arc::new(Body::new(bytes, index, Arc::clone(&self.body.head))),
+            body,
             principal: Arc::clone(&self.principal),
-            session: self.session.clone(),
-            facts,
+            lineage: self.lineage.clone(),
+            facts: Arc::new(facts),
             trace: self.trace.clone(),
             http_id: self.http_id.clone(),
         }
+    }
+
+    /// With what is known of the texts of its body.
+    pub(super) fn knowing(mut self, units: Option<Arc<[(Unit, TextHash)]>>) -> Self {
+        if let Some(body) = Arc::get_mut(&mut self.body) {
+            body.units = units;
+        }
+        self
     }
 
     /// Whether the client wants a stream.
@@ -105,15 +143,27 @@ impl Request {
     }
 }
 
-// === impl Body ===
+// === impl ClientBody ===
 
-impl Body {
-    fn new(bytes: Bytes, index: Index, head: Arc<str>) -> Self {
-        Self { bytes, index, head, texts: OnceLock::new() }
+impl ClientBody {
+    fn new(bytes: Bytes, index: Arc<Index>, head: Arc<str>, headers_at: usize) -> Self {
+        Self { bytes, index, units: None, head, headers_at, texts: OnceLock::new() }
+    }
+
+    /// Other bytes beside the same head.
+    fn changed(&self, bytes: Bytes, index: Index) -> Self {
+        Self::new(bytes, Arc::new(index), Arc::clone(&self.head), self.headers_at)
+    }
+
+    /// The headers that travel.
+    pub(super) fn headers(&self) -> Vec<Attribute> {
+        let lines = self.head.get(self.headers_at..).unwrap_or_default().split_terminator('\n');
+        let named = lines.filter_map(|line| line.split_once(": "));
+        named.map(|(name, value)| Attribute { name: name.to_owned(), value: value.to_owned() }).collect()
     }
 }
 
-impl BodyView for Body {
+impl BodyView for ClientBody {
     fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -137,6 +187,11 @@ pub(super) fn trace_of(headers: &HeaderMap, clock: &dyn Clock, entropy: &dyn Ent
     if !from_helper && let Some(Ok(trace)) = text(headers, headers::TRACE_ID).map(TraceId::parse) {
         return trace;
     }
+    minted(clock, entropy)
+}
+
+/// A trace that nobody named.
+pub(super) fn minted(clock: &dyn Clock, entropy: &dyn Entropy) -> TraceId {
     let mut random = [0; 10];
     entropy.fill(&mut random);
     let now = clock.now().unix_timestamp_nanos() / 1_000_000;
@@ -148,21 +203,18 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The session that a client names, if it looks like a name.
-fn session_of(headers: &HeaderMap, principal: &Principal) -> String {
-    text(headers, headers::CLAUDE_CODE_SESSION_ID)
-        .filter(|name| (1..=LONGEST_SESSION).contains(&name.len()))
-        .unwrap_or_else(|| principal.session.as_str())
-        .to_owned()
+pub(super) fn principal_facts(principal: &Principal) -> PrincipalFacts {
+    facts_of(principal, principal.source)
 }
 
-pub(super) fn principal_facts(principal: &Principal) -> PrincipalFacts {
+/// The same for a call that comes from `source`.
+fn facts_of(principal: &Principal, source: CallSource) -> PrincipalFacts {
     PrincipalFacts {
         user: principal.user.as_str().to_owned(),
         tenant: principal.tenant.as_str().to_owned(),
         session: principal.session.as_str().to_owned(),
         client: principal.client.as_str().to_owned(),
-        source: principal.source.as_str().to_owned(),
+        source: source.as_str().to_owned(),
         roles: principal.roles.clone(),
         department: principal.department.clone(),
         scopes: principal.scopes.clone(),
@@ -178,11 +230,7 @@ fn attributes(operation: Operation, headers: &HeaderMap) -> Vec<Attribute> {
         ("claude_code.agent", headers::CLAUDE_CODE_AGENT_ID),
         ("claude_code.agent_type", headers::CLAUDE_CODE_AGENT_TYPE),
     ];
-    let operation = match operation {
-        Operation::Message => "message",
-        Operation::CountTokens => "count_tokens",
-    };
-    let operation = Attribute { name: "operation".to_owned(), value: operation.to_owned() };
+    let operation = Attribute { name: "operation".to_owned(), value: operation.as_str().to_owned() };
     let said = named.into_iter().filter_map(|(name, header)| {
         let value = text(headers, header)?.to_owned();
         Some(Attribute { name: name.to_owned(), value })
@@ -202,9 +250,9 @@ fn read_from(facts: &mut CallFacts, bytes: &Bytes, index: &Index) {
     facts.attributes.extend(unknown_of(Some(index)));
 }
 
-/// The query string and the headers that travel to the upstream, one a line.
-fn head_of(target: &str, headers: &HeaderMap) -> Arc<str> {
-    let mut head = String::new();
+/// The query string and the headers that travel to the upstream, one a line, and where the headers begin.
+fn head_of(target: &str, headers: &HeaderMap) -> (Arc<str>, usize) {
+    let mut head = String::with_capacity(HEAD_BYTES);
     if let Some((_, query)) = target.split_once('?') {
         head.push('?');
         head.push_str(query);
@@ -217,13 +265,13 @@ fn head_of(target: &str, headers: &HeaderMap) -> Arc<str> {
             head.push('\n');
         }
     }
-    for Attribute { name, value } in travelling(headers) {
-        head.push_str(&name);
-        head.push_str(": ");
-        head.push_str(&value);
-        head.push('\n');
+    let headers_at = head.len();
+    for (name, value) in travelling(headers) {
+        for part in [name, ": ", value, "\n"] {
+            head.push_str(part);
+        }
     }
-    head.into()
+    (head.into(), headers_at)
 }
 
 /// A query with its percent escapes as the characters that they are.
@@ -249,8 +297,35 @@ mod tests {
         for (name, value) in [("anthropic-beta", "a,b"), ("authorization", "Bearer x"), ("cookie", "y")] {
             headers.insert(name, http::HeaderValue::from_static(value));
         }
-        let head = head_of("/v1/messages?beta=%74rue&x=%zz%2", &headers);
+        let (head, _) = head_of("/v1/messages?beta=%74rue&x=%zz%2", &headers);
         assert_eq!(&*head, "?beta=%74rue&x=%zz%2\n?beta=true&x=%zz%2\nanthropic-beta: a,b\n");
-        assert_eq!(&*head_of("/v1/messages", &HeaderMap::new()), "");
+        assert_eq!(head_of("/v1/messages", &HeaderMap::new()), (Arc::from(""), 0));
+    }
+
+    #[test]
+    fn the_headers_that_travel_are_read_back_as_they_came_and_no_query_adds_one() {
+        let mut headers = HeaderMap::new();
+        let named = [
+            ("anthropic-beta", "a: b, c"),
+            ("anthropic-beta", ""),
+            ("authorization", "Bearer x"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-own", " \t: "),
+        ];
+        for (name, value) in named {
+            headers.append(name, http::HeaderValue::from_static(value));
+        }
+        let index = Arc::new(Index::parse(br#"{"model":"m","messages":[]}"#).unwrap());
+        for target in
+            ["/v1/messages", "/v1/messages?x=%0aanthropic-evil:%20yes%0a", "/v1/messages?a\u{2028}b"]
+        {
+            let (head, headers_at) = head_of(target, &headers);
+            let body = ClientBody::new(Bytes::new(), Arc::clone(&index), head, headers_at);
+            let read: Vec<_> = body.headers().into_iter().map(|it| (it.name, it.value)).collect();
+            let came: Vec<_> =
+                travelling(&headers).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            assert_eq!(read, came, "{target}");
+            assert_eq!(body.changed(Bytes::new(), Index::clone(&index)).headers().len(), 4);
+        }
     }
 }

@@ -6,16 +6,15 @@
 //! them. Where nobody listens, an upstream's bytes are only looked at.
 
 use bytes::{Bytes, BytesMut};
-use sallyport_protocol::messages::event::{self, Block, Delta, Kind, StreamEvent, Usage};
+use sallyport_protocol::messages::event::{self, Block, Delta, EventKind, StreamEvent, Usage};
 use sallyport_protocol::messages::grammar::Grammar;
 use sallyport_protocol::messages::sse::RawEvent;
 use sallyport_protocol::package::HookEvent;
 
-use super::hooks::{Occasion, listeners};
-use super::row::{ToolCall, server_of};
-use super::{Call, Pipeline, Refusal};
+use super::Refusal;
+use super::hooks::{Decision, listeners};
+use super::row::ToolCall;
 use crate::component::Bundle;
-use crate::component::contract::hook::{Event, ToolCall as ToolFacts};
 
 /// Longest input of a tool call that is held.
 pub(super) const LONGEST_INPUT: usize = 8 * 1024 * 1024;
@@ -36,6 +35,10 @@ pub(super) struct Gate {
     /// Tool calls that did not pass.
     stopped: u32,
     usage: Usage,
+    /// Who said it.
+    voice: Voice,
+    /// Something was counted after the start of the reply.
+    counted: bool,
     /// The last text so far, where hooks want to know how a turn ends.
     text: Option<String>,
     /// The model has ended its turn.
@@ -55,7 +58,7 @@ pub(super) struct Held {
 
 /// What is to be done after an event was taken.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum GateAction {
     /// Go on.
     Passed,
     /// A tool was named that nobody has to decide on.
@@ -72,17 +75,6 @@ pub(super) enum Taken {
     Unreadable(String),
     /// A tool call is longer than what is held.
     TooLarge,
-}
-
-/// What the hooks decided on a tool call.
-#[derive(Debug)]
-pub(super) enum Decision {
-    /// It goes on as it is.
-    Release,
-    /// It goes on with another input.
-    Modify(String),
-    /// It does not happen; the text says why.
-    Stop(String),
 }
 
 /// Who says the events of a stream.
@@ -112,6 +104,8 @@ impl Gate {
             released: 0,
             stopped: 0,
             usage: Usage::default(),
+            voice,
+            counted: false,
             text: text.then(String::new),
             ended: false,
         }
@@ -126,8 +120,18 @@ impl Gate {
         self.usage
     }
 
+    /// What the usage is worth, where nothing was counted after the start of the reply: a provider begins with an estimate, an
+    /// upstream with the input alone.
+    pub(super) fn provisional(&self) -> Option<&'static str> {
+        let known = !self.usage.is_unknown() && !self.counted;
+        known.then_some(match self.voice {
+            Voice::Provider => "estimated",
+            Voice::Upstream => "partial",
+        })
+    }
+
     /// Takes one event of an upstream; what may go to the client now is appended to `out`.
-    pub(super) fn raw(&mut self, raw: &RawEvent, out: &mut BytesMut) -> Taken {
+    pub(super) fn raw(&mut self, raw: &RawEvent, out: &mut BytesMut) -> GateAction {
         let Some(order) = &mut self.order else {
             let bytes = raw.bytes.clone();
             return self.glance(raw.kind(), bytes, || event::parse(raw.name(), &raw.data()).ok(), out);
@@ -136,18 +140,19 @@ impl Gate {
             // Comments and keep-alives: no client's program is shown them.
             return self.pass(&raw.bytes, out);
         }
-        let event = match event::strict(raw.name(), &raw.data()) {
+        let read = if self.text.is_some() { event::strict } else { event::strict_unsaid };
+        let event = match read(raw.name(), &raw.data()) {
             Ok(event) => event,
-            Err(error) => return Taken::Unreadable(format!("an event cannot be trusted: {error}")),
+            Err(error) => return GateAction::Unreadable(format!("an event cannot be trusted: {error}")),
         };
         if let Err(error) = order.check(&event) {
-            return Taken::Unreadable(format!("its events are out of order: {error}"));
+            return GateAction::Unreadable(format!("its events are out of order: {error}"));
         }
         self.take(event, raw.bytes.clone(), out)
     }
 
     /// Takes one event that was read whole, and stands where it may stand.
-    pub(super) fn take(&mut self, event: StreamEvent, bytes: Bytes, out: &mut BytesMut) -> Taken {
+    pub(super) fn take(&mut self, event: StreamEvent, bytes: Bytes, out: &mut BytesMut) -> GateAction {
         if self.held.is_some() && !matches!(event, StreamEvent::Ping | StreamEvent::Error { .. }) {
             return self.hold(&event, &bytes);
         }
@@ -158,7 +163,7 @@ impl Gate {
             let begun = !is_empty_object(&input);
             let input = if begun { input } else { String::new() };
             self.held = Some(Held { index, tool, input, begun, bytes: BytesMut::from(&*bytes) });
-            return Taken::Passed;
+            return GateAction::Passed;
         }
         self.glance(event.kind(), bytes, || Some(event), out)
     }
@@ -192,31 +197,32 @@ impl Gate {
     /// Looks at an event that may pass. `parse` reads it, if it has to be read.
     fn glance(
         &mut self,
-        kind: Kind,
+        kind: EventKind,
         bytes: Bytes,
         parse: impl FnOnce() -> Option<StreamEvent>,
         out: &mut BytesMut,
-    ) -> Taken {
+    ) -> GateAction {
         match kind {
-            Kind::MessageStart => {
+            EventKind::MessageStart => {
                 if let Some(StreamEvent::MessageStart { usage, .. }) = parse() {
                     self.usage.merge(usage);
                 }
             }
-            Kind::MessageDelta => {
+            EventKind::MessageDelta => {
                 if let Some(StreamEvent::MessageDelta { stop_reason, stop_sequence, usage }) = parse() {
                     self.usage.merge(usage);
+                    self.counted |= !usage.is_unknown();
                     self.ended = stop_reason.as_deref() == Some("end_turn");
                     if self.stopped > 0 && self.released == 0 && stop_reason.as_deref() == Some("tool_use") {
                         // No tool is left to run: the turn ends here.
                         self.ended = true;
                         let stop_reason = Some("end_turn".to_owned());
                         write(&StreamEvent::MessageDelta { stop_reason, stop_sequence, usage }, out);
-                        return Taken::Passed;
+                        return GateAction::Passed;
                     }
                 }
             }
-            Kind::BlockDelta if self.text.is_some() => {
+            EventKind::BlockDelta if self.text.is_some() => {
                 if let (Some(text), Some(StreamEvent::BlockDelta { delta: Delta::Text(piece), .. })) =
                     (&mut self.text, parse())
                     && text.len() + piece.len() <= LONGEST_TEXT
@@ -224,7 +230,7 @@ impl Gate {
                     text.push_str(&piece);
                 }
             }
-            Kind::BlockStart if self.text.is_some() || mentions_tool(&bytes) => match parse() {
+            EventKind::BlockStart if self.text.is_some() || mentions_tool(&bytes) => match parse() {
                 Some(StreamEvent::BlockStart { block: Block::Text(text), .. }) => {
                     if let Some(last) = &mut self.text {
                         *last = text;
@@ -232,92 +238,71 @@ impl Gate {
                 }
                 Some(StreamEvent::BlockStart { block: Block::ToolUse { id, name, .. }, .. }) => {
                     out.extend_from_slice(&bytes);
-                    return Taken::Tool(ToolCall { id, name, blocked: None });
+                    return GateAction::Tool(ToolCall { id, name, blocked: None });
                 }
                 _ => {}
             },
-            Kind::MessageStop => return Taken::Last(bytes),
-            Kind::Error => {
+            EventKind::MessageStop => return GateAction::Last(bytes),
+            EventKind::Error => {
                 let said = match parse() {
                     Some(StreamEvent::Error { error_type, message }) => format!("{error_type}: {message}"),
                     _ => "an error".to_owned(),
                 };
-                return Taken::Failed { said: clipped(&said).to_owned(), bytes };
+                return GateAction::Failed { said: clipped(&said).to_owned(), bytes };
             }
             _ => {}
         }
         out.extend_from_slice(&bytes);
-        Taken::Passed
+        GateAction::Passed
     }
 
     /// What has no data goes where the events around it go.
-    fn pass(&mut self, bytes: &Bytes, out: &mut BytesMut) -> Taken {
+    fn pass(&mut self, bytes: &Bytes, out: &mut BytesMut) -> GateAction {
         let Some(held) = &mut self.held else {
             out.extend_from_slice(bytes);
-            return Taken::Passed;
+            return GateAction::Passed;
         };
         held.bytes.extend_from_slice(bytes);
-        if held.bytes.len() > LONGEST_CALL { Taken::TooLarge } else { Taken::Passed }
+        if held.bytes.len() > LONGEST_CALL { GateAction::TooLarge } else { GateAction::Passed }
     }
 
-    fn hold(&mut self, event: &StreamEvent, bytes: &Bytes) -> Taken {
-        let Some(held) = &mut self.held else { return Taken::Passed };
+    fn hold(&mut self, event: &StreamEvent, bytes: &Bytes) -> GateAction {
+        let Some(held) = &mut self.held else { return GateAction::Passed };
         held.bytes.extend_from_slice(bytes);
         if held.bytes.len() > LONGEST_CALL {
-            return Taken::TooLarge;
+            return GateAction::TooLarge;
         }
         match event {
             StreamEvent::BlockDelta { index, delta: Delta::InputJson(piece) } if *index == held.index => {
                 if held.begun && !piece.is_empty() {
                     // Some clients take what it began with, some what follows.
-                    return Taken::Unreadable("a tool call has two inputs".to_owned());
+                    return GateAction::Unreadable("a tool call has two inputs".to_owned());
                 }
                 held.input.push_str(piece);
-                if held.input.len() > LONGEST_INPUT { Taken::TooLarge } else { Taken::Passed }
+                if held.input.len() > LONGEST_INPUT { GateAction::TooLarge } else { GateAction::Passed }
             }
             StreamEvent::BlockStop { index } if *index == held.index => {
-                let Some(held) = self.held.take() else { return Taken::Passed };
+                let Some(held) = self.held.take() else { return GateAction::Passed };
                 if held.input.is_empty() || event::tool_input(&held.input).is_ok() {
-                    Taken::Decide(held)
+                    GateAction::Decide(held)
                 } else {
-                    Taken::Cut(held)
+                    GateAction::Cut(held)
                 }
             }
             // Anything else inside a tool call is something that the hooks would not see.
-            _ => Taken::Unreadable("a tool call holds something that is no part of its input".to_owned()),
+            _ => {
+                GateAction::Unreadable("a tool call holds something that is no part of its input".to_owned())
+            }
         }
     }
 }
 
-// === impl Taken ===
+// === impl GateAction ===
 
-impl Taken {
+impl GateAction {
     /// Why the stream ends here.
     pub(super) fn too_large() -> Refusal {
         Refusal::ToolCallTooLarge { limit: LONGEST_INPUT }
-    }
-}
-
-// === impl Pipeline ===
-
-impl Pipeline {
-    /// Asks the hooks about a tool call that the model wants to make.
-    pub(super) async fn decide(&self, call: &mut Call, tool: &mut ToolCall, input: &str) -> Decision {
-        let what = Event::PreToolUse(ToolFacts {
-            id: tool.id.clone(),
-            name: tool.name.clone(),
-            input: if input.is_empty() { "{}".to_owned() } else { input.to_owned() },
-            server: server_of(&tool.name).map(str::to_owned),
-        });
-        let occasion = Occasion::of_tool(call, HookEvent::PreToolUse, &tool.id, &tool.name, what);
-        let told = self.tell(&call.bundle, occasion).await;
-        call.record.hooks(told.rows);
-        if let Some(stopped) = told.stopped {
-            let why = refusal(&stopped.hook, &tool.name, &stopped.reason);
-            tool.blocked = Some(why.clone());
-            return Decision::Stop(why);
-        }
-        told.modified.map_or(Decision::Release, Decision::Modify)
     }
 }
 
@@ -335,10 +320,6 @@ pub(super) fn clipped(text: &str) -> &str {
 }
 
 // === private helpers ===
-
-fn refusal(hook: &str, tool: &str, reason: &str) -> String {
-    format!("[{hook} did not let the tool {tool} run: {reason}]")
-}
 
 fn write(event: &StreamEvent, out: &mut BytesMut) {
     let mut bytes = Vec::new();

@@ -6,22 +6,32 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::messages::index::{Index, Unit};
 use sallyport_protocol::messages::splice::Splices;
+use sallyport_protocol::verdict::Verdict;
 use serde_json::{Value, json};
 
-use super::facts::Body;
-use super::memo::{Key, TextHash, Whose};
+use super::facts::ClientBody;
+use super::memo::{Memo, MemoKey, TextHash, Whose};
 use super::place::place_of;
-use super::refuse::WAYS_OUT;
+use super::refuse::{Denial, WAYS_OUT};
 use super::row::notes_of;
-use super::{Call, Pipeline, Refusal};
-use crate::component::contract::policy::Verdict;
+use super::verdicts::{VerdictKey, VerdictMemory};
+use super::{Call, Refusal};
+use crate::component::contract::BodyView;
+use crate::component::contract::policy;
 use crate::component::contract::scanner::{Action, Finding, TextKind};
-use crate::component::contract::{BodyView, Refusal as Denial, RefusalKind};
-use crate::component::sample::text_kind;
-use crate::component::{Entry, Fault, Mode, Ran};
-use crate::evidence::{Asked, Heard, Step, Texts};
+use crate::component::request::text_kind;
+use crate::component::{Components, Entry, Fault, Mode, Ran};
+use crate::evidence::{Asked, RecordedAnswer, RecordedStep, Texts};
+
+/// Asks policies and scanners, and remembers what those said whose answers follow from what they were shown.
+pub(super) struct Policies {
+    components: Arc<Components>,
+    memo: Memo,
+    verdicts: VerdictMemory,
+}
 
 /// What one scanner came to.
 #[derive(Default)]
@@ -50,6 +60,8 @@ enum Piece {
     Head,
 }
 
+// === impl Piece ===
+
 impl Piece {
     fn kind(&self) -> TextKind {
         match self {
@@ -66,7 +78,7 @@ impl Piece {
         }
     }
 
-    fn read<'b>(&self, body: &'b Body) -> Cow<'b, str> {
+    fn read<'b>(&self, body: &'b ClientBody) -> Cow<'b, str> {
         match self {
             Self::Unit(unit) => unit.read(&body.bytes),
             Self::Head => Cow::Borrowed(&body.head),
@@ -74,9 +86,21 @@ impl Piece {
     }
 }
 
-impl Pipeline {
+// === impl Policies ===
+
+impl Policies {
+    /// Policies and scanners that nobody has asked anything yet.
+    pub(super) fn new(components: Arc<Components>) -> Self {
+        Self { components, memo: Memo::new(), verdicts: VerdictMemory::new() }
+    }
+
+    /// Forgets the verdicts of policies: others may be in force from now on.
+    pub(super) fn forget(&self) {
+        self.verdicts.clear();
+    }
+
     /// Asks everybody who may say no.
-    pub(super) async fn govern(&self, call: &mut Call) -> Result<(), Refusal> {
+    pub(super) async fn check(&self, call: &mut Call) -> Result<(), Refusal> {
         let bundle = Arc::clone(&call.bundle);
         let scanners = bundle.scanners.iter().filter(|entry| entry.mode != Mode::Off);
         let (rewriting, looking): (Vec<_>, Vec<_>) = scanners.partition(|entry| entry.rewrites());
@@ -85,6 +109,16 @@ impl Pipeline {
             self.ask(entry, call).await?;
         }
         self.scan_all(&looking, call).await
+    }
+
+    /// Asks the policies that only look about what has changed since they were asked: where the call goes. Texts are the same.
+    pub(super) async fn look(&self, call: &mut Call) -> Result<(), Refusal> {
+        let bundle = Arc::clone(&call.bundle);
+        let looks = |entry: &&Entry| entry.mode == Mode::Enforce && !entry.component.counts();
+        for entry in bundle.policies.iter().filter(looks) {
+            self.ask(entry, call).await?;
+        }
+        Ok(())
     }
 
     /// Each scanner in turn, each on what those before it left.
@@ -103,10 +137,24 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn ask(&self, entry: &Entry, call: &mut Call) -> Result<(), Refusal> {
+    /// What a policy says, and whether it had said it before of the same facts.
+    async fn verdict(&self, entry: &Entry, call: &Call) -> (Ran<policy::Verdict>, bool) {
+        let facts = &call.request.facts;
+        let key = VerdictKey::of(&entry.component, facts);
+        if let Some(remembered) = key.and_then(|key| self.verdicts.get(key)) {
+            return (remembered.again(), true);
+        }
         let body: Arc<dyn BodyView> = Arc::clone(&call.request.body) as _;
-        let ran = self.components.check(&entry.component, &call.request.facts, &body).await;
-        let heard = call.record.gathers().then(|| Heard::of(&ran));
+        let ran = self.components.check(&entry.component, facts, &body).await;
+        if let Some(key) = key {
+            self.verdicts.keep(key, &ran);
+        }
+        (ran, false)
+    }
+
+    async fn ask(&self, entry: &Entry, call: &mut Call) -> Result<(), Refusal> {
+        let (ran, remembered) = self.verdict(entry, call).await;
+        let heard = call.record.gathers().then(|| RecordedAnswer::of(&ran));
         let Ran { result, micros, notes, log, .. } = ran;
         let component = &entry.component;
         let mut more: Vec<(&'static str, Value)> = Vec::new();
@@ -117,32 +165,36 @@ impl Pipeline {
             more.push(("log", log.into()));
         }
         let (verdict, refusal) = match result {
-            Ok(Verdict::Allow) => ("allow", None),
-            Ok(Verdict::Deny(refusal)) => ("deny", Some(denied(component.name(), refusal, false))),
-            Ok(Verdict::Ask(refusal)) => ("ask", Some(denied(component.name(), refusal, true))),
-            Ok(Verdict::Other(attribute)) => {
-                let refusal = Denial {
-                    code: "verdict_unknown".to_owned(),
-                    reason: format!("{} gave a verdict that this gateway does not know", component.name()),
-                    retry_after_ms: None,
-                    kind: RefusalKind::Denied,
-                };
+            Ok(policy::Verdict::Allow) => (Verdict::Allow, None),
+            Ok(policy::Verdict::Deny(refusal)) => {
+                (Verdict::Deny, Some(denied(component.name(), refusal.into(), false)))
+            }
+            Ok(policy::Verdict::Ask(refusal)) => {
+                (Verdict::Ask, Some(denied(component.name(), refusal.into(), true)))
+            }
+            Ok(policy::Verdict::Other(attribute)) => {
+                let reason = format!("{} gave a verdict that this gateway does not know", component.name());
+                let refusal = Denial::own(ErrorCode::VerdictUnknown, reason);
                 more.push(("said", attribute.name.into()));
-                ("other", Some(denied(component.name(), refusal, false)))
+                (Verdict::Other, Some(denied(component.name(), refusal, false)))
             }
             Err(fault) => {
                 more.push(("fault", fault.code().into()));
-                ("fault", Some(undecided(component.name(), fault)))
+                (Verdict::Fault, Some(undecided(component.name(), fault)))
             }
         };
         if let Some(Refusal::Component { refusal, .. }) = &refusal {
-            more.push(("code", refusal.code.clone().into()));
+            more.push(("code", refusal.code.as_str().into()));
         }
-        call.record.component(component, entry.mode, verdict, micros, more);
+        if remembered {
+            call.record.remembered(component, entry.mode, verdict, more);
+        } else {
+            call.record.component(component, entry.mode, verdict, micros, more);
+        }
         let refusal = refusal.filter(|_| entry.mode == Mode::Enforce);
         if let Some(heard) = heard {
-            let step = Step::new(component, entry.mode, Asked::Call(heard), refusal.is_some());
-            call.record.hear(step, Some(&call.request.body.bytes));
+            let step = RecordedStep::new(component, entry.mode, Asked::Call(heard), refusal.is_some());
+            call.record.record_step(step, Some(&call.request.body.bytes));
         }
         refusal.map_or(Ok(()), Err)
     }
@@ -167,17 +219,17 @@ impl Pipeline {
         }
         let Scan { micros, asked, remembered, rules, redacted, splices, refused, fault, texts, .. } = scan;
         let verdict = match (&fault, &refused) {
-            (Some(_), _) => "fault",
-            (None, Some(_)) => "deny",
-            (None, None) if !redacted.is_empty() => "redact",
-            (None, None) if rules.is_empty() => "allow",
-            (None, None) => "flag",
+            (Some(_), _) => Verdict::Fault,
+            (None, Some(_)) => Verdict::Deny,
+            (None, None) if !redacted.is_empty() => Verdict::Redact,
+            (None, None) if rules.is_empty() => Verdict::Allow,
+            (None, None) => Verdict::Flag,
         };
         let mut more = vec![("texts", json!({ "scanned": asked, "remembered": remembered }))];
         if !rules.is_empty() {
             more.push(("rules", rules.into()));
         }
-        if verdict == "redact" {
+        if verdict == Verdict::Redact {
             more.push(("redacted", json!(redacted)));
         }
         if let Some(fault) = &fault {
@@ -186,8 +238,8 @@ impl Pipeline {
         call.record.component(&entry.component, entry.mode, verdict, micros, more);
         if let Some(texts) = texts {
             let stopped = entry.mode == Mode::Enforce && (fault.is_some() || refused.is_some());
-            let step = Step::new(&entry.component, entry.mode, Asked::Texts(texts), stopped);
-            call.record.hear(step, Some(&call.request.body.bytes));
+            let step = RecordedStep::new(&entry.component, entry.mode, Asked::Texts(texts), stopped);
+            call.record.record_step(step, Some(&call.request.body.bytes));
         }
         if entry.mode != Mode::Enforce {
             return Ok(Splices::new());
@@ -197,12 +249,7 @@ impl Pipeline {
             (Some(fault), _) => Err(undecided(name, fault)),
             (None, Some((rule, at))) => {
                 let place = place_of(&call.request.body.bytes, at);
-                let refusal = Denial {
-                    reason: found_in(&rule, &place, entry),
-                    code: rule,
-                    retry_after_ms: None,
-                    kind: RefusalKind::Denied,
-                };
+                let refusal = Denial::of_rule(&rule, found_in(&rule, &place, entry));
                 Err(denied(name, refusal, false))
             }
             (None, None) => Ok(splices),
@@ -211,11 +258,11 @@ impl Pipeline {
 
     async fn scan_text(&self, entry: &Entry, call: &Call, text: &Piece, hash: TextHash, scan: &mut Scan) {
         let kind = text.kind();
-        let key = Key::of(scan.whose, kind, hash);
+        let key = MemoKey::of(scan.whose, kind, hash);
         let findings = if let Some(findings) = self.memo.get(key) {
             scan.remembered += 1;
             if let Some(texts) = &mut scan.texts {
-                texts.heard(Heard::remembered(&findings));
+                texts.heard(RecordedAnswer::remembered(&findings));
             }
             findings
         } else {
@@ -224,7 +271,7 @@ impl Pipeline {
             scan.asked += 1;
             scan.micros = scan.micros.saturating_add(ran.micros);
             if let Some(texts) = &mut scan.texts {
-                texts.heard(Heard::of(&ran));
+                texts.heard(RecordedAnswer::of(&ran));
             }
             match ran.result {
                 Ok(findings) => {
@@ -243,11 +290,11 @@ impl Pipeline {
             if !scan.rules.contains(&finding.rule) {
                 scan.rules.push(finding.rule.clone());
             }
-            match finding.action {
+            match &finding.action {
                 Action::Flag => {}
                 Action::Redact if entry.may_rewrite => ranges.push(finding),
                 // Who may not change a byte refuses what it would redact.
-                Action::Deny | Action::Redact => {
+                Action::Deny | Action::Redact | Action::Other(_) => {
                     let at = text.at(&call.request.body.bytes, finding.start as usize);
                     scan.refused.get_or_insert_with(|| (finding.rule.clone(), at));
                 }
@@ -292,12 +339,8 @@ impl Call {
         let bytes = splices.apply(&before.bytes).ok();
         let rewritten = bytes.and_then(|bytes| Some((Index::parse(&bytes).ok()?, bytes)));
         let Some((index, bytes)) = rewritten.filter(|(index, _)| index.is_like(&before.index)) else {
-            let refusal = Denial {
-                code: "rewrite_failed".to_owned(),
-                reason: "the request could not be changed without harm".to_owned(),
-                retry_after_ms: None,
-                kind: RefusalKind::Denied,
-            };
+            let refusal =
+                Denial::own(ErrorCode::RewriteFailed, "the request could not be changed without harm");
             return Err(denied(component, refusal, false));
         };
         self.record.forwards(&bytes);
@@ -308,12 +351,17 @@ impl Call {
 
 // === private helpers ===
 
-fn hashed(body: &Body) -> Vec<(Piece, TextHash)> {
+fn hashed(body: &ClientBody) -> Vec<(Piece, TextHash)> {
+    let head = (Piece::Head, TextHash::of(body.head.as_bytes()));
+    if let Some(units) = &body.units {
+        let known = units.iter().map(|(unit, hash)| (Piece::Unit(unit.clone()), *hash));
+        return known.chain([head]).collect();
+    }
     let units = body.index.units().into_iter().map(|unit| {
         let hash = TextHash::of_unit(&unit, &body.bytes);
         (Piece::Unit(unit), hash)
     });
-    units.chain([(Piece::Head, TextHash::of(body.head.as_bytes()))]).collect()
+    units.chain([head]).collect()
 }
 
 /// What a user is told of a finding: what, where, and how to go on. The text is part of the conversation, so that every later turn
@@ -327,15 +375,7 @@ fn found_in(rule: &str, place: &str, entry: &Entry) -> String {
     format!("{place} holds what the rule {rule} does not let through. {WAYS_OUT}{cut}")
 }
 
-/// Longest code of a refusal that is one.
-const LONGEST_CODE: usize = 64;
-
-/// A code goes into log, row and header: what is none, but words of the policy or of the prompt, stays out of them.
-fn denied(component: &str, mut refusal: Denial, ask: bool) -> Refusal {
-    let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | ':');
-    if refusal.code.is_empty() || refusal.code.len() > LONGEST_CODE || !refusal.code.chars().all(plain) {
-        "denied".clone_into(&mut refusal.code);
-    }
+fn denied(component: &str, refusal: Denial, ask: bool) -> Refusal {
     Refusal::Component { component: component.to_owned(), refusal, ask }
 }
 

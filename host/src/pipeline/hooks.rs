@@ -9,23 +9,34 @@ mod idle;
 mod inbound;
 mod report;
 mod session;
+#[cfg(test)]
+pub(super) mod testing;
 mod turn;
 
+use std::sync::Arc;
+
+use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::hooks::{OnFault, output};
 use sallyport_protocol::package::HookEvent;
+use sallyport_protocol::verdict::Verdict;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::refuse::Denial;
 use super::row::{self, HookRow, evidence, insert, notes_of, server_of};
-use super::{Call, Pipeline, Refusal};
-use crate::audit::Outcome as Ended;
-use crate::component::contract::hook::{Event, Occurrence, Outcome};
-use crate::component::contract::{Attribute, Principal as PrincipalFacts, Refusal as Denial, RefusalKind};
-use crate::component::{Bundle, Entry, Fault, Mode, Ran};
-use crate::evidence::{Asked, Heard, Step};
+use super::{Call, Refusal};
+use crate::audit::{Audit, Outcome as Ended};
+use crate::clock::{Clock, Entropy};
+use crate::component::contract::hook::{Event, Occurrence, Outcome, ToolCall as ToolFacts};
+use crate::component::contract::{Attribute, Principal as PrincipalFacts};
+use crate::component::{Bundle, Components, Entry, Fault, Mode, Ran};
+use crate::evidence::{Asked, RecordedAnswer, RecordedStep};
+
+use self::session::Sessions;
+
+pub(super) use self::session::UserKey;
 
 pub use self::report::{Reported, Reporter};
-pub(super) use self::session::Sessions;
 
 /// Rounds after the first, in which hooks are asked about what others made of the event.
 const MOST_DEPTH: u32 = 4;
@@ -33,6 +44,38 @@ const MOST_DEPTH: u32 = 4;
 const LONGEST_CONTEXT: usize = 32 * 1024;
 /// Longest reason of a hook on a row.
 const LONGEST_REASON: usize = 256;
+
+/// Asks the hooks of a bundle about lifecycle events, and remembers what they said. It knows nothing of how a tool is called: a
+/// model's reply, a client's report and a proxy of tools ask it alike.
+pub(super) struct Hooks {
+    components: Arc<Components>,
+    sessions: Sessions,
+    /// Reports, and ends of sessions, are rows of their own.
+    audit: Arc<Audit>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// In which call, and in whose name, something happened.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) trace: String,
+    pub(super) principal: PrincipalFacts,
+    pub(super) attributes: Vec<Attribute>,
+    /// Whether it is part of a call whose decisions are recorded.
+    pub(super) recorded: bool,
+}
+
+/// What the hooks decided on a tool call.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// It goes on as it is.
+    Release,
+    /// It goes on with another input.
+    Modify(String),
+    /// It does not happen; the text says why.
+    Stop(String),
+}
 
 /// Something that happened.
 pub(super) struct Occasion {
@@ -51,7 +94,7 @@ pub(super) struct Occasion {
 
 /// What the hooks said together.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Dispatched {
     /// It does not go on.
     pub(super) stopped: Option<Stopped>,
     /// It goes on with another tool input or output: JSON.
@@ -69,7 +112,7 @@ pub(super) struct Told {
 pub(super) struct Stopped {
     pub(super) hook: String,
     pub(super) reason: String,
-    code: &'static str,
+    code: ErrorCode,
     /// A person could have agreed.
     pub(super) ask: bool,
     fault: Option<Fault>,
@@ -80,11 +123,11 @@ struct Listener<'a> {
     entry: &'a Entry,
     /// Which version of the event it has seen.
     seen: Option<u32>,
-    said: Said,
+    effect: Effect,
 }
 
 /// What one hook said, as far as it counts.
-enum Said {
+enum Effect {
     Nothing,
     Block(String),
     Ask(String),
@@ -94,16 +137,68 @@ enum Said {
     Fault(Option<Fault>),
 }
 
-// === impl Pipeline ===
+// === impl Hooks ===
 
-impl Pipeline {
-    /// Tells the hooks of `bundle` what happened.
-    pub(super) async fn tell(&self, bundle: &Bundle, mut occasion: Occasion) -> Told {
+impl Hooks {
+    /// Hooks that nobody has asked anything yet.
+    pub(super) fn new(
+        components: Arc<Components>,
+        audit: Arc<Audit>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { components, sessions: Sessions::new(), audit, clock, entropy }
+    }
+
+    /// Asks the hooks of `bundle` whether a tool may be called, with this input; and the rows that say so.
+    pub(super) async fn evaluate_tool(
+        &self,
+        bundle: &Bundle,
+        setting: Setting,
+        tool: ToolFacts,
+    ) -> (Decision, Vec<HookRow>) {
+        let name = tool.name.clone();
+        let what = Event::PreToolUse(tool);
+        let occasion = Occasion::new(setting, HookEvent::PreToolUse, Some(name.clone()), what);
+        let Dispatched { stopped, modified, rows, .. } = self.dispatch(bundle, occasion).await;
+        let decision = match (stopped, modified) {
+            (Some(Stopped { hook, reason, .. }), _) => {
+                Decision::Stop(format!("[{hook} did not let the tool {name} run: {reason}]"))
+            }
+            (None, Some(input)) => Decision::Modify(input),
+            (None, None) => Decision::Release,
+        };
+        (decision, rows)
+    }
+
+    /// The same about a tool call of a model's reply; the call's record has the rows.
+    pub(super) async fn evaluate_tool_of(
+        &self,
+        call: &mut Call,
+        tool: &mut row::ToolCall,
+        input: &str,
+    ) -> Decision {
+        let facts = ToolFacts {
+            id: tool.id.clone(),
+            name: tool.name.clone(),
+            input: if input.is_empty() { "{}".to_owned() } else { input.to_owned() },
+            server: server_of(&tool.name).map(str::to_owned),
+        };
+        let (decision, rows) = self.evaluate_tool(&call.bundle, call.setting(), facts).await;
+        call.record.hooks(rows);
+        if let Decision::Stop(why) = &decision {
+            tool.blocked = Some(why.clone());
+        }
+        decision
+    }
+
+    /// Asks every hook of `bundle` that wants to know of it about what happened.
+    pub(super) async fn dispatch(&self, bundle: &Bundle, mut occasion: Occasion) -> Dispatched {
         let mut listeners: Vec<_> = listeners(bundle, occasion.event)
             .filter(|entry| entry.attachment.matcher.fits(occasion.subject.as_deref()))
-            .map(|entry| Listener { entry, seen: None, said: Said::Nothing })
+            .map(|entry| Listener { entry, seen: None, effect: Effect::Nothing })
             .collect();
-        let mut told = Told::default();
+        let mut told = Dispatched::default();
         let mut version = 0;
         for depth in 0..=MOST_DEPTH {
             let mut asked = false;
@@ -115,34 +210,34 @@ impl Pipeline {
                 }
                 asked = true;
                 let ran = self.ask_hook(entry, &occasion.what).await;
-                let (said, row) = occasion.heard(entry, ran, depth);
+                let (effect, row) = occasion.effect(entry, ran, depth);
                 told.rows.push(row);
                 listener.seen = Some(version);
                 if !enforced {
                     continue;
                 }
-                listener.said = match said {
-                    Said::Block(reason) => {
-                        told.stopped = Some(Stopped::by(entry, "hook_blocked", reason));
+                listener.effect = match effect {
+                    Effect::Block(reason) => {
+                        told.stopped = Some(Stopped::by(entry, ErrorCode::HookBlocked, reason));
                         return told;
                     }
-                    Said::Modify(json) => {
+                    Effect::Modify(json) => {
                         if occasion.replace(&json) {
                             version += 1;
                             listener.seen = Some(version);
                         }
                         told.modified = Some(json);
-                        Said::Nothing
+                        Effect::Nothing
                     }
-                    Said::Fault(fault) => {
+                    Effect::Fault(fault) => {
                         told.faulted = true;
                         if entry.attachment.on_fault(occasion.event) == OnFault::Block {
                             told.stopped = Some(Stopped::undecided(entry, fault));
                             return told;
                         }
-                        Said::Nothing
+                        Effect::Nothing
                     }
-                    said => said,
+                    effect => effect,
                 };
             }
             if !asked {
@@ -158,7 +253,7 @@ impl Pipeline {
             None => told.conclude(listeners, occasion.what.in_band),
             Some(unheard) => {
                 let reason = "the hooks keep changing what the others said".to_owned();
-                told.stopped = Some(Stopped::by(unheard.entry, "hook_depth", reason));
+                told.stopped = Some(Stopped::by(unheard.entry, ErrorCode::HookDepth, reason));
             }
         }
         told
@@ -175,8 +270,8 @@ impl Pipeline {
 
     /// Tells the hooks of a call that a reply is complete. It cannot be stopped any more: what they say is recorded.
     pub(super) async fn ended(&self, call: &mut Call, text: String) {
-        let occasion = Occasion::of(call, HookEvent::Stop, None, Event::Stop(text));
-        let told = self.tell(&call.bundle, occasion).await;
+        let occasion = Occasion::new(call.setting(), HookEvent::Stop, None, Event::Stop(text));
+        let told = self.dispatch(&call.bundle, occasion).await;
         call.record.hooks(told.rows);
     }
 }
@@ -187,40 +282,36 @@ pub(super) fn listeners(bundle: &Bundle, event: HookEvent) -> impl Iterator<Item
     bundle.hooks.iter().filter(wants)
 }
 
+// === impl Call ===
+
+impl Call {
+    /// What hooks are told of the call in each event.
+    pub(super) fn setting(&self) -> Setting {
+        let facts = &self.request.facts;
+        Setting {
+            trace: facts.trace.clone(),
+            principal: facts.principal.clone(),
+            attributes: facts.attributes.clone(),
+            recorded: self.record.gathers(),
+        }
+    }
+}
+
 // === impl Occasion ===
 
 impl Occasion {
-    /// Something that the gateway saw in the traffic of `call`.
-    pub(super) fn of(call: &Call, event: HookEvent, subject: Option<String>, what: Event) -> Self {
-        let facts = &call.request.facts;
-        let what = Occurrence {
-            trace: facts.trace.clone(),
-            principal: facts.principal.clone(),
-            event: what,
-            in_band: true,
-            raw: None,
-            attributes: facts.attributes.clone(),
+    /// Something that the gateway itself saw.
+    pub(super) fn new(setting: Setting, event: HookEvent, subject: Option<String>, what: Event) -> Self {
+        let Setting { trace, principal, attributes, recorded } = setting;
+        let tool = match &what {
+            Event::PreToolUse(call) => Some(call),
+            Event::PostToolUse(result) => Some(&result.call),
+            Event::PostToolUseFailure(failure) => Some(&failure.call),
+            _ => None,
         };
-        Self { event, subject, tool: None, what, notes: Vec::new(), recorded: call.record.gathers() }
-    }
-
-    /// The same about a tool call.
-    pub(super) fn of_tool(call: &Call, event: HookEvent, id: &str, name: &str, what: Event) -> Self {
-        let tool = Some((id.to_owned(), name.to_owned()));
-        Self { tool, ..Self::of(call, event, Some(name.to_owned()), what) }
-    }
-
-    /// Something outside a call.
-    pub(super) fn outside(event: HookEvent, trace: &str, principal: PrincipalFacts, what: Event) -> Self {
-        let what = Occurrence {
-            trace: trace.to_owned(),
-            principal,
-            event: what,
-            in_band: true,
-            raw: None,
-            attributes: Vec::new(),
-        };
-        Self { event, subject: None, tool: None, what, notes: Vec::new(), recorded: false }
+        let tool = tool.map(|call| (call.id.clone(), call.name.clone()));
+        let what = Occurrence { trace, principal, event: what, in_band: true, raw: None, attributes };
+        Self { event, subject, tool, what, notes: Vec::new(), recorded }
     }
 
     pub(super) fn attribute(&mut self, name: &str, value: String) {
@@ -241,43 +332,43 @@ impl Occasion {
     }
 
     /// What an answer means here, and its row.
-    fn heard(&self, entry: &Entry, ran: Ran<Outcome>, depth: u32) -> (Said, HookRow) {
+    fn effect(&self, entry: &Entry, ran: Ran<Outcome>, depth: u32) -> (Effect, HookRow) {
         let step = self.step(entry, &ran);
-        let Ran { result, micros, notes, log, errands, .. } = ran;
+        let Ran { result, micros, notes, log, egress_calls, .. } = ran;
         let mut more: Vec<(&'static str, Value)> = Vec::new();
         let stops = stops(self.event, self.what.in_band);
-        let (verdict, said) = match result {
-            Ok(Outcome::Proceed) => ("proceed", Said::Nothing),
-            Ok(Outcome::Block(reason)) => ("block", Said::Block(reason)),
-            Ok(Outcome::Ask(reason)) => ("ask", Said::Ask(reason)),
+        let (verdict, effect) = match result {
+            Ok(Outcome::Proceed) => (Verdict::Proceed, Effect::Nothing),
+            Ok(Outcome::Block(reason)) => (Verdict::Block, Effect::Block(reason)),
+            Ok(Outcome::Ask(reason)) => (Verdict::Ask, Effect::Ask(reason)),
             Ok(Outcome::Modify(json)) if modifies(self.event, self.what.in_band, &json) => {
-                ("modify", Said::Modify(json))
+                (Verdict::Modify, Effect::Modify(json))
             }
             Ok(Outcome::AddContext(text)) if text.len() <= LONGEST_CONTEXT => {
-                ("add-context", Said::Context(text))
+                (Verdict::AddContext, Effect::Context(text))
             }
             Ok(Outcome::Modify(_) | Outcome::AddContext(_) | Outcome::Other(_)) => {
-                ("garbage", Said::Fault(None))
+                (Verdict::Garbage, Effect::Fault(None))
             }
             Err(fault) => {
                 more.push(("fault", fault.code().into()));
-                ("fault", Said::Fault(Some(fault)))
+                (Verdict::Fault, Effect::Fault(Some(fault)))
             }
         };
-        if let Said::Block(reason) | Said::Ask(reason) = &said {
+        if let Effect::Block(reason) | Effect::Ask(reason) = &effect {
             more.push(("reason", reason.chars().take(LONGEST_REASON).collect::<String>().into()));
         }
-        let heeded = match &said {
-            Said::Nothing => true,
-            Said::Context(_) => takes_context(self.event, self.what.in_band),
-            Said::Block(_) | Said::Ask(_) | Said::Modify(_) | Said::Fault(_) => stops,
+        let heeded = match &effect {
+            Effect::Nothing => true,
+            Effect::Context(_) => takes_context(self.event, self.what.in_band),
+            Effect::Block(_) | Effect::Ask(_) | Effect::Modify(_) | Effect::Fault(_) => stops,
         };
-        if let Said::Fault(_) = &said
+        if let Effect::Fault(_) = &effect
             && stops
         {
             more.push(("on_fault", entry.attachment.on_fault(self.event).as_str().into()));
         }
-        if !heeded && !matches!(said, Said::Fault(_)) {
+        if !heeded && !matches!(effect, Effect::Fault(_)) {
             more.push(("ignored", true.into()));
         }
         if depth > 0 {
@@ -286,15 +377,15 @@ impl Occasion {
         if !notes.is_empty() {
             more.push(("notes", notes_of(&notes)));
         }
-        if !errands.is_empty() {
-            more.push(("egress", errands.iter().map(row::errand).collect()));
+        if !egress_calls.is_empty() {
+            more.push(("egress", egress_calls.iter().map(row::egress_call).collect()));
         }
         if let Some(log) = log {
             more.push(("log", log.into()));
         }
-        let outcome = match &said {
-            Said::Fault(_) => Ended::Error,
-            Said::Block(_) | Said::Ask(_) if heeded && entry.mode == Mode::Enforce => Ended::Denied,
+        let outcome = match &effect {
+            Effect::Fault(_) => Ended::Error,
+            Effect::Block(_) | Effect::Ask(_) if heeded && entry.mode == Mode::Enforce => Ended::Denied,
             _ => Ended::Allowed,
         };
         entry.component.tally().count(row::said(verdict), micros);
@@ -304,13 +395,13 @@ impl Occasion {
         for (name, value) in more {
             insert(&mut payload, name, value);
         }
-        (if heeded { said } else { Said::Nothing }, HookRow { outcome, payload, step })
+        (if heeded { effect } else { Effect::Nothing }, HookRow { outcome, payload, step })
     }
 
     /// What is recorded of a question.
-    fn step(&self, entry: &Entry, ran: &Ran<Outcome>) -> Option<Box<Step>> {
-        let asked = self.recorded.then(|| Asked::event(&self.what, Heard::of(ran)))??;
-        Some(Box::new(Step::new(&entry.component, entry.mode, asked, false)))
+    fn step(&self, entry: &Entry, ran: &Ran<Outcome>) -> Option<Box<RecordedStep>> {
+        let asked = self.recorded.then(|| Asked::event(&self.what, RecordedAnswer::of(ran)))??;
+        Some(Box::new(RecordedStep::new(&entry.component, entry.mode, asked, false)))
     }
 
     /// What every row about this event says.
@@ -330,18 +421,19 @@ impl Occasion {
     }
 }
 
-// === impl Told ===
+// === impl Dispatched ===
 
-impl Told {
+impl Dispatched {
     /// Nobody has anything to add: what the hooks said last counts.
     fn conclude(&mut self, listeners: Vec<Listener<'_>>, in_band: bool) {
-        for Listener { entry, said, .. } in listeners {
-            match said {
-                Said::Context(text) => self.context.push(text),
-                Said::Ask(reason) if self.stopped.is_none() => {
+        for Listener { entry, effect, .. } in listeners {
+            match effect {
+                Effect::Context(text) => self.context.push(text),
+                Effect::Ask(reason) if self.stopped.is_none() => {
                     let reason =
                         if in_band { format!("{reason} (nobody can be asked here)") } else { reason };
-                    self.stopped = Some(Stopped { ask: true, ..Stopped::by(entry, "hook_asks", reason) });
+                    self.stopped =
+                        Some(Stopped { ask: true, ..Stopped::by(entry, ErrorCode::HookAsks, reason) });
                 }
                 _ => {}
             }
@@ -357,7 +449,7 @@ impl Told {
 // === impl Stopped ===
 
 impl Stopped {
-    fn by(entry: &Entry, code: &'static str, reason: String) -> Self {
+    fn by(entry: &Entry, code: ErrorCode, reason: String) -> Self {
         Self { hook: entry.component.name().to_owned(), reason, code, ask: false, fault: None }
     }
 
@@ -366,12 +458,12 @@ impl Stopped {
             Some(fault) => format!("the hook did not answer ({})", fault.code()),
             None => "the hook gave no usable answer".to_owned(),
         };
-        Self { fault, ..Self::by(entry, "hook_unusable", reason) }
+        Self { fault, ..Self::by(entry, ErrorCode::HookUnusable, reason) }
     }
 
     /// Whether a hook said so, rather than none.
     pub(super) fn is_decided(&self) -> bool {
-        self.fault.is_none() && self.code != "hook_unusable"
+        self.fault.is_none() && self.code != ErrorCode::HookUnusable
     }
 
     /// A call that is not served because of it.
@@ -381,8 +473,7 @@ impl Stopped {
             Some(Fault::Exhausted) => Refusal::Overloaded,
             Some(fault) => Refusal::Undecided { component: hook, fault },
             None => {
-                let refusal =
-                    Denial { code: code.to_owned(), reason, retry_after_ms: None, kind: RefusalKind::Denied };
+                let refusal = Denial::own(code, reason);
                 Refusal::Component { component: hook, refusal, ask }
             }
         }
@@ -434,7 +525,7 @@ fn as_output(json: &str) -> String {
 
 /// A row that says that something was reported, whoever wants to know of it.
 fn reported(occasion: &Occasion, outcome: Ended) -> HookRow {
-    let mut payload = json!({ "verdict": "reported" });
+    let mut payload = json!({ "verdict": Verdict::Reported });
     occasion.describe(&mut payload);
     HookRow { outcome, payload, step: None }
 }

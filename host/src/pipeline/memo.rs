@@ -27,7 +27,7 @@ pub(super) struct Whose([u8; 32]);
 
 /// A text before a scanner, for a tenant.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key([u8; 32]);
+pub(super) struct MemoKey([u8; 32]);
 
 // === impl Memo ===
 
@@ -36,11 +36,11 @@ impl Memo {
         Self { findings: Cache::new(KEPT) }
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<Arc<[Finding]>> {
+    pub(super) fn get(&self, key: MemoKey) -> Option<Arc<[Finding]>> {
         self.findings.get(&key.0)
     }
 
-    pub(super) fn keep(&self, key: Key, findings: Arc<[Finding]>) {
+    pub(super) fn keep(&self, key: MemoKey, findings: Arc<[Finding]>) {
         self.findings.insert(key.0, findings);
     }
 }
@@ -48,6 +48,12 @@ impl Memo {
 // === impl TextHash ===
 
 impl TextHash {
+    /// Its bytes.
+    #[cfg(test)]
+    pub(super) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The hash of a text as it stands in the body.
     pub(super) fn of(raw: &[u8]) -> Self {
         Self(*blake3::hash(raw).as_bytes())
@@ -82,9 +88,9 @@ impl Whose {
     }
 }
 
-// === impl Key ===
+// === impl MemoKey ===
 
-impl Key {
+impl MemoKey {
     pub(super) fn of(whose: Whose, kind: TextKind, text: TextHash) -> Self {
         let mut named = [0; 65];
         for (place, byte) in named.iter_mut().zip(whose.0.into_iter().chain([kind as u8]).chain(text.0)) {
@@ -111,7 +117,8 @@ mod tests {
             for scanner in [&one, &other] {
                 for kind in [TextKind::User, TextKind::System] {
                     for text in ["Hello", "Goodbye"] {
-                        let key = Key::of(Whose::of(tenant, scanner), kind, TextHash::of(text.as_bytes()));
+                        let key =
+                            MemoKey::of(Whose::of(tenant, scanner), kind, TextHash::of(text.as_bytes()));
                         keys.insert(key.0);
                     }
                 }

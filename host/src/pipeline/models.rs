@@ -8,7 +8,8 @@ use sallyport_protocol::id::TraceId;
 use sallyport_protocol::messages::index::Index;
 
 use super::facts::Request;
-use super::{Inbound, Operation, Pipeline};
+use super::lineage::Lineage;
+use super::{Inbound, Operation, Pipeline, route};
 use crate::auth::Principal;
 use crate::component::contract::BodyView;
 use crate::component::contract::policy::Verdict;
@@ -49,14 +50,14 @@ impl Pipeline {
         found
     }
 
-    /// Whether a call for `model` would come to `route`, where it is listed, and be let through. Asks the policies that only
+    /// Whether a call for `model` would come to `listed`, where it is listed, and be let through. Asks the policies that only
     /// look: one that counts would be charged for a listing.
     async fn may_call(
         &self,
         principal: &Arc<Principal>,
         config: &Config,
         bundle: &Bundle,
-        route: &Route,
+        listed: &Arc<Route>,
         model: &str,
     ) -> bool {
         let body = serde_json::json!({ "model": model, "messages": [] }).to_string();
@@ -70,10 +71,11 @@ impl Pipeline {
             request_id: String::new(),
         };
         let trace = TraceId::from_bytes([0; 16]);
-        let mut request = Request::new(inbound, trace, index, self.clock.as_ref());
+        let lineage = Lineage::of_call(&inbound.headers, principal);
+        let mut request = Request::new(inbound, lineage, trace, Arc::new(index), self.clock.as_ref());
         // A model that an earlier route takes is served there.
-        if !matches!(self.choose(config, bundle, &mut request, false).await, (_, Ok(chosen)) if chosen == *route)
-        {
+        let (_, chosen) = route::choose(&self.components, config, bundle, &mut request, false).await;
+        if !chosen.is_ok_and(|(chosen, _)| chosen == *listed) {
             return false;
         }
         let view: Arc<dyn BodyView> = Arc::clone(&request.body) as _;

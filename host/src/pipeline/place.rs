@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use sallyport_protocol::messages::index::Span;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -46,7 +47,7 @@ pub(super) fn place_of(body: &[u8], at: usize) -> String {
     let outline =
         std::str::from_utf8(body).ok().and_then(|text| serde_json::from_str::<Outline<'_>>(text).ok());
     let Some(outline) = outline else { return "the request".to_owned() };
-    let holds = |value: &RawValue| span_of(body, value).contains(&at);
+    let holds = |value: &RawValue| holds(body, value, at);
     if outline.system.is_some_and(holds) {
         return "the system prompt".to_owned();
     }
@@ -70,7 +71,7 @@ fn said_in(message: &RawValue, body: &[u8], at: usize, all: &[&RawValue]) -> Str
         return "the text".to_owned();
     };
     let blocks = serde_json::from_str::<Vec<&RawValue>>(message.content.get()).unwrap_or_default();
-    let block = blocks.into_iter().find(|block| span_of(body, block).contains(&at));
+    let block = blocks.into_iter().find(|block| holds(body, block, at));
     let block = block.and_then(|block| serde_json::from_str::<Block<'_>>(block.get()).ok());
     let kind = block.as_ref().map_or("text", |block| block.kind.as_ref());
     match (message.role.as_ref(), kind) {
@@ -105,10 +106,10 @@ fn called(messages: &[&RawValue], id: &str) -> Option<String> {
     names.remove(id)
 }
 
-/// Where a value that was read from the body stands in it.
-fn span_of(body: &[u8], value: &RawValue) -> std::ops::Range<usize> {
-    let start = (value.get().as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
-    start..start.saturating_add(value.get().len())
+/// Whether a value that was read from the body holds its byte at `at`.
+fn holds(body: &[u8], value: &RawValue, at: usize) -> bool {
+    let span = Span::of_part(body, value.get().as_bytes());
+    span.is_some_and(|span| (span.start as usize..span.end as usize).contains(&at))
 }
 
 /// A name as it may stand in a message: the client chose it.

@@ -1,8 +1,9 @@
 //! Every way a call is not served. What each becomes on the wire stands in one table, `http/error.rs`.
 
+use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::messages::index::Malformed;
 
-use super::row::Ending;
+use super::row::CallEnding;
 use crate::audit::{Outcome, Unavailable};
 use crate::component::Fault;
 use crate::component::contract::provider::Failure;
@@ -30,7 +31,7 @@ pub enum Refusal {
         /// Which one.
         component: String,
         /// What it said.
-        refusal: contract::Refusal,
+        refusal: Denial,
         /// A person could have agreed, but there is nobody to ask.
         ask: bool,
     },
@@ -75,9 +76,21 @@ pub enum Refusal {
     /// The provider ended the exchange with an error for the client.
     #[error("{}", .0.message)]
     Failed(Failure),
+    /// The provider does not carry the request, and asked no upstream for anything.
+    #[error("{}", .0.message)]
+    Declined(Failure),
     /// The upstream does not take the gateway's credential: the operator's affair, which no caller can mend.
     #[error("the gateway's credential was refused by the upstream")]
     Credential,
+    /// The gateway could not fetch what it shows the upstream: an identity server fails.
+    #[error("the gateway cannot fetch its credential for the upstream now")]
+    Unidentified,
+    /// The route's upstreams failed too often of late, and are left alone for a while.
+    #[error("the upstreams of this model are not available")]
+    NoUpstream {
+        /// When one of them is asked again.
+        retry_after_ms: u32,
+    },
     /// What a component was given to read is more than it can judge within its limits.
     #[error("the request is larger than {component} can judge")]
     TooLarge {
@@ -99,6 +112,9 @@ pub enum Refusal {
         /// The first construct that is not known.
         what: String,
     },
+    /// What hooks change in the request cannot be put in.
+    #[error("the request could not be changed without harm")]
+    EditFailed,
     /// The upstream's answer reads in more than one way, or hides what hooks have to be asked about.
     #[error("the upstream's answer cannot be judged: {what}")]
     Unreadable {
@@ -121,6 +137,36 @@ pub enum Refusal {
     },
 }
 
+/// A no, by a component or on its behalf.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Denial {
+    /// What it is called.
+    pub code: RefusalCode,
+    /// Why, for the user.
+    pub reason: String,
+    /// When the same call would fit, if it ever does.
+    pub retry_after_ms: Option<u32>,
+    /// What kind of no it is.
+    pub kind: RefusalKind,
+}
+
+/// What a refusal is called in headers and rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// The gateway's own name for it.
+    Own(ErrorCode),
+    /// The name that a component gave it.
+    Component(ComponentCode),
+}
+
+/// A code that a component gave. It goes into log, row and header: what is none, but words of the policy or of the prompt, stays out of
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentCode(String);
+
+/// Longest code of a component.
+const LONGEST_CODE: usize = 64;
+
 /// From this size on a component that ran out of time or memory did so because of the size.
 const LARGE: usize = 1024 * 1024;
 
@@ -141,29 +187,34 @@ impl Refusal {
     }
 
     /// A stable name for rows and clients.
-    pub fn code(&self) -> &str {
-        match self {
-            Self::Malformed(Malformed::Depth) => "body_too_deep",
-            Self::Malformed(Malformed::Many { .. }) => "body_too_many",
-            Self::Malformed(Malformed::Folded(_)) => "body_ambiguous",
-            Self::Unknown { .. } => "unknown_construct",
-            Self::Malformed(_) => "body_malformed",
-            Self::NoRoute { .. } => "no_route",
-            Self::Component { refusal, .. } => &refusal.code,
-            Self::Undecided { .. } => "policy_fault",
-            Self::Overloaded => "overloaded",
-            Self::AuditUnavailable(_) => "audit_unavailable",
-            Self::NoProvider { .. } => "no_provider",
-            Self::ProviderFault { .. } => "provider_fault",
-            Self::ProviderBroke { .. } => "provider_contract",
-            Self::Failed(_) => "upstream_error",
-            Self::Credential => "upstream_credential",
-            Self::TooLarge { .. } => "request_too_large",
-            Self::BadAnswer { .. } => "upstream_answer",
-            Self::Unreadable { .. } => "answer_unreadable",
-            Self::ToolCallTooLarge { .. } => "tool_call_too_large",
-            Self::Lossy { .. } => "lossy",
-        }
+    pub fn code(&self) -> RefusalCode {
+        let own = match self {
+            Self::Component { refusal, .. } => return refusal.code.clone(),
+            Self::Malformed(Malformed::Depth) => ErrorCode::BodyTooDeep,
+            Self::Malformed(Malformed::Many { .. }) => ErrorCode::BodyTooMany,
+            Self::Malformed(Malformed::Folded(_)) => ErrorCode::BodyAmbiguous,
+            Self::Unknown { .. } => ErrorCode::UnknownConstruct,
+            Self::Malformed(_) => ErrorCode::BodyMalformed,
+            Self::NoRoute { .. } => ErrorCode::NoRoute,
+            Self::Undecided { .. } => ErrorCode::PolicyFault,
+            Self::Overloaded => ErrorCode::Overloaded,
+            Self::AuditUnavailable(_) => ErrorCode::AuditUnavailable,
+            Self::NoProvider { .. } => ErrorCode::NoProvider,
+            Self::ProviderFault { .. } => ErrorCode::ProviderFault,
+            Self::ProviderBroke { .. } => ErrorCode::ProviderContract,
+            Self::Failed(_) => ErrorCode::UpstreamError,
+            Self::Declined(_) => ErrorCode::ProviderDeclined,
+            Self::Credential => ErrorCode::UpstreamCredential,
+            Self::Unidentified => ErrorCode::CredentialUnavailable,
+            Self::NoUpstream { .. } => ErrorCode::UpstreamsUnavailable,
+            Self::TooLarge { .. } => ErrorCode::RequestTooLarge,
+            Self::BadAnswer { .. } => ErrorCode::UpstreamAnswer,
+            Self::EditFailed => ErrorCode::RewriteFailed,
+            Self::Unreadable { .. } => ErrorCode::AnswerUnreadable,
+            Self::ToolCallTooLarge { .. } => ErrorCode::ToolCallTooLarge,
+            Self::Lossy { .. } => ErrorCode::Lossy,
+        };
+        RefusalCode::Own(own)
     }
 
     /// Whether a policy said no, rather than something failing.
@@ -173,13 +224,15 @@ impl Refusal {
             | Self::Undecided { .. }
             | Self::NoRoute { .. }
             | Self::Unknown { .. }
+            | Self::EditFailed
+            | Self::Declined(_)
             | Self::Lossy { .. } => Outcome::Denied,
             _ => Outcome::Error,
         }
     }
 
     /// What the row says.
-    pub(super) fn ending(&self) -> Ending {
+    pub(super) fn ending(&self) -> CallEnding {
         let fault = match self {
             Self::Undecided { fault, .. }
             | Self::ProviderFault { fault, .. }
@@ -187,12 +240,12 @@ impl Refusal {
             _ => None,
         };
         let status = match self {
-            Self::Failed(failure) => Some(failure.status),
+            Self::Failed(failure) | Self::Declined(failure) => Some(failure.status),
             _ => None,
         };
-        Ending {
+        CallEnding {
             outcome: self.outcome(),
-            code: Some(self.code().to_owned()),
+            code: Some(self.code()),
             reason: Some(fault.map_or_else(|| self.to_string(), |fault| format!("{self}: {fault}"))),
             status,
         }
@@ -210,10 +263,58 @@ impl Refusal {
     }
 
     /// What kind of no a component said, if one did.
-    pub fn kind(&self) -> Option<RefusalKind> {
+    pub fn kind(&self) -> Option<&RefusalKind> {
         match self {
-            Self::Component { refusal, .. } => Some(refusal.kind),
+            Self::Component { refusal, .. } => Some(&refusal.kind),
             _ => None,
         }
+    }
+}
+
+// === impl Denial ===
+
+impl Denial {
+    /// A denial of the gateway's own.
+    pub(super) fn own(code: ErrorCode, reason: impl Into<String>) -> Self {
+        let code = RefusalCode::Own(code);
+        Self { code, reason: reason.into(), retry_after_ms: None, kind: RefusalKind::Denied }
+    }
+
+    /// A finding that refuses the call, called after its rule.
+    pub(super) fn of_rule(rule: &str, reason: String) -> Self {
+        Self {
+            code: RefusalCode::of_component(rule),
+            reason,
+            retry_after_ms: None,
+            kind: RefusalKind::Denied,
+        }
+    }
+}
+
+impl From<contract::Refusal> for Denial {
+    fn from(said: contract::Refusal) -> Self {
+        let contract::Refusal { code, reason, retry_after_ms, kind } = said;
+        Self { code: RefusalCode::of_component(&code), reason, retry_after_ms, kind }
+    }
+}
+
+// === impl RefusalCode ===
+
+impl RefusalCode {
+    /// As it stands in headers and rows.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Own(code) => code.as_str(),
+            Self::Component(ComponentCode(code)) => code,
+        }
+    }
+
+    /// What a component calls it, if that is a name.
+    fn of_component(code: &str) -> Self {
+        let plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | ':');
+        if code.is_empty() || code.len() > LONGEST_CODE || !code.chars().all(plain) {
+            return Self::Own(ErrorCode::Denied);
+        }
+        Self::Component(ComponentCode(code.to_owned()))
     }
 }

@@ -1,37 +1,43 @@
 //! The rows of a call, gathered while it runs and written as one record when it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::headers;
 use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::messages::event::Usage;
+use sallyport_protocol::verdict::Verdict;
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
 
-use super::exchange::Exchanging;
+use super::lineage::Lineage;
+use super::refuse::RefusalCode;
+use super::retries::Retry;
 use super::{Inbound, Operation, facts};
-use crate::audit::{Event, Intent, Kind, Outcome, Who};
+use crate::audit::{Event, Intent, JsonEntries, Kind, Outcome, Who};
 use crate::auth::{self, Principal};
 use crate::clip::{NAME, clip};
 use crate::clock::Clock;
 use crate::component::contract::Attribute;
-use crate::component::{Bundle, Component, Errand, Mode, Said};
-use crate::config::{PriceList, Route};
-use crate::evidence::{Gathering, Step};
+use crate::component::contract::provider::Loss;
+use crate::component::{Bundle, Component, EgressCall, Mode, Said};
+use crate::config::{PriceList, Route, RouteTarget};
+use crate::evidence::{Gathering, RecordedStep};
 
 /// What is known of a call so far.
 pub(super) struct Record {
-    who: Who,
-    began: OffsetDateTime,
+    /// Whose call it is, and everything that is noted of it: durable before anything goes upstream, the row in the end.
+    call: Intent,
     started: Duration,
     operation: Operation,
-    model: Option<String>,
-    provider: Option<String>,
-    payload: Map<String, Value>,
-    components: Vec<Value>,
+    components: JsonEntries,
     hooks: Vec<HookRow>,
     tools: Vec<ToolCall>,
+    /// Targets that were asked, or passed over.
+    attempts: Vec<Value>,
+    /// It is a copy of another call.
+    mirror: bool,
     usage: Usage,
     cost_micro: Option<i64>,
     first_byte: Option<Duration>,
@@ -45,13 +51,27 @@ pub(super) struct HookRow {
     pub(super) outcome: Outcome,
     pub(super) payload: Value,
     /// What it was asked, where it is recorded.
-    pub(super) step: Option<Box<Step>>,
+    pub(super) step: Option<Box<RecordedStep>>,
+}
+
+/// What a provider did in a call.
+#[derive(Clone, Copy)]
+pub(super) struct ProviderPart<'a> {
+    pub(super) component: &'a Component,
+    /// Guest time so far.
+    pub(super) micros: u32,
+    /// How often the guest was called.
+    pub(super) calls: u32,
+    /// The provider failed, rather than its upstream.
+    pub(super) broken: bool,
+    /// What of the request it could not carry.
+    pub(super) losses: &'a [Loss],
 }
 
 /// How a call ended.
-pub(super) struct Ending {
+pub(super) struct CallEnding {
     pub(super) outcome: Outcome,
-    pub(super) code: Option<String>,
+    pub(super) code: Option<RefusalCode>,
     pub(super) reason: Option<String>,
     pub(super) status: Option<u16>,
 }
@@ -68,7 +88,14 @@ pub(super) struct ToolCall {
 // === impl Record ===
 
 impl Record {
-    pub(super) fn begin(inbound: &Inbound, trace: &TraceId, bundle: &Bundle, clock: &dyn Clock) -> Self {
+    pub(super) fn begin(
+        inbound: &Inbound,
+        body: &blake3::Hash,
+        lineage: &Lineage,
+        trace: &TraceId,
+        bundle: &Bundle,
+        clock: &dyn Clock,
+    ) -> Self {
         let principal = &inbound.principal;
         let mut payload = Map::new();
         let mut note = |name: &str, value: Option<Value>| {
@@ -78,29 +105,39 @@ impl Record {
         };
         let header = |name| facts::text(&inbound.headers, name).map(|text| Value::from(clip(text, NAME)));
         note("request_id", Some(inbound.request_id.clone().into()));
-        note("operation", (inbound.operation == Operation::CountTokens).then(|| "count_tokens".into()));
+        note(
+            "operation",
+            (inbound.operation != Operation::Message).then(|| inbound.operation.as_str().into()),
+        );
         note("department", principal.department.clone().map(Value::from));
         note("agent", header(headers::AGENT_NAME));
+        // A name that is too long to be one joins nothing, and is on the row all the same.
         note("client_session", header(headers::CLAUDE_CODE_SESSION_ID));
         note("prompt_id", header(headers::CLAUDE_CODE_PROMPT_ID));
+        note("agent_id", header(headers::CLAUDE_CODE_AGENT_ID));
         note("credential", Some(principal.credential.id().into()));
         let foreign = auth::foreign_headers(&inbound.headers);
         note("ignored_headers", (!foreign.is_empty()).then(|| foreign.into()));
         note("body_bytes", Some(inbound.body.len().into()));
-        note("body_blake3", Some(blake3::hash(&inbound.body).to_hex().as_str().into()));
+        note("body_blake3", Some(body.to_hex().as_str().into()));
         let retries = header("x-stainless-retry-count").filter(|count| count != "0");
         note("client_retry", retries);
-        Self {
-            who: who(principal, trace, &bundle.version),
-            began: clock.now(),
-            started: clock.monotonic(),
-            operation: inbound.operation,
+        let call = Intent {
+            occurred_at: clock.now(),
+            who: who(principal, lineage, trace, &bundle.version),
             model: None,
             provider: None,
-            payload,
-            components: Vec::new(),
+            payload: Value::Object(payload),
+        };
+        Self {
+            call,
+            started: clock.monotonic(),
+            operation: inbound.operation,
+            components: JsonEntries::default(),
             hooks: Vec::new(),
             tools: Vec::new(),
+            attempts: Vec::new(),
+            mirror: false,
             usage: Usage::default(),
             cost_micro: None,
             first_byte: None,
@@ -109,15 +146,45 @@ impl Record {
     }
 
     pub(super) fn model(&mut self, model: &str) {
-        self.model = Some(model.to_owned());
+        self.call.model = Some(model.to_owned());
     }
 
-    pub(super) fn routed(&mut self, route: &Route) {
-        self.provider = Some(route.provider.clone());
+    pub(super) fn routed(&mut self, route: &Route, target: &RouteTarget) {
         self.note("route", route.pattern.as_str());
-        if let Some(model) = &route.upstream_model {
-            self.note("upstream_model", model.as_str());
+        self.goes_to(target);
+    }
+
+    /// The call is a copy of this one, made for a shadow.
+    pub(super) fn mirrors(&mut self, original: &TraceId, model: &str) {
+        self.mirror = true;
+        self.model(model);
+        self.note("shadow_of", original.as_str());
+    }
+
+    /// Whether it is such a copy.
+    pub(super) fn is_mirror(&self) -> bool {
+        self.mirror
+    }
+
+    /// Which target is asked now.
+    pub(super) fn goes_to(&mut self, target: &RouteTarget) {
+        self.call.provider = Some(target.provider.clone());
+        match (&target.upstream_model, self.call.payload.as_object_mut()) {
+            (Some(model), _) => self.note("upstream_model", model.as_str()),
+            (None, Some(payload)) => drop(payload.remove("upstream_model")),
+            (None, None) => {}
         }
+    }
+
+    /// One target was asked, or passed over.
+    pub(super) fn attempt(&mut self, entry: Value) {
+        self.attempts.push(entry);
+    }
+
+    /// The client asked for the same before, and did not get it.
+    pub(super) fn repeats(&mut self, retry: &Retry) {
+        self.note("retry_of", retry.first.as_str());
+        self.note("attempt", retry.attempt);
     }
 
     /// What goes upstream is not what the client sent.
@@ -136,8 +203,8 @@ impl Record {
         self.gathering.is_some()
     }
 
-    /// A component was asked; about `body`, if it was about one.
-    pub(super) fn hear(&mut self, step: Step, body: Option<&Bytes>) {
+    /// Records one question to a component and its answer, and the body that it was about, if it was about one.
+    pub(super) fn record_step(&mut self, step: RecordedStep, body: Option<&Bytes>) {
         if let Some(gathering) = &mut self.gathering {
             gathering.hear(step, body);
         }
@@ -145,22 +212,16 @@ impl Record {
 
     /// Everything that was gathered, and the version of the bundle that it was gathered under.
     pub(super) fn gathered(&mut self) -> Option<(Gathering, String)> {
-        Some((self.gathering.take()?, self.who.policy_ver.clone()))
+        Some((self.gathering.take()?, self.call.who.policy_ver.clone()))
     }
 
     /// What is durable before anything goes upstream.
-    pub(super) fn intent(&self) -> Intent {
-        Intent {
-            occurred_at: self.began,
-            who: self.who.clone(),
-            model: self.model.clone(),
-            provider: self.provider.clone(),
-            payload: Value::Object(self.payload.clone()),
-        }
+    pub(super) fn intent(&self) -> &Intent {
+        &self.call
     }
 
     pub(super) fn note(&mut self, name: &str, value: impl Into<Value>) {
-        self.payload.insert(name.to_owned(), value.into());
+        insert(&mut self.call.payload, name, value.into());
     }
 
     /// Which component said what, and how long it took.
@@ -168,26 +229,44 @@ impl Record {
         &mut self,
         component: &Component,
         mode: Mode,
-        verdict: &str,
+        verdict: Verdict,
         micros: u32,
         more: impl IntoIterator<Item = (&'static str, Value)>,
     ) {
         component.tally().count(said(verdict), micros);
-        let mut row = evidence(component, verdict, micros);
-        if mode != Mode::Enforce {
-            insert(&mut row, "mode", mode.as_str().into());
-        }
-        for (name, value) in more {
-            insert(&mut row, name, value);
-        }
-        self.components.push(row);
+        self.entry(component, mode, verdict, micros, more);
+    }
+
+    /// What a policy had said before of the same facts.
+    pub(super) fn remembered(
+        &mut self,
+        component: &Component,
+        mode: Mode,
+        verdict: Verdict,
+        more: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        component.tally().count_remembered(said(verdict));
+        self.entry(component, mode, verdict, 0, [("remembered", true.into())].into_iter().chain(more));
+    }
+
+    fn entry(
+        &mut self,
+        component: &Component,
+        mode: Mode,
+        verdict: Verdict,
+        micros: u32,
+        more: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        let mode = (mode != Mode::Enforce).then(|| ("mode", mode.as_str().into()));
+        let more = [("micros", micros.into())].into_iter().chain(mode).chain(more);
+        self.components.push(component.evidence(), ("verdict", verdict.as_str()), more);
     }
 
     /// The provider's part.
-    pub(super) fn provider(&mut self, exchanging: &Exchanging) {
-        let losses = exchanging.losses();
-        let verdict = if exchanging.is_broken() { "fault" } else { "served" };
-        self.component(exchanging.component(), Mode::Enforce, verdict, exchanging.micros(), []);
+    pub(super) fn provider(&mut self, part: ProviderPart<'_>) {
+        let ProviderPart { component, micros, calls, broken, losses } = part;
+        let verdict = if broken { Verdict::Fault } else { Verdict::Served };
+        self.component(component, Mode::Enforce, verdict, micros, [("calls", calls.into())]);
         if !losses.is_empty() {
             let losses = losses.iter().map(|loss| json!({ "field": loss.field, "how": loss.how }));
             self.note("loss", losses.collect::<Vec<_>>());
@@ -198,13 +277,17 @@ impl Record {
     pub(super) fn hooks(&mut self, mut rows: Vec<HookRow>) {
         for row in &mut rows {
             if let Some(step) = row.step.take() {
-                self.hear(*step, None);
+                self.record_step(*step, None);
             }
         }
         self.hooks.extend(rows);
     }
 
+    /// The model asked for a tool. What a copy's model asked for nobody runs.
     pub(super) fn tool(&mut self, tool: ToolCall) {
+        if self.mirror {
+            return;
+        }
         self.tools.push(tool);
     }
 
@@ -222,8 +305,11 @@ impl Record {
 
     /// What the call costs, now that its usage is known.
     pub(super) fn price(&mut self, prices: &PriceList, model: &str) {
-        let Some(provider) = &self.provider else { return };
+        let Some(provider) = &self.call.provider else { return };
         self.cost_micro = prices.price(provider, model, &self.usage);
+        if let (Some(cost), Some(last)) = (self.cost_micro, self.attempts.last_mut()) {
+            insert(last, "cost_micro", cost.into());
+        }
         self.note("price_list", prices.version.as_str());
     }
 
@@ -232,16 +318,21 @@ impl Record {
     }
 
     /// All rows: the call, its tools, its hooks, its cost.
-    pub(super) fn close(mut self, ending: &Ending, clock: &dyn Clock) -> Vec<Event> {
+    pub(super) fn close(mut self, ending: &CallEnding, clock: &dyn Clock) -> Vec<Event> {
         let latency = clock.monotonic().saturating_sub(self.started);
         let latency_ms = i64::try_from(latency.as_millis()).ok();
-        for (name, value) in [("code", &ending.code), ("reason", &ending.reason)] {
+        let code = ending.code.as_ref().map(RefusalCode::as_str);
+        for (name, value) in [("code", code), ("reason", ending.reason.as_deref())] {
             if let Some(value) = value {
-                self.note(name, value.as_str());
+                self.note(name, value);
             }
         }
         if let Some(status) = ending.status {
             self.note("status", status);
+        }
+        if !self.attempts.is_empty() {
+            let attempts = std::mem::take(&mut self.attempts);
+            self.note("attempts", attempts);
         }
         if let Some(first) = self.first_byte {
             self.note("first_byte_ms", u64::try_from(first.as_millis()).unwrap_or(u64::MAX));
@@ -255,20 +346,20 @@ impl Record {
                 self.note(name, count);
             }
         }
-        let components = std::mem::take(&mut self.components);
-        self.note("components", components);
-        let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
-        let mut call = self.row(Kind::Inference, ending.outcome, Value::Object(self.payload.clone()));
-        call.occurred_at = self.began;
-        call.tokens_in = count(self.usage.input);
-        call.tokens_out = count(self.usage.output);
-        call.cost_micro = self.cost_micro;
-        call.latency_ms = latency_ms;
-        let mut rows = vec![call];
-        for HookRow { outcome, payload, .. } in std::mem::take(&mut self.hooks) {
-            rows.push(self.row(Kind::Hook, outcome, payload));
+        self.say(ending, latency);
+        let Self { call, components, hooks, tools, usage, cost_micro, operation, .. } = self;
+        let Intent { occurred_at, who, model, provider, payload: noted } = call;
+        let who = Arc::new(who);
+        let row = |kind, outcome, payload| {
+            let row = Event::plain(occurred_at, kind, Arc::clone(&who), outcome, payload);
+            Event { model: model.clone(), provider: provider.clone(), ..row }
+        };
+        // Of the call, with its cost, what hooks said, and its tools.
+        let mut others = Vec::with_capacity(2 + hooks.len() + tools.len());
+        for HookRow { outcome, payload, .. } in hooks {
+            others.push(row(Kind::Hook, outcome, payload));
         }
-        for tool in &self.tools {
+        for tool in &tools {
             let outcome = if tool.blocked.is_some() { Outcome::Denied } else { Outcome::Allowed };
             let mut payload = json!({ "tool": tool.name, "tool_use_id": tool.id });
             if let Some(server) = server_of(&tool.name) {
@@ -277,68 +368,74 @@ impl Record {
             if let Some(reason) = &tool.blocked {
                 insert(&mut payload, "reason", reason.as_str().into());
             }
-            rows.push(self.row(Kind::ToolCall, outcome, payload));
+            others.push(row(Kind::ToolCall, outcome, payload));
         }
-        if self.operation == Operation::Message && !self.usage.is_unknown() {
-            let mut payload = json!({ "priced": self.cost_micro.is_some() });
-            if let Some(department) = self.payload.get("department") {
-                insert(&mut payload, "department", department.clone());
+        if operation == Operation::Message && !usage.is_unknown() {
+            let mut payload = json!({ "priced": cost_micro.is_some() });
+            for name in ["usage", "department"] {
+                if let Some(known) = noted.get(name) {
+                    insert(&mut payload, name, known.clone());
+                }
             }
-            let mut cost = self.row(Kind::Cost, ending.outcome, payload);
-            cost.cost_micro = self.cost_micro;
-            rows.push(cost);
+            others.push(Event { cost_micro, ..row(Kind::Cost, ending.outcome, payload) });
         }
         let ended = clock.now();
-        for row in rows.iter_mut().skip(1) {
+        for row in &mut others {
             row.occurred_at = ended;
         }
-        self.say(ending, latency);
-        rows
+        let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
+        let inference = Event {
+            model,
+            provider,
+            tokens_in: count(usage.input),
+            tokens_out: count(usage.output),
+            cost_micro,
+            latency_ms,
+            components,
+            ..Event::plain(occurred_at, Kind::Inference, who, ending.outcome, noted)
+        };
+        others.insert(0, inference);
+        others
     }
 
     /// The one line that the log has about a call: whose, what, and how it ended; never what was said.
-    fn say(&self, ending: &Ending, latency: Duration) {
+    fn say(&self, ending: &CallEnding, latency: Duration) {
         let name = |text| clip(text, NAME);
-        let model = self.model.as_deref().map(name);
+        let model = self.call.model.as_deref().map(name);
         tracing::info!(
-            caller.user = self.who.user_id,
-            caller.session = &*name(&self.who.session_id),
-            trace.id = self.who.trace_id,
-            caller.client = self.who.client_id,
-            tenant.id = self.who.tenant_id,
-            policy.version = self.who.policy_ver,
-            call.source = self.who.call_source,
-            provider = self.provider.as_deref(),
+            caller.user = self.call.who.user_id,
+            caller.session = &*name(&self.call.who.session_id),
+            trace.id = self.call.who.trace_id,
+            caller.client = self.call.who.client_id,
+            tenant.id = self.call.who.tenant_id,
+            policy.version = self.call.who.policy_ver,
+            call.source = self.call.who.call_source,
+            provider = self.call.provider.as_deref(),
             model = model.as_deref(),
             outcome = ending.outcome.as_str(),
-            code = ending.code.as_deref().map(name).as_deref(),
+            code = ending.code.as_ref().map(RefusalCode::as_str),
             latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
-            tokens.input = self.usage.input,
-            tokens.output = self.usage.output,
+            tokens.in = self.usage.input,
+            tokens.out = self.usage.output,
             cost_micro = self.cost_micro,
             "call ended"
         );
     }
-
-    fn row(&self, kind: Kind, outcome: Outcome, payload: Value) -> Event {
-        let row = Event::plain(self.began, kind, self.who.clone(), outcome, payload);
-        Event { model: self.model.clone(), provider: self.provider.clone(), ..row }
-    }
 }
 
-// === impl Ending ===
+// === impl CallEnding ===
 
-impl Ending {
+impl CallEnding {
     /// The call was served, with this status.
     pub(super) fn served(status: u16) -> Self {
         Self { outcome: Outcome::Allowed, code: None, reason: None, status: Some(status) }
     }
 
     /// The call failed.
-    pub(super) fn failed(code: &str, reason: impl Into<String>) -> Self {
+    pub(super) fn failed(code: ErrorCode, reason: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Error,
-            code: Some(code.to_owned()),
+            code: Some(RefusalCode::Own(code)),
             reason: Some(reason.into()),
             status: None,
         }
@@ -348,28 +445,38 @@ impl Ending {
 // === private helpers ===
 
 /// What a verdict means for the component's tally.
-pub(super) fn said(verdict: &str) -> Said {
+pub(super) fn said(verdict: Verdict) -> Said {
     match verdict {
-        "fault" | "garbage" => Said::Fault,
-        "deny" | "ask" | "block" | "other" => Said::Refusal,
-        _ => Said::Answer,
+        Verdict::Fault | Verdict::Garbage => Said::Fault,
+        Verdict::Deny | Verdict::Ask | Verdict::Block | Verdict::Other => Said::Refusal,
+        Verdict::Allow
+        | Verdict::Flag
+        | Verdict::Redact
+        | Verdict::Match
+        | Verdict::NoMatch
+        | Verdict::Served
+        | Verdict::Proceed
+        | Verdict::Modify
+        | Verdict::AddContext
+        | Verdict::Reported
+        | Verdict::Refused => Said::Answer,
     }
 }
 
 /// The seven columns of a caller within a trace.
-pub(super) fn who(principal: &Principal, trace: &TraceId, version: &PolicyVersion) -> Who {
+pub(super) fn who(principal: &Principal, lineage: &Lineage, trace: &TraceId, version: &PolicyVersion) -> Who {
     Who {
         user_id: principal.user.as_str().to_owned(),
-        session_id: principal.session.as_str().to_owned(),
+        session_id: lineage.session_id.as_str().to_owned(),
         trace_id: trace.as_str().to_owned(),
         client_id: principal.client.as_str().to_owned(),
         tenant_id: principal.tenant.as_str().to_owned(),
         policy_ver: version.as_str().to_owned(),
-        call_source: principal.source.as_str().to_owned(),
+        call_source: lineage.source.as_str().to_owned(),
     }
 }
 
-pub(super) fn evidence(component: &Component, verdict: &str, micros: u32) -> Value {
+pub(super) fn evidence(component: &Component, verdict: Verdict, micros: u32) -> Value {
     json!({
         "name": component.name(),
         "version": component.version().to_string(),
@@ -387,11 +494,13 @@ pub(super) fn notes_of(notes: &[Attribute]) -> Value {
 }
 
 /// One request that a hook made to the outside: through which grant, and what came of it.
-pub(super) fn errand(errand: &Errand) -> Value {
-    let ms = u64::try_from(errand.took.as_millis()).unwrap_or(u64::MAX);
-    match errand.outcome {
-        Ok(status) => json!({ "grant": errand.grant, "status": status, "bytes": errand.bytes, "ms": ms }),
-        Err(fault) => json!({ "grant": errand.grant, "fault": fault, "ms": ms }),
+pub(super) fn egress_call(egress_call: &EgressCall) -> Value {
+    let ms = u64::try_from(egress_call.took.as_millis()).unwrap_or(u64::MAX);
+    match egress_call.outcome {
+        Ok(status) => {
+            json!({ "grant": egress_call.grant, "status": status, "bytes": egress_call.bytes, "ms": ms })
+        }
+        Err(fault) => json!({ "grant": egress_call.grant, "fault": fault, "ms": ms }),
     }
 }
 

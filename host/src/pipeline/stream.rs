@@ -1,60 +1,61 @@
 //! A stream, from the moment it is asked for: pings where the upstream is silent, before its head as well as after; events go to
-//! the client as they come, through the gate. The last event waits until the row is closed.
+//! the client as they come, through the gate. The last event waits until the row is closed. All of it is one future, the tail of
+//! the call, which runs while the client reads.
 
-use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::id::TraceId;
 use sallyport_protocol::messages::error::{self, ErrorType};
 use sallyport_protocol::messages::event::StreamEvent;
 use sallyport_protocol::messages::grammar::Grammar;
 use sallyport_protocol::messages::sse::{RawEvent, Rest, Splitter};
 use serde::Deserialize;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
-use super::exchange::{Begin, Exchanging, Source, Step, describe};
-use super::gate::{Gate, Taken, Voice, cut};
-use super::row::Ending;
-use super::unary::Whole;
+use super::events::{Events, Slot};
+use super::exchange::{Begin, EventSource, Exchanging, ProviderStep, describe};
+use super::gate::{Gate, GateAction, Voice, cut};
+use super::hooks::Hooks;
+use super::row::CallEnding;
+use super::underway::{Going, Underway, lost};
+use super::whole::Whole;
 use super::{Call, Pipeline, Refusal, Reply, ReplyBody};
-use crate::audit::OpenRow;
-use crate::upstream::AnswerBody;
+use crate::upstream::{AnswerBody, BodyError, Upstream};
 
-/// Pieces that may wait for a slow client.
-const AHEAD: usize = 32;
+/// What an upstream has sent already goes to the client as one piece, up to so many bytes.
+const PIECE: usize = 64 * 1024;
 
-/// A stream on its way to the client.
-struct Pump {
-    pipeline: Arc<Pipeline>,
-    call: Call,
-    exchanging: Exchanging,
-    gate: Gate,
-    client: mpsc::Sender<Bytes>,
+/// A stream that is passed on.
+struct Pump<'a> {
+    hooks: &'a Hooks,
+    upstream: &'a Upstream,
+    call: &'a mut Call,
+    exchanging: &'a mut Exchanging,
+    gate: &'a mut Gate,
     feed: Feed,
-    /// When the client was sent something last.
-    spoke: Instant,
-}
-
-/// Whom an answer goes to.
-enum Client {
-    /// It waits for a head.
-    Waiting(oneshot::Sender<Result<Reply, Refusal>>),
-    /// It has one, and reads.
-    Reading(mpsc::Sender<Bytes>),
+    slot: &'a Slot,
 }
 
 /// Where events come from.
 enum Feed {
-    Forwarded { body: AnswerBody, splitter: Splitter },
+    Forwarded(Forwarded),
     Typed { first: Option<StreamEvent>, grammar: Grammar },
 }
 
+/// An upstream's own stream.
+struct Forwarded {
+    body: AnswerBody,
+    splitter: Splitter,
+    /// How it goes on, where that was known before what came earlier was passed on.
+    ahead: Option<Result<Option<Bytes>, BodyError>>,
+}
+
 /// Events that came together.
-enum Batch {
+enum NextEvents {
     Raw(Vec<RawEvent>),
     Typed(Vec<StreamEvent>),
     /// Nothing more comes.
@@ -67,8 +68,6 @@ enum End {
     Whole(Bytes),
     /// With an error that the upstream itself tells, once the row is closed.
     Failed { said: String, bytes: Bytes },
-    /// The client went away.
-    Left,
     /// It broke; the client is told.
     Broken(Refusal),
 }
@@ -76,223 +75,137 @@ enum End {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// Has a stream served; answers as soon as it is known what the client's head is. The rest happens while the client reads.
-    pub(super) async fn stream(
-        self: &Arc<Self>,
-        call: Call,
-        open: OpenRow,
-        exchanging: Exchanging,
-    ) -> Result<Reply, Refusal> {
-        let (head, answered) = oneshot::channel();
-        self.tasks.spawn(Arc::clone(self).begin(call, open, exchanging, Client::Waiting(head)));
-        answered.await.unwrap_or_else(|_| Err(broke_off("it was lost within the gateway")))
-    }
-
-    /// Waits for the upstream's head, with pings where that takes long, and then for the rest.
-    async fn begin(
-        self: Arc<Self>,
-        mut call: Call,
-        open: OpenRow,
-        mut exchanging: Exchanging,
-        mut client: Client,
-    ) {
-        let begun = {
-            let mut begun = pin!(exchanging.begin(&self, &call));
-            let quiet = call.route.patience.ping;
-            let mut alive = pin!(tokio::time::sleep(quiet));
-            loop {
-                tokio::select! {
-                    biased;
-                    begun = &mut begun => break Some(begun),
-                    () = client.gone() => break None,
-                    () = &mut alive => {
-                        client = client.reads(&HeaderMap::new(), &call.request.trace);
-                        let Client::Reading(events) = &client else { break None };
-                        if !ping(events) {
-                            break None;
-                        }
-                        alive.as_mut().reset(Instant::now() + quiet);
-                    }
-                }
-            }
+    /// Has a stream served; answers as soon as it is known what the client's head is, or when it has waited for long enough. The
+    /// rest happens while the client reads.
+    pub(super) async fn stream(&self, mut underway: Underway) -> Result<Reply, Refusal> {
+        let Some(going) = underway.going() else { return Err(lost()) };
+        let (quiet, trace) = (going.call.target.timeouts.ping, going.call.request.trace.clone());
+        let early = going.early();
+        let slot = Arc::new(Slot::default());
+        let mut begun = Box::pin(async move {
+            let begin = underway.answer().await;
+            (underway, begin)
+        });
+        let Ok((mut underway, begin)) = tokio::time::timeout(quiet, &mut begun).await else {
+            early.store(true, Ordering::Relaxed);
+            let left = Arc::clone(&slot);
+            let events = Events::new(slot, quiet, async move {
+                let (underway, begin) = begun.await;
+                go_on(underway, begin, &left).await;
+            });
+            return Ok(head(&HeaderMap::new(), trace, events));
         };
-        if matches!(client, Client::Reading(_)) {
-            // The client had its 200 before anything was known of the upstream.
-            call.record.note("head_before_upstream", true);
-        }
-        match (begun, client) {
-            (None, _) => {
-                call.record.provider(&exchanging);
-                drop(exchanging);
-                let ending =
-                    Ending::failed("client_disconnected", "the client went away before its answer began");
-                // Nobody is left to be told.
-                drop(self.close(call, open, &ending).await);
+        match begin {
+            Begin::Refused(refusal) => Err(underway.fail(refusal).await),
+            Begin::Whole(whole) => Box::pin(self.answer_whole(underway, whole)).await,
+            Begin::Stream(source) => {
+                let headers = underway.going().map(Going::take_headers).unwrap_or_default();
+                let left = Arc::clone(&slot);
+                let events = Events::new(slot, quiet, async move { pump(underway, source, &left).await });
+                Ok(head(&headers, trace, events))
             }
-            (Some(Begin::Stream(source)), client) => {
-                call.record.first_byte(self.clock.as_ref());
-                let Client::Reading(client) = client.reads(exchanging.headers(), &call.request.trace) else {
-                    return;
-                };
-                let (feed, voice) = match source {
-                    Source::Forwarded(body) => {
-                        (Feed::Forwarded { body, splitter: Splitter::default() }, Voice::Upstream)
-                    }
-                    Source::Typed(first) => {
-                        (Feed::Typed { first: Some(first), grammar: Grammar::new() }, Voice::Provider)
-                    }
-                };
-                let gate = Gate::new(&call.bundle, voice);
-                let spoke = Instant::now();
-                Pump { pipeline: self, call, exchanging, gate, client, feed, spoke }.run(open).await;
-            }
-            (Some(Begin::Refused(refusal)), Client::Waiting(head)) => {
-                call.record.provider(&exchanging);
-                drop(exchanging);
-                drop(head.send(Err(self.fail(call, open, refusal).await)));
-            }
-            (Some(Begin::Whole(whole)), Client::Waiting(head)) => {
-                drop(head.send(self.whole(call, open, exchanging, whole).await));
-            }
-            (Some(Begin::Refused(refusal)), Client::Reading(client)) => {
-                call.record.provider(&exchanging);
-                drop(exchanging);
-                let last = told(&refusal, &call.request.http_id);
-                self.finish(call, open, &client, Some(last), &refusal.ending()).await;
-            }
-            (Some(Begin::Whole(whole)), Client::Reading(client)) => {
-                call.record.provider(&exchanging);
-                drop(exchanging);
-                let (last, ending) = as_event(&whole, &call.request.http_id);
-                self.finish(call, open, &client, Some(last), &ending).await;
-            }
-        }
-    }
-
-    /// Closes the row, and then says the last word.
-    async fn finish(
-        &self,
-        call: Call,
-        open: OpenRow,
-        client: &mpsc::Sender<Bytes>,
-        last: Option<Bytes>,
-        ending: &Ending,
-    ) {
-        let request_id = call.request.http_id.clone();
-        let last = match (self.close(call, open, ending).await, last) {
-            (Ok(()), last) => last,
-            (Err(unavailable), Some(_)) => Some(told(&Refusal::AuditUnavailable(unavailable), &request_id)),
-            (Err(_), None) => None,
-        };
-        if let Some(last) = last {
-            // A client that left before the last event has lost nothing that it waits for.
-            drop(client.send(last).await);
         }
     }
 }
 
-// === impl Client ===
+/// The head of a stream.
+fn head(headers: &HeaderMap, trace: TraceId, events: Events) -> Reply {
+    let mut headers = headers.clone();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Proxies that would buffer a stream know this one.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Reply { status: StatusCode::OK, headers, body: ReplyBody::Stream(events), trace }
+}
 
-impl Client {
-    /// Waits until nobody waits or reads any more.
-    async fn gone(&mut self) {
-        match self {
-            Self::Waiting(head) => head.closed().await,
-            Self::Reading(events) => events.closed().await,
+/// What becomes of a stream whose head went out before anything was known of the upstream.
+async fn go_on(mut underway: Underway, begin: Begin, slot: &Slot) {
+    let request_id = request_id(&mut underway);
+    match begin {
+        Begin::Stream(source) => Box::pin(pump(underway, source, slot)).await,
+        Begin::Refused(refusal) => {
+            end(underway, slot, told(&refusal, &request_id), &refusal.ending()).await;
+        }
+        Begin::Whole(whole) => {
+            let (last, ending) = as_event(&whole, &request_id);
+            end(underway, slot, last, &ending).await;
         }
     }
+}
 
-    /// Gives it the head of a stream, if it has none.
-    fn reads(self, headers: &HeaderMap, trace: &TraceId) -> Self {
-        let Self::Waiting(head) = self else { return self };
-        let (events, receiver) = mpsc::channel(AHEAD);
-        let mut headers = headers.clone();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        // Proxies that would buffer a stream know this one.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        let body = ReplyBody::Stream(receiver);
-        // A client that left has dropped its end; the next look at the channel says so.
-        drop(head.send(Ok(Reply { status: StatusCode::OK, headers, body, trace: trace.clone() })));
-        Self::Reading(events)
+/// Passes a stream on, to its end.
+async fn pump(mut underway: Underway, source: EventSource, slot: &Slot) {
+    let ended = pass(&mut underway, source, slot).await;
+    let request_id = request_id(&mut underway);
+    // The upstream is let go before the row is written.
+    if let (pipeline, Some(going)) = underway.parts() {
+        going.let_go();
+        let text = going.gate.as_mut().and_then(Gate::last_text);
+        if let (End::Whole(_), Some(text)) = (&ended, text) {
+            pipeline.hooks.ended(&mut going.call, text).await;
+        }
     }
+    let (last, ending) = match ended {
+        End::Whole(last) => (last, CallEnding::served(200)),
+        End::Failed { said, bytes } => {
+            let reason = format!("the upstream ended its stream: {said}");
+            (bytes, CallEnding { status: Some(200), ..CallEnding::failed(ErrorCode::UpstreamError, reason) })
+        }
+        End::Broken(refusal) => (told(&refusal, &request_id), refusal.ending()),
+    };
+    end(underway, slot, last, &ending).await;
+}
+
+async fn pass(underway: &mut Underway, source: EventSource, slot: &Slot) -> End {
+    let (pipeline, going) = underway.parts();
+    let Some(Going { call, exchanging: Some(exchanging), gate, .. }) = going else {
+        return End::Broken(lost());
+    };
+    let (feed, voice) = match source {
+        EventSource::Forwarded(body) => {
+            let forwarded = Forwarded { body, splitter: Splitter::default(), ahead: None };
+            (Feed::Forwarded(forwarded), Voice::Upstream)
+        }
+        EventSource::Typed(first) => {
+            (Feed::Typed { first: Some(first), grammar: Grammar::new() }, Voice::Provider)
+        }
+    };
+    let gate = gate.insert(Gate::new(&call.bundle, voice));
+    let (hooks, upstream) = (&pipeline.hooks, &pipeline.upstream);
+    Box::pin(Pump { hooks, upstream, call, exchanging, gate, feed, slot }.run()).await
+}
+
+/// Closes the row, and then says the last word.
+async fn end(mut underway: Underway, slot: &Slot, last: Bytes, ending: &CallEnding) {
+    let request_id = request_id(&mut underway);
+    slot.leave(match underway.end(ending).await {
+        Ok(()) => last,
+        Err(unavailable) => told(&Refusal::AuditUnavailable(unavailable), &request_id),
+    });
+}
+
+fn request_id(underway: &mut Underway) -> String {
+    underway.going().map(|going| going.call.request.http_id.clone()).unwrap_or_default()
 }
 
 // === impl Pump ===
 
-impl Pump {
-    async fn run(mut self, open: OpenRow) {
-        let end = self.pump().await;
-        let Self { pipeline, mut call, exchanging, mut gate, client, .. } = self;
-        call.record.used(gate.usage());
-        call.record.provider(&exchanging);
-        // The upstream is let go before the row is written: a client that left must not keep it busy.
-        drop(exchanging);
-        if let (End::Whole(_), Some(text)) = (&end, gate.last_text()) {
-            pipeline.ended(&mut call, text).await;
-        }
-        let (last, ending) = match end {
-            End::Whole(last) => (Some(last), Ending::served(200)),
-            End::Failed { said, bytes } => {
-                let reason = format!("the upstream ended its stream: {said}");
-                (Some(bytes), Ending { status: Some(200), ..Ending::failed("upstream_error", reason) })
-            }
-            End::Left => (None, Ending::failed("client_disconnected", "the client went away")),
-            End::Broken(refusal) => (Some(told(&refusal, &call.request.http_id)), refusal.ending()),
-        };
-        pipeline.finish(call, open, &client, last, &ending).await;
-    }
-
-    async fn pump(&mut self) -> End {
+impl Pump<'_> {
+    async fn run(mut self) -> End {
         loop {
-            let batch = match self.wait().await {
-                Some(Ok(batch)) => batch,
-                Some(Err(refusal)) => return End::Broken(refusal),
-                None => return End::Left,
+            let batch = match self.feed.next(self.upstream, self.call, self.exchanging).await {
+                Ok(batch) => batch,
+                Err(refusal) => return End::Broken(refusal),
             };
             let mut out = BytesMut::new();
             let end = match batch {
-                Batch::Raw(events) => self.raw(events, &mut out).await,
-                Batch::Typed(events) => self.typed(events, &mut out).await,
-                Batch::End => Some(End::Broken(cut_short())),
+                NextEvents::Raw(events) => self.raw(events, &mut out).await,
+                NextEvents::Typed(events) => self.typed(events, &mut out).await,
+                NextEvents::End => Some(End::Broken(cut_short())),
             };
-            if !self.send(out).await {
-                return End::Left;
-            }
+            give(self.slot, out).await;
             if let Some(end) = end {
                 return end;
-            }
-        }
-    }
-
-    /// Sends what may go to the client; whether it is still there.
-    async fn send(&mut self, out: BytesMut) -> bool {
-        if out.is_empty() {
-            return true;
-        }
-        self.spoke = Instant::now();
-        self.client.send(out.freeze()).await.is_ok()
-    }
-
-    /// Waits for events; keeps the client alive where it hears nothing, be it that nothing comes or that all of it is held, and
-    /// notices if it leaves.
-    async fn wait(&mut self) -> Option<Result<Batch, Refusal>> {
-        let Self { pipeline, call, exchanging, client, feed, spoke, .. } = self;
-        let quiet = call.route.patience.ping;
-        let mut next = pin!(feed.next(pipeline, call, exchanging));
-        let mut alive = pin!(tokio::time::sleep_until(*spoke + quiet));
-        loop {
-            tokio::select! {
-                biased;
-                batch = &mut next => return Some(batch),
-                () = client.closed() => return None,
-                () = &mut alive => {
-                    if !ping(client) {
-                        return None;
-                    }
-                    *spoke = Instant::now();
-                    alive.as_mut().reset(*spoke + quiet);
-                }
             }
         }
     }
@@ -323,33 +236,31 @@ impl Pump {
         None
     }
 
-    async fn taken(&mut self, taken: Taken, out: &mut BytesMut) -> Option<End> {
+    async fn taken(&mut self, taken: GateAction, out: &mut BytesMut) -> Option<End> {
         match taken {
-            Taken::Passed => None,
-            Taken::Tool(tool) => {
-                self.pipeline.issue(&mut self.call, tool);
+            GateAction::Passed => None,
+            GateAction::Tool(tool) => {
+                self.hooks.record_tool_use(self.call, tool);
                 None
             }
-            Taken::Decide(mut held) => {
+            GateAction::Decide(mut held) => {
                 // What came before the tool call need not wait for its hooks.
-                if !self.send(out.split()).await {
-                    return Some(End::Left);
-                }
-                let decision = self.pipeline.decide(&mut self.call, &mut held.tool, &held.input).await;
-                self.pipeline.issue(&mut self.call, held.tool.clone());
+                give(self.slot, out.split()).await;
+                let decision = self.hooks.evaluate_tool_of(self.call, &mut held.tool, &held.input).await;
+                self.hooks.record_tool_use(self.call, held.tool.clone());
                 self.gate.settle(held, &decision, out);
                 None
             }
-            Taken::Last(bytes) => Some(End::Whole(bytes)),
-            Taken::Cut(mut held) => {
+            GateAction::Last(bytes) => Some(End::Whole(bytes)),
+            GateAction::Cut(mut held) => {
                 let decision = cut(&mut held.tool);
-                self.pipeline.issue(&mut self.call, held.tool.clone());
+                self.hooks.record_tool_use(self.call, held.tool.clone());
                 self.gate.settle(held, &decision, out);
                 None
             }
-            Taken::Failed { said, bytes } => Some(End::Failed { said, bytes }),
-            Taken::Unreadable(what) => Some(End::Broken(Refusal::Unreadable { what })),
-            Taken::TooLarge => Some(End::Broken(Taken::too_large())),
+            GateAction::Failed { said, bytes } => Some(End::Failed { said, bytes }),
+            GateAction::Unreadable(what) => Some(End::Broken(Refusal::Unreadable { what })),
+            GateAction::TooLarge => Some(End::Broken(GateAction::too_large())),
         }
     }
 }
@@ -359,49 +270,83 @@ impl Pump {
 impl Feed {
     async fn next(
         &mut self,
-        pipeline: &Pipeline,
+        upstream: &Upstream,
         call: &Call,
         exchanging: &mut Exchanging,
-    ) -> Result<Batch, Refusal> {
+    ) -> Result<NextEvents, Refusal> {
         match self {
-            Self::Forwarded { body, splitter } => loop {
-                let Some(chunk) = body.chunk().await.map_err(|error| broke_off(describe(error.fault())))?
-                else {
-                    return Ok(match std::mem::take(splitter).finish() {
-                        Rest::Event(event) => Batch::Raw(vec![event]),
-                        Rest::Nothing | Rest::Partial(_) => Batch::End,
-                    });
-                };
-                splitter.push(chunk);
-                let mut events = Vec::new();
-                while let Some(event) =
-                    splitter.next_event().map_err(|error| broke_off(&error.to_string()))?
-                {
-                    events.push(event);
-                }
-                if !events.is_empty() {
-                    return Ok(Batch::Raw(events));
-                }
-            },
+            Self::Forwarded(forwarded) => forwarded.next().await,
             Self::Typed { first, .. } => {
                 let mut events: Vec<_> = first.take().into_iter().collect();
                 while events.is_empty() || exchanging.has_more() {
-                    match exchanging.next(pipeline, call).await? {
-                        Step::Event(event) => events.push(event),
-                        Step::Done if events.is_empty() => return Ok(Batch::End),
-                        Step::Done => break,
-                        Step::Forward(..) | Step::Message(_) | Step::Tokens(..) => {
+                    match exchanging.next(upstream, call).await? {
+                        ProviderStep::Event(event) => events.push(event),
+                        ProviderStep::Done if events.is_empty() => return Ok(NextEvents::End),
+                        ProviderStep::Done => break,
+                        ProviderStep::Forward(..) | ProviderStep::Message(_) | ProviderStep::Tokens(..) => {
                             return Err(exchanging.broke_contract("a whole answer within a stream"));
                         }
                     }
                 }
-                Ok(Batch::Typed(events))
+                Ok(NextEvents::Typed(events))
             }
         }
     }
 }
 
+// === impl Forwarded ===
+
+impl Forwarded {
+    /// The events of what has come; waits until there is one.
+    async fn next(&mut self) -> Result<NextEvents, Refusal> {
+        let mut events = Vec::new();
+        loop {
+            let more = match self.ahead.take() {
+                Some(known) => known,
+                None => self.body.chunk().await,
+            };
+            let Some(chunk) = more.map_err(|error| broke_off(describe(&error.fault())))? else {
+                return Ok(match std::mem::take(&mut self.splitter).finish() {
+                    Rest::Event(event) => NextEvents::Raw(vec![event]),
+                    Rest::Nothing | Rest::Partial(_) => NextEvents::End,
+                });
+            };
+            self.split(chunk, &mut events)?;
+            // What is there already goes out with it.
+            let mut size = 0;
+            while size < PIECE && self.ahead.is_none() {
+                match self.body.chunk().now_or_never() {
+                    None => break,
+                    Some(Ok(Some(chunk))) => {
+                        size += chunk.len();
+                        self.split(chunk, &mut events)?;
+                    }
+                    Some(other) => self.ahead = Some(other),
+                }
+            }
+            if !events.is_empty() {
+                return Ok(NextEvents::Raw(events));
+            }
+        }
+    }
+
+    fn split(&mut self, chunk: Bytes, events: &mut Vec<RawEvent>) -> Result<(), Refusal> {
+        self.splitter.push(chunk);
+        while let Some(event) = self.splitter.next_event().map_err(|error| broke_off(&error.to_string()))? {
+            events.push(event);
+        }
+        Ok(())
+    }
+}
+
 // === private helpers ===
+
+/// Gives the client what there is for it.
+async fn give(slot: &Slot, out: BytesMut) {
+    if !out.is_empty() {
+        slot.send(out.freeze()).await;
+    }
+}
 
 fn cut_short() -> Refusal {
     broke_off("the upstream ended before the reply was complete")
@@ -411,26 +356,19 @@ fn broke_off(what: &str) -> Refusal {
     Refusal::BadAnswer { what: what.to_owned() }
 }
 
-/// Says that the stream lives; whether the client is still there. One whose pieces wait for it needs no ping.
-fn ping(client: &mpsc::Sender<Bytes>) -> bool {
-    let mut ping = Vec::new();
-    StreamEvent::Ping.write(&mut ping);
-    !matches!(client.try_send(ping.into()), Err(TrySendError::Closed(_)))
-}
-
 /// The event that a running stream ends in.
 fn told(refusal: &Refusal, request_id: &str) -> Bytes {
     error::sse_error(error_type(refusal), &refusal.to_string(), request_id).into()
 }
 
 /// What an upstream answered instead of a stream, as the event and the ending of a stream that began already.
-fn as_event(whole: &Whole, request_id: &str) -> (Bytes, Ending) {
+fn as_event(whole: &Whole, request_id: &str) -> (Bytes, CallEnding) {
     #[derive(Deserialize)]
-    struct Answer {
-        error: Said,
+    struct ErrorBody {
+        error: ToldError,
     }
     #[derive(Deserialize)]
-    struct Said {
+    struct ToldError {
         #[serde(rename = "type")]
         kind: String,
         message: String,
@@ -440,18 +378,18 @@ fn as_event(whole: &Whole, request_id: &str) -> (Bytes, Ending) {
         return (told(&refusal, request_id), refusal.ending());
     };
     let reason = format!("the upstream answered {status}");
-    let (kind, message) = match serde_json::from_slice::<Answer>(bytes) {
-        Ok(Answer { error }) => (error.kind, error.message),
+    let (kind, message) = match serde_json::from_slice::<ErrorBody>(bytes) {
+        Ok(ErrorBody { error }) => (error.kind, error.message),
         Err(_) => (ErrorType::Api.as_str().to_owned(), reason.clone()),
     };
-    let ending = Ending { status: Some(*status), ..Ending::failed("upstream_error", reason) };
+    let ending = CallEnding { status: Some(*status), ..CallEnding::failed(ErrorCode::UpstreamError, reason) };
     (error::sse_error(&kind, &message, request_id).into(), ending)
 }
 
 /// What kind of error a running stream ends in.
 fn error_type(refusal: &Refusal) -> &str {
     match refusal {
-        Refusal::Failed(failure) => &failure.error_type,
+        Refusal::Failed(failure) | Refusal::Declined(failure) => &failure.error_type,
         Refusal::Overloaded => ErrorType::Overloaded.as_str(),
         _ => ErrorType::Api.as_str(),
     }

@@ -1,46 +1,97 @@
-//! A connector that gives up: name lookup, TCP and TLS together may take so long and no longer. The client has no such limit of
-//! its own, and a server that takes a connection and says nothing would hold a call for minutes.
+//! New connections: name lookup, TCP and TLS, which together may take so long and no longer. A server that takes a connection and
+//! says nothing would hold a call for minutes.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use tower_service::Service;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+use tower_service::Service as _;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use super::{Broken, TrustedServers};
 
-/// `inner`, within `limit`.
-#[derive(Debug, Clone)]
-pub(super) struct Within<C> {
-    pub(super) inner: C,
-    pub(super) limit: Duration,
+/// What a server may choose, in the order of our liking.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// In clear, or not.
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Dials.
+#[derive(Clone)]
+pub(super) struct Connector {
+    tcp: HttpConnector,
+    tls: TlsConnector,
 }
 
-impl<C> Service<Uri> for Within<C>
-where
-    C: Service<Uri>,
-    C::Future: Send + 'static,
-    C::Response: 'static,
-    C::Error: Into<Failure> + 'static,
-{
-    type Response = C::Response;
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Response, Failure>> + Send>>;
+/// What the other side speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(context).map_err(Into::into)
+/// The socket below a stream.
+pub(super) trait Socket {
+    /// The socket.
+    fn socket(&self) -> &TcpStream;
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// Believes these certificates.
+    pub(super) fn new(trusted: &TrustedServers) -> io::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let mut tls = trusted.config()?;
+        tls.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        Ok(Self { tcp, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.inner.call(uri);
-        let limit = self.limit;
-        Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => connected.map_err(Into::into),
-                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-            }
-        })
+    /// A connection to the authority of `uri`, if it comes about within `limit`.
+    pub(super) async fn connect(&self, uri: &Uri, limit: Duration) -> Result<(Stream, Protocol), Broken> {
+        let connecting = tokio::time::timeout(limit, self.dial(uri.clone())).await;
+        connecting.unwrap_or_else(|_| Err(Broken::Connect(io::Error::from(io::ErrorKind::TimedOut).into())))
+    }
+
+    async fn dial(&self, uri: Uri) -> Result<(Stream, Protocol), Broken> {
+        let secure = uri.scheme_str() == Some("https");
+        let host = uri.host().unwrap_or_default();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(bare.to_owned());
+        let mut tcp = self.tcp.clone();
+        let stream = tcp.call(uri).await.map_err(|error| Broken::Connect(error.into()))?.into_inner();
+        if !secure {
+            return Ok((Either::Left(stream), Protocol::Http1));
+        }
+        let name = name.map_err(|error| Broken::Connect(error.into()))?;
+        let stream = self.tls.connect(name, stream).await.map_err(|error| Broken::Connect(error.into()))?;
+        let chosen = stream.get_ref().1.alpn_protocol();
+        let protocol = if chosen == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+        Ok((Either::Right(Box::new(stream)), protocol))
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+// === impl Stream ===
+
+impl Socket for Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Either::Left(stream) => stream,
+            Either::Right(stream) => stream.get_ref().0,
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::head;
 use crate::clock::Clock;
 use crate::component::contract::egress::{EgressFault, Request as Wanted, Response};
 use crate::component::contract::{Attribute, Egress, Fetched};
-use crate::config::{Egress as Way, EgressAuth, ExposeSecret as _, is_plain_path};
+use crate::config::{EgressAuth, EgressSettings as Way, ExposeSecret as _, is_plain_path};
 
 mod dial;
 
@@ -47,7 +47,7 @@ pub struct Outside {
 }
 
 /// One way out.
-struct WayOut {
+struct EgressGrant {
     way: Way,
     outside: Outside,
 }
@@ -71,7 +71,7 @@ impl Outside {
 
     /// A way out as it is configured.
     pub fn way(&self, way: &Way) -> Arc<dyn Egress> {
-        Arc::new(WayOut { way: way.clone(), outside: self.clone() })
+        Arc::new(EgressGrant { way: way.clone(), outside: self.clone() })
     }
 }
 
@@ -81,9 +81,9 @@ impl std::fmt::Debug for Outside {
     }
 }
 
-// === impl WayOut ===
+// === impl EgressGrant ===
 
-impl Egress for WayOut {
+impl Egress for EgressGrant {
     fn fetch(&self, request: Wanted) -> BoxFuture<'_, Fetched> {
         Box::pin(async move {
             let began = self.outside.clock.monotonic();
@@ -93,7 +93,7 @@ impl Egress for WayOut {
     }
 }
 
-impl WayOut {
+impl EgressGrant {
     async fn answer(&self, wanted: Wanted) -> Result<Response, EgressFault> {
         let request = self.build(wanted)?;
         let Ok(_turn) = self.outside.turns.try_acquire() else {

@@ -41,16 +41,16 @@ fn end(reason: &str) -> String {
 }
 
 /// Has a whole stream pass; each tool call that is complete is decided by `decide`. What came out, and why it ended early.
-fn run(gate: &mut Gate, stream: &str, decide: impl Fn(&Held) -> Decision) -> (String, Option<Taken>) {
+fn run(gate: &mut Gate, stream: &str, decide: impl Fn(&Held) -> Decision) -> (String, Option<GateAction>) {
     let mut out = BytesMut::new();
     for raw in cut_up(stream) {
         match gate.raw(&raw, &mut out) {
-            Taken::Passed | Taken::Tool(_) => {}
-            Taken::Decide(held) => {
+            GateAction::Passed | GateAction::Tool(_) => {}
+            GateAction::Decide(held) => {
                 let decision = decide(&held);
                 gate.settle(held, &decision, &mut out);
             }
-            Taken::Cut(mut held) => {
+            GateAction::Cut(mut held) => {
                 let decision = cut(&mut held.tool);
                 assert!(held.tool.blocked.is_some(), "the row says that it did not run");
                 gate.settle(held, &decision, &mut out);
@@ -108,10 +108,10 @@ fn a_second_input_and_a_piece_after_the_end_are_refused() {
     let delta = json!({"type": "input_json_delta", "partial_json": "{\"command\":\"rm\"}"});
     let piece = sse(&json!({"type": "content_block_delta", "index": 0, "delta": delta}));
     let (out, ended) = run(&mut hooked(), &(start() + &begun + &piece), |_| Decision::Release);
-    assert!(matches!(ended, Some(Taken::Unreadable(_))) && !out.contains("Bash"), "{out}");
+    assert!(matches!(ended, Some(GateAction::Unreadable(_))) && !out.contains("Bash"), "{out}");
 
     let (out, ended) = run(&mut hooked(), &(start() + &tool(0, &["{}"]) + &piece), |_| Decision::Release);
-    assert!(matches!(ended, Some(Taken::Unreadable(_))) && !out.contains("rm"), "{out}");
+    assert!(matches!(ended, Some(GateAction::Unreadable(_))) && !out.contains("rm"), "{out}");
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn what_cannot_be_read_ends_the_stream_where_somebody_listens_and_passes_where_n
         for (hooks, text) in [(true, false), (false, true), (true, true)] {
             let mut gate = Gate::listening(hooks, text, Voice::Upstream);
             let (out, ended) = run(&mut gate, &stream, |_| Decision::Release);
-            assert!(matches!(ended, Some(Taken::Unreadable(_))), "{odd}: {ended:?}");
+            assert!(matches!(ended, Some(GateAction::Unreadable(_))), "{odd}: {ended:?}");
             assert_eq!(out, start());
         }
         let mut gate = Gate::listening(false, false, Voice::Upstream);
         let (out, ended) = run(&mut gate, &stream, |_| panic!("nobody is asked"));
         let passed = match ended {
-            Some(Taken::Last(bytes)) => out + std::str::from_utf8(&bytes).unwrap(),
+            Some(GateAction::Last(bytes)) => out + std::str::from_utf8(&bytes).unwrap(),
             _ => out,
         };
         assert_eq!(passed, stream);
@@ -177,7 +177,7 @@ fn a_tool_call_in_a_hundred_thousand_pieces_arrives_and_one_beyond_the_limit_is_
     let (_, ended) = run(&mut hooked(), &(start() + &tool(0, &["{\"a\":\"", &long, &long, "\"}"])), |_| {
         panic!("too large")
     });
-    assert!(matches!(ended, Some(Taken::TooLarge)), "{ended:?}");
+    assert!(matches!(ended, Some(GateAction::TooLarge)), "{ended:?}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn an_error_of_the_upstream_waits_for_the_row_and_is_clipped_in_it() {
     for mut gate in [hooked(), Gate::listening(false, false, Voice::Upstream)] {
         let (out, ended) = run(&mut gate, &(start() + &error), |_| Decision::Release);
         assert_eq!(out, start());
-        let Some(Taken::Failed { said, bytes }) = ended else { panic!("{ended:?}") };
+        let Some(GateAction::Failed { said, bytes }) = ended else { panic!("{ended:?}") };
         assert_eq!(bytes, error.as_bytes());
         assert!(said.starts_with("overloaded_error: x") && said.len() == 300);
     }
@@ -202,8 +202,8 @@ fn a_provider_gives_out_no_tool_call_that_is_not_whole_though_nobody_listens() {
         StreamEvent::BlockStart { index, block: Block::tool_use("t", "Bash") },
         StreamEvent::BlockDelta { index, delta: Delta::InputJson("{\"a\":".to_owned()) },
     ] {
-        assert!(matches!(gate.take(event, Bytes::from_static(b"x"), &mut out), Taken::Passed));
+        assert!(matches!(gate.take(event, Bytes::from_static(b"x"), &mut out), GateAction::Passed));
     }
     let taken = gate.take(StreamEvent::BlockStop { index }, Bytes::from_static(b"x"), &mut out);
-    assert!(matches!(taken, Taken::Cut(_)) && out.is_empty(), "{taken:?}");
+    assert!(matches!(taken, GateAction::Cut(_)) && out.is_empty(), "{taken:?}");
 }

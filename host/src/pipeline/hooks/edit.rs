@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sallyport_protocol::messages::index::{Index, Span};
+use sallyport_protocol::messages::splice::{Misplaced, Splice, Splices, text_block};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::turn::{self, Answer};
+use super::turn::ToolAnswer;
 
 /// Changes to one request.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     /// Ranges and what stands there instead.
-    splices: Vec<(Span, String)>,
+    splices: Vec<Splice>,
     /// Texts behind what a message says, by its number.
     added: BTreeMap<u32, Vec<String>>,
     /// Tool answers that were replaced.
@@ -29,12 +30,12 @@ impl Edits {
     }
 
     /// Another answer of a tool: JSON.
-    pub(super) fn replace(&mut self, answer: &Answer<'_>, body: &[u8], json: &str) {
+    pub(super) fn replace(&mut self, answer: &ToolAnswer<'_>, body: &[u8], json: &str) {
         self.replaced += 1;
-        let place = answer.content.and_then(|content| turn::place(content, body));
+        let place = answer.content.and_then(|content| Span::of_part(body, content.get().as_bytes()));
         self.splices.push(match place {
-            Some(span) => (span, json.to_owned()),
-            None => (at(answer.block.span.start + 1), format!(r#""content":{json},"#)),
+            Some(span) => Splice { span, with: json.as_bytes().to_vec() },
+            None => insertion(answer.block.span.start + 1, format!(r#""content":{json},"#)),
         });
     }
 
@@ -47,26 +48,17 @@ impl Edits {
         (self.added.values().map(Vec::len).sum(), self.replaced)
     }
 
-    /// The request as it leaves.
-    pub(super) fn apply(self, index: &Index, body: &[u8]) -> Bytes {
+    /// The request as it leaves. Errors: two changes share a byte, which no reading of a request gives.
+    pub(super) fn apply(self, index: &Index, body: &[u8]) -> Result<Bytes, Misplaced> {
         let Self { mut splices, added, .. } = self;
         for (message, texts) in added {
             let message = usize::try_from(message).ok().and_then(|message| index.messages.get(message));
-            let blocks: Vec<String> = texts.iter().map(|text| text_block(text)).collect();
+            let blocks: Vec<Vec<u8>> = texts.iter().map(|text| text_block(text)).collect();
             if let Some(message) = message {
-                append(message.content, &blocks.join(","), body, &mut splices);
+                append(message.content, &blocks.join(&b','), body, &mut splices);
             }
         }
-        splices.sort_by_key(|(span, _)| span.start);
-        let mut out = BytesMut::with_capacity(body.len());
-        let mut from = 0;
-        for (span, text) in splices {
-            out.extend_from_slice(Span { start: from, end: span.start }.of(body));
-            out.extend_from_slice(text.as_bytes());
-            from = span.end;
-        }
-        out.extend_from_slice(body.get(from as usize..).unwrap_or_default());
-        out.freeze()
+        Ok(Splices::from_unsorted(splices)?.apply(body)?.into())
     }
 }
 
@@ -95,26 +87,22 @@ pub(super) fn output(content: Option<&RawValue>) -> String {
 // === private helpers ===
 
 /// Appends blocks to a message's content, which is a string or a list of blocks.
-fn append(content: Span, blocks: &str, body: &[u8], splices: &mut Vec<(Span, String)>) {
+fn append(content: Span, blocks: &[u8], body: &[u8], splices: &mut Vec<Splice>) {
     match content.of(body) {
         [b'"', ..] => {
-            splices.push((at(content.start), r#"[{"type":"text","text":"#.to_owned()));
-            splices.push((at(content.end), format!("}},{blocks}]")));
+            splices.push(insertion(content.start, r#"[{"type":"text","text":"#));
+            splices.push(insertion(content.end, [b"},", blocks, b"]"].concat()));
         }
         [b'[', inside @ .., b']'] => {
-            let comma = if inside.trim_ascii().is_empty() { "" } else { "," };
-            splices.push((at(content.end - 1), format!("{comma}{blocks}")));
+            let comma: &[u8] = if inside.trim_ascii().is_empty() { b"" } else { b"," };
+            splices.push(insertion(content.end - 1, [comma, blocks].concat()));
         }
         _ => {}
     }
 }
 
-fn at(offset: u32) -> Span {
-    Span { start: offset, end: offset }
-}
-
-fn text_block(text: &str) -> String {
-    format!(r#"{{"type":"text","text":{}}}"#, quoted(text))
+fn insertion(at: u32, with: impl Into<Vec<u8>>) -> Splice {
+    Splice { span: Span::at(at), with: with.into() }
 }
 
 fn quoted(text: &str) -> String {
@@ -123,6 +111,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::turn;
     use super::*;
 
     fn edited(messages: &str, edit: impl FnOnce(&mut Edits, &Index, &[u8])) -> String {
@@ -130,7 +119,7 @@ mod tests {
         let index = Index::parse(body.as_bytes()).unwrap();
         let mut edits = Edits::default();
         edit(&mut edits, &index, body.as_bytes());
-        let out = edits.apply(&index, body.as_bytes());
+        let out = edits.apply(&index, body.as_bytes()).unwrap();
         Index::parse(&out).unwrap();
         let out = String::from_utf8(out.to_vec()).unwrap();
         let inside = out.strip_prefix(r#"{ "model":"m", "messages":"#).unwrap();

@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use sallyport_protocol::messages::index::Index;
 use sallyport_protocol::package::HookEvent;
+use sallyport_protocol::verdict::Verdict;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::edit::{self, Edits};
-use super::session::{Issued, Kept, Key};
-use super::turn::{self, Answer, Prompt, Used};
-use super::{Occasion, Told, listeners};
+use super::session::{Judgement, SeenToolCall, UserKey};
+use super::turn::{self, Prompt, ToolAnswer, Used};
+use super::{Dispatched, Hooks, Occasion, listeners};
 use crate::audit::Outcome as Ended;
 use crate::component::contract::hook::{Event, ToolCall, ToolFailure, ToolResult};
 use crate::pipeline::row::{self, HookRow, server_of};
-use crate::pipeline::{Call, Operation, Pipeline, Refusal};
+use crate::pipeline::{Call, Operation, Refusal};
 
 /// The events that a request can bring.
 const INBOUND: [HookEvent; 4] = [
@@ -35,15 +36,15 @@ const MOST_EARLIER: u32 = 16;
 /// How hooks are told that a session began, as far as the gateway can know.
 const STARTUP: &str = "startup";
 
-// === impl Pipeline ===
+// === impl Hooks ===
 
-impl Pipeline {
-    /// Tells the hooks what the request brings. What they change is in the request afterwards.
-    pub(in crate::pipeline) async fn attend(&self, call: &mut Call) -> Result<(), Refusal> {
+impl Hooks {
+    /// Asks the hooks about what the request brings. What they change is in the request afterwards.
+    pub(in crate::pipeline) async fn run_inbound(&self, call: &mut Call) -> Result<(), Refusal> {
         let request = &call.request;
-        let session = Key::session(&request.principal, &request.session);
+        let session = UserKey::session(&request.principal, request.lineage.session_name());
         let now = self.clock.monotonic();
-        let known = self.sessions.touch(session, &request.principal, &request.session, &request.trace, now);
+        let known = self.sessions.touch(session, &request.principal, &request.lineage, &request.trace, now);
         let bundle = Arc::clone(&call.bundle);
         let told = |event| listeners(&bundle, event).next().is_some();
         let is_message = request.operation == Operation::Message;
@@ -68,7 +69,7 @@ impl Pipeline {
             return Ok(());
         }
         let (contexts, results) = edits.count();
-        let bytes = edits.apply(&body.index, &body.bytes);
+        let Ok(bytes) = edits.apply(&body.index, &body.bytes) else { return Err(Refusal::EditFailed) };
         let index = Index::parse(&bytes)?;
         call.record.note(
             "edited",
@@ -84,28 +85,28 @@ impl Pipeline {
     }
 
     /// The call of a tool goes to the client: it has a row, and what comes of it is joined with its trace.
-    pub(in crate::pipeline) fn issue(&self, call: &mut Call, tool: row::ToolCall) {
-        let issued = Issued { trace: call.request.trace.clone(), tool: tool.name.clone() };
-        self.sessions.issue(Key::tool(&call.request.principal, &tool.id), issued);
+    pub(in crate::pipeline) fn record_tool_use(&self, call: &mut Call, tool: row::ToolCall) {
+        let issued = SeenToolCall { trace: call.request.trace.clone(), tool: tool.name.clone() };
+        self.sessions.issue(UserKey::tool(&call.request.principal, &tool.id), issued);
         call.record.tool(tool);
     }
 
-    async fn session_starts(&self, call: &mut Call, session: Key) -> Result<(), Refusal> {
+    async fn session_starts(&self, call: &mut Call, session: UserKey) -> Result<(), Refusal> {
         let what = Event::SessionStart(STARTUP.to_owned());
-        let occasion = Occasion::of(call, HookEvent::SessionStart, Some(STARTUP.to_owned()), what);
-        let mut told = self.tell(&call.bundle, occasion).await;
+        let occasion = Occasion::new(call.setting(), HookEvent::SessionStart, Some(STARTUP.to_owned()), what);
+        let mut told = self.dispatch(&call.bundle, occasion).await;
         call.record.hooks(std::mem::take(&mut told.rows));
         let context = told.context();
         // The session has not begun then: its next call asks again.
         if let Some(stopped) = told.stopped {
             return Err(stopped.refusal());
         }
-        self.sessions.keep(session, Arc::new(Kept { content: None, context }));
+        self.sessions.keep(session, Arc::new(Judgement { content: None, context }));
         Ok(())
     }
 
     /// What hooks said when the session began stands at the beginning of each of its conversations.
-    fn add_session_context(&self, call: &Call, session: Key, edits: &mut Edits) {
+    fn add_session_context(&self, call: &Call, session: UserKey, edits: &mut Edits) {
         let context = self.sessions.kept(session).and_then(|kept| kept.context.clone());
         if let (Some(context), Some(first)) = (context, turn::first_of_user(&call.request.body.index)) {
             edits.add(first, context);
@@ -117,7 +118,7 @@ impl Pipeline {
         let body = Arc::clone(&call.request.body);
         let prompts = turn::prompts(&body.index, &body.bytes);
         let newest = turn::last_of_user(&body.index);
-        let (mut asked, mut earlier, mut rest) = (0, Vec::new(), None::<(Prompt, Vec<Key>)>);
+        let (mut asked, mut earlier, mut rest) = (0, Vec::new(), None::<(Prompt, Vec<UserKey>)>);
         for prompt in prompts {
             let key = prompt_key(call, &prompt);
             let is_new = newest.is_some_and(|message| prompt.covers(message));
@@ -157,12 +158,12 @@ impl Pipeline {
     async fn prompt(
         &self,
         call: &mut Call,
-        keys: &[Key],
+        keys: &[UserKey],
         prompt: &Prompt,
         earlier: Option<&mut Vec<HookRow>>,
-    ) -> Result<Option<Arc<Kept>>, Refusal> {
+    ) -> Result<Option<Arc<Judgement>>, Refusal> {
         let what = Event::UserPromptSubmit(prompt.text.clone());
-        let mut occasion = Occasion::of(call, HookEvent::UserPromptSubmit, None, what);
+        let mut occasion = Occasion::new(call.setting(), HookEvent::UserPromptSubmit, None, what);
         if !prompt.reminders.is_empty() {
             occasion.attribute("prompt.reminders", prompt.reminders.clone());
         }
@@ -174,7 +175,7 @@ impl Pipeline {
         if let Some(tokens) = facts.max_tokens {
             occasion.attribute("call.max_tokens", tokens.to_string());
         }
-        let mut told = self.tell(&call.bundle, occasion).await;
+        let mut told = self.dispatch(&call.bundle, occasion).await;
         let rows = std::mem::take(&mut told.rows);
         match earlier {
             Some(earlier) if told.stopped.is_none() => summed(earlier, rows),
@@ -183,7 +184,7 @@ impl Pipeline {
         // One answer about many prompts is for none of them in particular.
         let context = told.context().filter(|_| keys.len() == 1);
         let Some(stopped) = told.stopped else {
-            let kept = Kept { content: None, context };
+            let kept = Judgement { content: None, context };
             if told.faulted {
                 return Ok(Some(Arc::new(kept)));
             }
@@ -227,19 +228,20 @@ impl Pipeline {
     async fn answer(
         &self,
         call: &Call,
-        key: Key,
-        answer: &Answer<'_>,
+        key: UserKey,
+        answer: &ToolAnswer<'_>,
         used: Option<&Used<'_>>,
-    ) -> (Arc<Kept>, Vec<HookRow>) {
+    ) -> (Arc<Judgement>, Vec<HookRow>) {
         let (occasion, tool) = self.answered(call, answer, used);
-        let Told { stopped, modified, context, faulted, rows } = self.tell(&call.bundle, occasion).await;
+        let Dispatched { stopped, modified, context, faulted, rows } =
+            self.dispatch(&call.bundle, occasion).await;
         let undecided = faulted || stopped.as_ref().is_some_and(|stopped| !stopped.is_decided());
         let kept = match stopped {
             Some(stopped) => {
                 let content = Some(edit::withheld(&stopped.hook, &tool, &stopped.reason));
-                Kept { content, context: None }
+                Judgement { content, context: None }
             }
-            None => Kept {
+            None => Judgement {
                 content: modified.map(|json| edit::tool_content(&json)),
                 context: (!context.is_empty()).then(|| context.join("\n\n")),
             },
@@ -252,9 +254,9 @@ impl Pipeline {
         (kept, rows)
     }
 
-    fn answered(&self, call: &Call, answer: &Answer<'_>, used: Option<&Used<'_>>) -> (Occasion, String) {
+    fn answered(&self, call: &Call, answer: &ToolAnswer<'_>, used: Option<&Used<'_>>) -> (Occasion, String) {
         // The gateway's own memory of the call counts before what the client says that it was.
-        let issued = self.sessions.issued(Key::tool(&call.request.principal, &answer.id));
+        let issued = self.sessions.issued(UserKey::tool(&call.request.principal, &answer.id));
         let said = used.map(|used| used.name.clone());
         let name = issued.map(|issued| issued.tool).or_else(|| said.map(Cow::into_owned)).unwrap_or_default();
         let input = used.and_then(|used| used.input).map_or("{}", RawValue::get);
@@ -272,14 +274,14 @@ impl Pipeline {
             let result = ToolResult { call: tool, output, duration_ms: None };
             (HookEvent::PostToolUse, Event::PostToolUse(result))
         };
-        (Occasion::of_tool(call, event, &answer.id, &name, what), name)
+        (Occasion::new(call.setting(), event, Some(name.clone()), what), name)
     }
 }
 
 // === impl Edits ===
 
 impl Edits {
-    fn adds(&mut self, message: u32, kept: &Kept) {
+    fn adds(&mut self, message: u32, kept: &Judgement) {
         if let Some(context) = &kept.context {
             self.add(message, context.clone());
         }
@@ -289,18 +291,18 @@ impl Edits {
 // === private helpers ===
 
 /// The same words at the same place of the same session are the same prompt; a client's reminders are the same at every place.
-fn prompt_key(call: &Call, prompt: &Prompt) -> Key {
+fn prompt_key(call: &Call, prompt: &Prompt) -> UserKey {
     let request = &call.request;
     let place = if prompt.repeats { Vec::new() } else { prompt.first.to_le_bytes().to_vec() };
     let version = call.bundle.version.as_str().as_bytes();
-    Key::of(
+    UserKey::of(
         &request.principal,
-        &[b"prompt", version, request.session.as_bytes(), &place, prompt.text.as_bytes()],
+        &[b"prompt", version, request.lineage.session_name().as_bytes(), &place, prompt.text.as_bytes()],
     )
 }
 
 /// Under other components an answer is judged anew, and so is one that reads differently.
-fn answer_key(call: &Call, answer: &Answer<'_>) -> Key {
+fn answer_key(call: &Call, answer: &ToolAnswer<'_>) -> UserKey {
     let content = answer.content.map_or("", RawValue::get);
     let parts: [&[u8]; 5] = [
         b"answer",
@@ -309,7 +311,7 @@ fn answer_key(call: &Call, answer: &Answer<'_>) -> Key {
         &[u8::from(answer.is_error)],
         content.as_bytes(),
     ];
-    Key::of(&call.request.principal, &parts)
+    UserKey::of(&call.request.principal, &parts)
 }
 
 /// Answers of earlier turns are judged again where the gateway has forgotten them: what goes on has one row for each hook.
@@ -317,7 +319,7 @@ fn summed(all: &mut Vec<HookRow>, rows: Vec<HookRow>) {
     let field = |row: &HookRow, name: &str| row.payload.get(name).cloned().unwrap_or_default();
     let count = |row: &HookRow, name: &str| field(row, name).as_u64().unwrap_or(0);
     for mut row in rows {
-        if row.outcome != Ended::Allowed || field(&row, "verdict") != json!("proceed") {
+        if row.outcome != Ended::Allowed || field(&row, "verdict") != json!(Verdict::Proceed) {
             all.push(row);
             continue;
         }

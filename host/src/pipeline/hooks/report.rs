@@ -5,17 +5,21 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use http::HeaderMap;
+use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::hooks::{self as wire, Answer, Decision, Report, ReportError};
-use sallyport_protocol::id::TraceId;
+use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::package::HookEvent;
+use sallyport_protocol::verdict::Verdict;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::session::Key;
-use super::{MOST_DEPTH, Occasion, reported};
+use super::session::UserKey;
+use super::{Hooks, MOST_DEPTH, Occasion, reported};
 use crate::audit::{Event as Row, Kind, Outcome as Ended, Unavailable, Who};
 use crate::auth::Principal;
+use crate::component::Bundle;
 use crate::component::contract::hook::{Event, Occurrence, Subagent, ToolCall, ToolFailure, ToolResult};
+use crate::pipeline::lineage::Lineage;
 use crate::pipeline::row::{self, HookRow, server_of};
 use crate::pipeline::{Pipeline, facts};
 
@@ -44,18 +48,44 @@ pub struct Reported {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// Tells the hooks what a client reports. Answered once its rows are durable.
+    /// Asks the hooks in force about what a client reports. Answered once its rows are durable.
     pub async fn report(&self, reporter: Reporter, report: Report) -> Result<Reported, Unavailable> {
+        let bundle = self.in_force.load().registry.snapshot(&reporter.principal.tenant);
+        let bundle = bundle.seen_by(reporter.principal.user.as_str());
+        self.hooks.report(&bundle, reporter, report).await
+    }
+
+    /// A report that cannot be read: a row says so.
+    pub async fn refuse_report(
+        &self,
+        reporter: &Reporter,
+        event: HookEvent,
+        error: &ReportError,
+    ) -> Result<(), Unavailable> {
+        let version = self.policy_version(&reporter.principal.tenant);
+        self.hooks.refuse_report(&version, reporter, event, error).await
+    }
+}
+
+// === impl Hooks ===
+
+impl Hooks {
+    async fn report(
+        &self,
+        bundle: &Bundle,
+        reporter: Reporter,
+        report: Report,
+    ) -> Result<Reported, Unavailable> {
         let Reporter { principal, headers, raw, request_id } = reporter;
-        let bundle = self.in_force.load().registry.snapshot(&principal.tenant);
-        let bundle = bundle.seen_by(principal.user.as_str());
-        let session = Key::session(&principal, &report.session);
+        let session = UserKey::session(&principal, &report.session);
         let trace = self.trace_of_report(&principal, &headers, session, &report);
-        let who = row::who(&principal, &trace, &bundle.version);
+        let lineage = Lineage::of_report(&report, &principal);
+        let who = row::who(&principal, &lineage, &trace, &bundle.version);
         let mut occasion = occasion(&report, &principal, &trace, raw);
         for (name, value) in [
             ("client_session", Some(report.session.as_str())),
             ("prompt_id", report.prompt.as_deref()),
+            ("agent_id", report.agent.as_deref()),
             ("request_id", Some(request_id.as_str())),
             ("department", principal.department.as_deref()),
         ] {
@@ -67,9 +97,9 @@ impl Pipeline {
         let mut answer = Answer::default();
         let mut rows = Vec::new();
         if exhausted {
-            row::insert(&mut row.payload, "code", "hook_depth".into());
+            row::insert(&mut row.payload, "code", ErrorCode::HookDepth.as_str().into());
         } else {
-            let told = self.tell(&bundle, occasion).await;
+            let told = self.dispatch(bundle, occasion).await;
             answer.context = told.context();
             answer.modified = told.modified.and_then(|json| RawValue::from_string(json).ok());
             if let Some(stopped) = told.stopped {
@@ -89,27 +119,30 @@ impl Pipeline {
         Ok(Reported { answer, trace })
     }
 
-    /// A report that cannot be read: a row says so.
-    pub async fn refuse_report(
+    async fn refuse_report(
         &self,
+        version: &PolicyVersion,
         reporter: &Reporter,
         event: HookEvent,
         error: &ReportError,
     ) -> Result<(), Unavailable> {
         let Reporter { principal, headers, request_id, .. } = reporter;
-        let version = self.policy_version(&principal.tenant);
         let trace = facts::trace_of(headers, self.clock.as_ref(), self.entropy.as_ref());
         let payload = json!({
             "event": event.as_str(),
             "in_band": false,
-            "verdict": "refused",
-            "code": "report_malformed",
+            "verdict": Verdict::Refused,
+            "code": ErrorCode::ReportMalformed,
             // The error may repeat what the client wrote.
             "reason": error.code(),
             "request_id": request_id,
         });
         let row = HookRow { outcome: Ended::Error, payload, step: None };
-        self.write_hooks(&row::who(principal, &trace, &version), vec![row]).await
+        self.write_hooks(
+            &row::who(principal, &Lineage::of_call(headers, principal), &trace, version),
+            vec![row],
+        )
+        .await
     }
 
     /// Rows of hooks outside a call, all durable.
@@ -121,24 +154,25 @@ impl Pipeline {
         join_all(written).await.into_iter().collect()
     }
 
-    /// The call that asked for the tool, else the session's last call, else a trace of its own.
+    /// The call that asked for the tool, else the last call of the prompt or session, else a trace of its own.
     fn trace_of_report(
         &self,
         principal: &Principal,
         headers: &HeaderMap,
-        session: Key,
+        session: UserKey,
         report: &Report,
     ) -> TraceId {
-        let issued = report.what.tool().and_then(|tool| self.sessions.issued(Key::tool(principal, &tool.id)));
+        let issued =
+            report.what.tool().and_then(|tool| self.sessions.issued(UserKey::tool(principal, &tool.id)));
         issued
             .map(|issued| issued.trace)
-            .or_else(|| self.sessions.trace(session))
+            .or_else(|| self.sessions.trace(session, report.prompt.as_deref()))
             .unwrap_or_else(|| facts::trace_of(headers, self.clock.as_ref(), self.entropy.as_ref()))
     }
 
     /// Whether hooks have kept this turn from ending often enough: what they say makes the client go on, and the end of that is
     /// reported to them again.
-    fn is_exhausted(&self, session: Key, report: &Report) -> bool {
+    fn is_exhausted(&self, session: UserKey, report: &Report) -> bool {
         match &report.what {
             wire::Reported::Stop(stopping) => self.sessions.resumed(session, stopping.again) >= MOST_DEPTH,
             _ => false,

@@ -10,6 +10,7 @@ use quick_cache::sync::Cache;
 use sallyport_protocol::id::TraceId;
 
 use crate::auth::Principal;
+use crate::pipeline::lineage::Lineage;
 
 /// Sessions that are known at once.
 const MOST_SESSIONS: usize = 16_384;
@@ -24,14 +25,14 @@ const ISSUED: usize = 65_536;
 
 /// What is remembered.
 pub(in crate::pipeline) struct Sessions {
-    known: Mutex<HashMap<Key, Session>>,
-    kept: Cache<Key, Arc<Kept>, ByTexts>,
-    issued: Cache<Key, Issued>,
+    known: Mutex<HashMap<UserKey, Session>>,
+    kept: Cache<UserKey, Arc<Judgement>, ByTexts>,
+    issued: Cache<UserKey, SeenToolCall>,
 }
 
 /// A name for something of one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::pipeline) struct Key([u8; 32]);
+pub(in crate::pipeline) struct UserKey([u8; 32]);
 
 /// A session that was seen.
 #[derive(Debug, Clone)]
@@ -39,8 +40,9 @@ pub(super) struct Session {
     pub(super) principal: Arc<Principal>,
     /// The client's name of it.
     pub(super) name: String,
-    /// Its last call.
+    /// Its last call, and the prompt that caused it.
     pub(super) trace: TraceId,
+    prompt: Option<String>,
     seen: Duration,
     /// Hooks were told that it began, and let it.
     started: bool,
@@ -50,7 +52,7 @@ pub(super) struct Session {
 
 /// What hooks said about a prompt or a tool's answer that went on.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct Judgement {
     /// What stands in its place: JSON.
     pub(super) content: Option<String>,
     /// A text for the model.
@@ -59,7 +61,7 @@ pub(super) struct Kept {
 
 /// A tool call that the gateway saw pass.
 #[derive(Debug, Clone)]
-pub(in crate::pipeline) struct Issued {
+pub(in crate::pipeline) struct SeenToolCall {
     pub(in crate::pipeline) trace: TraceId,
     /// The tool's name, as the model said it.
     pub(in crate::pipeline) tool: String,
@@ -68,9 +70,9 @@ pub(in crate::pipeline) struct Issued {
 #[derive(Clone)]
 struct ByTexts;
 
-// === impl Key ===
+// === impl UserKey ===
 
-impl Key {
+impl UserKey {
     /// Two users never share a key, whatever they call their things.
     pub(in crate::pipeline) fn of(principal: &Principal, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -105,15 +107,16 @@ impl Sessions {
     /// A session spoke; whether hooks know that it began.
     pub(super) fn touch(
         &self,
-        key: Key,
+        key: UserKey,
         principal: &Arc<Principal>,
-        name: &str,
+        lineage: &Lineage,
         trace: &TraceId,
         now: Duration,
     ) -> bool {
         let mut known = self.lock();
         if let Some(session) = known.get_mut(&key) {
             session.trace = trace.clone();
+            session.prompt.clone_from(&lineage.prompt);
             session.seen = now;
             return session.started;
         }
@@ -122,8 +125,9 @@ impl Sessions {
         }
         let session = Session {
             principal: Arc::clone(principal),
-            name: name.to_owned(),
+            name: lineage.session_name().to_owned(),
             trace: trace.clone(),
+            prompt: lineage.prompt.clone(),
             seen: now,
             started: false,
             resumed: 0,
@@ -133,24 +137,30 @@ impl Sessions {
     }
 
     /// Hooks let the session begin, or there were none.
-    pub(super) fn start(&self, key: Key) {
+    pub(super) fn start(&self, key: UserKey) {
         if let Some(session) = self.lock().get_mut(&key) {
             session.started = true;
         }
     }
 
-    /// The session's last call.
-    pub(super) fn trace(&self, key: Key) -> Option<TraceId> {
-        self.lock().get(&key).map(|session| session.trace.clone())
+    /// The session's last call, unless another prompt caused it than `prompt`.
+    pub(super) fn trace(&self, key: UserKey, prompt: Option<&str>) -> Option<TraceId> {
+        let known = self.lock();
+        let session = known.get(&key)?;
+        let same = match (prompt, session.prompt.as_deref()) {
+            (Some(wanted), Some(last)) => wanted == last,
+            _ => true,
+        };
+        same.then(|| session.trace.clone())
     }
 
     /// The session is over.
-    pub(super) fn end(&self, key: Key) {
+    pub(super) fn end(&self, key: UserKey) {
         self.lock().remove(&key);
     }
 
     /// A turn wants to end. `again`: it went on only because hooks would not let it; how often so far.
-    pub(super) fn resumed(&self, key: Key, again: bool) -> u32 {
+    pub(super) fn resumed(&self, key: UserKey, again: bool) -> u32 {
         let mut known = self.lock();
         let Some(session) = known.get_mut(&key) else { return 0 };
         if !again {
@@ -160,7 +170,7 @@ impl Sessions {
     }
 
     /// Hooks would not let the turn end.
-    pub(super) fn resume(&self, key: Key) {
+    pub(super) fn resume(&self, key: UserKey) {
         if let Some(session) = self.lock().get_mut(&key) {
             session.resumed += 1;
         }
@@ -171,31 +181,31 @@ impl Sessions {
         self.lock().extract_if(|_, session| session.seen < moment).map(|(_, session)| session).collect()
     }
 
-    pub(super) fn kept(&self, key: Key) -> Option<Arc<Kept>> {
+    pub(super) fn kept(&self, key: UserKey) -> Option<Arc<Judgement>> {
         self.kept.get(&key)
     }
 
-    pub(super) fn keep(&self, key: Key, kept: Arc<Kept>) {
+    pub(super) fn keep(&self, key: UserKey, kept: Arc<Judgement>) {
         self.kept.insert(key, kept);
     }
 
-    pub(in crate::pipeline) fn issue(&self, key: Key, issued: Issued) {
+    pub(in crate::pipeline) fn issue(&self, key: UserKey, issued: SeenToolCall) {
         self.issued.insert(key, issued);
     }
 
-    pub(super) fn issued(&self, key: Key) -> Option<Issued> {
+    pub(super) fn issued(&self, key: UserKey) -> Option<SeenToolCall> {
         self.issued.get(&key)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Session>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserKey, Session>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // === impl ByTexts ===
 
-impl Weighter<Key, Arc<Kept>> for ByTexts {
-    fn weight(&self, _: &Key, kept: &Arc<Kept>) -> u64 {
+impl Weighter<UserKey, Arc<Judgement>> for ByTexts {
+    fn weight(&self, _: &UserKey, kept: &Arc<Judgement>) -> u64 {
         let texts = [&kept.content, &kept.context].into_iter().flatten().map(String::len).sum::<usize>();
         ENTRY_BYTES.saturating_add(texts as u64)
     }
@@ -203,7 +213,7 @@ impl Weighter<Key, Arc<Kept>> for ByTexts {
 
 // === private helpers ===
 
-fn forget(known: &mut HashMap<Key, Session>) {
+fn forget(known: &mut HashMap<UserKey, Session>) {
     let mut moments: Vec<Duration> = known.values().map(|session| session.seen).collect();
     let (_, last, _) = moments.select_nth_unstable(FORGOTTEN.min(known.len().saturating_sub(1)));
     let last = *last;
@@ -217,25 +227,11 @@ fn forget(known: &mut HashMap<Key, Session>) {
 
 #[cfg(test)]
 mod tests {
-    use sallyport_protocol::id::{CallSource, ClientId, SessionId, TenantId, UserId};
-
+    use super::super::testing::principal;
     use super::*;
-    use crate::auth::Credential;
 
-    fn principal(tenant: &str, user: &str) -> Arc<Principal> {
-        Arc::new(Principal {
-            user: UserId::parse(user).unwrap(),
-            name: None,
-            tenant: TenantId::parse(tenant).unwrap(),
-            session: SessionId::parse("s_1").unwrap(),
-            client: ClientId::parse("sp_cli").unwrap(),
-            source: CallSource::parse("cli").unwrap(),
-            roles: Vec::new(),
-            department: None,
-            scopes: Vec::new(),
-            policy_version: None,
-            credential: Credential::Pat { id: "x".to_owned() },
-        })
+    fn named(session: &str) -> Lineage {
+        Lineage::of_session(session, &principal("acme", "u_alice"))
     }
 
     fn trace(number: u8) -> TraceId {
@@ -247,20 +243,32 @@ mod tests {
         let sessions = Sessions::new();
         let (alice, bob, mallory) =
             (principal("acme", "u_alice"), principal("acme", "u_bob"), principal("other", "u_alice"));
-        let key = Key::session(&alice, "s");
-        assert!(!sessions.touch(key, &alice, "s", &trace(1), Duration::ZERO));
+        let key = UserKey::session(&alice, "s");
+        assert!(!sessions.touch(key, &alice, &named("s"), &trace(1), Duration::ZERO));
         sessions.start(key);
-        assert!(sessions.touch(key, &alice, "s", &trace(2), Duration::ZERO));
-        assert_eq!(sessions.trace(key), Some(trace(2)));
+        assert!(sessions.touch(key, &alice, &named("s"), &trace(2), Duration::ZERO));
+        assert_eq!(sessions.trace(key, None), Some(trace(2)));
         for stranger in [bob, mallory] {
-            assert_eq!(sessions.trace(Key::session(&stranger, "s")), None);
+            assert_eq!(sessions.trace(UserKey::session(&stranger, "s"), None), None);
         }
+    }
+
+    #[test]
+    fn a_report_of_another_prompt_is_no_part_of_the_last_call() {
+        let sessions = Sessions::new();
+        let alice = principal("acme", "u_alice");
+        let key = UserKey::session(&alice, "s");
+        let lineage = Lineage { prompt: Some("p1".to_owned()), ..named("s") };
+        sessions.touch(key, &alice, &lineage, &trace(1), Duration::ZERO);
+        assert_eq!(sessions.trace(key, Some("p1")), Some(trace(1)));
+        assert_eq!(sessions.trace(key, Some("p2")), None);
+        assert_eq!(sessions.trace(key, None), Some(trace(1)));
     }
 
     #[test]
     fn parts_of_a_key_do_not_run_into_each_other() {
         let alice = principal("acme", "u_alice");
-        assert_ne!(Key::of(&alice, &[b"ab", b"c"]), Key::of(&alice, &[b"a", b"bc"]));
+        assert_ne!(UserKey::of(&alice, &[b"ab", b"c"]), UserKey::of(&alice, &[b"a", b"bc"]));
     }
 
     #[test]
@@ -268,7 +276,13 @@ mod tests {
         let sessions = Sessions::new();
         let alice = principal("acme", "u_alice");
         for (name, seen) in [("old", 10), ("new", 20)] {
-            sessions.touch(Key::session(&alice, name), &alice, name, &trace(1), Duration::from_secs(seen));
+            sessions.touch(
+                UserKey::session(&alice, name),
+                &alice,
+                &named(name),
+                &trace(1),
+                Duration::from_secs(seen),
+            );
         }
         let ended = sessions.expire(Duration::from_secs(15));
         assert_eq!(ended.iter().map(|session| session.name.as_str()).collect::<Vec<_>>(), ["old"]);
@@ -279,18 +293,18 @@ mod tests {
     fn memory_is_bounded_and_the_longest_silent_go_first() {
         let sessions = Sessions::new();
         let alice = principal("acme", "u_alice");
-        let key = |number: usize| Key::session(&alice, &number.to_string());
+        let key = |number: usize| UserKey::session(&alice, &number.to_string());
         for number in 0..=MOST_SESSIONS {
             let now = Duration::from_secs(number as u64);
-            sessions.touch(key(number), &alice, "s", &trace(1), now);
+            sessions.touch(key(number), &alice, &named("s"), &trace(1), now);
         }
         assert!(sessions.lock().len() <= MOST_SESSIONS);
-        assert_eq!(sessions.trace(key(0)), None);
-        assert!(sessions.trace(key(MOST_SESSIONS)).is_some());
+        assert_eq!(sessions.trace(key(0), None), None);
+        assert!(sessions.trace(key(MOST_SESSIONS), None).is_some());
         // Sessions that were all seen in the same moment are bounded as well.
         let crowd = Sessions::new();
         for number in 0..=MOST_SESSIONS {
-            crowd.touch(key(number), &alice, "s", &trace(1), Duration::ZERO);
+            crowd.touch(key(number), &alice, &named("s"), &trace(1), Duration::ZERO);
         }
         assert!(crowd.lock().len() <= MOST_SESSIONS);
         assert!(crowd.lock().len() > MOST_SESSIONS / 2);
@@ -300,8 +314,8 @@ mod tests {
     fn a_turn_that_ends_by_itself_starts_the_count_anew() {
         let sessions = Sessions::new();
         let alice = principal("acme", "u_alice");
-        let key = Key::session(&alice, "s");
-        sessions.touch(key, &alice, "s", &trace(1), Duration::ZERO);
+        let key = UserKey::session(&alice, "s");
+        sessions.touch(key, &alice, &named("s"), &trace(1), Duration::ZERO);
         sessions.resume(key);
         sessions.resume(key);
         assert_eq!(sessions.resumed(key, true), 2);

@@ -31,7 +31,7 @@ pub(super) struct Prompt {
 
 /// A tool's answer.
 #[derive(Debug)]
-pub(super) struct Answer<'a> {
+pub(super) struct ToolAnswer<'a> {
     pub(super) id: Cow<'a, str>,
     pub(super) is_error: bool,
     /// The value of `content`, as it stands there.
@@ -122,13 +122,13 @@ pub(super) fn first_of_user(index: &Index) -> Option<u32> {
 }
 
 /// Every tool's answer, in order. Errors: a block that cannot be read, and so not be judged.
-pub(super) fn answers<'a>(index: &Index, body: &'a [u8]) -> Result<Vec<Answer<'a>>, Malformed> {
+pub(super) fn answers<'a>(index: &Index, body: &'a [u8]) -> Result<Vec<ToolAnswer<'a>>, Malformed> {
     let results = index.tool_blocks.iter().filter(|block| block.is_result);
     results
         .map(|block| {
             let ResultBlock { tool_use_id, is_error, content } = read(block.span, body)?;
             let is_error = is_error.unwrap_or(false);
-            Ok(Answer { id: tool_use_id, is_error, content, block: *block })
+            Ok(ToolAnswer { id: tool_use_id, is_error, content, block: *block })
         })
         .collect()
 }
@@ -138,13 +138,6 @@ pub(super) fn calls<'a>(index: &Index, body: &'a [u8]) -> HashMap<Cow<'a, str>, 
     let calls = index.tool_blocks.iter().filter(|block| !block.is_result);
     let read = calls.filter_map(|block| read::<Used<'a>>(block.span, body).ok());
     read.map(|used| (used.id.clone(), used)).collect()
-}
-
-/// Where a value of `body` stands.
-pub(super) fn place(value: &RawValue, body: &[u8]) -> Option<Span> {
-    let start = value.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-    let end = start.checked_add(value.get().len()).filter(|end| *end <= body.len())?;
-    Some(Span { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
 }
 
 // === private helpers ===
@@ -237,7 +230,7 @@ mod tests {
         let answers = answers(&index, body.as_bytes()).unwrap();
         assert!(answers[0].is_error);
         let content = answers[0].content.unwrap();
-        assert_eq!(place(content, body.as_bytes()).unwrap().of(body.as_bytes()), b"null");
+        assert_eq!(content.get(), "null");
         let calls = calls(&index, body.as_bytes());
         let used = &calls["a"];
         assert_eq!((used.name.as_ref(), used.input.unwrap().get()), ("Bash", r#"{"c":1}"#));

@@ -91,3 +91,36 @@ impl Service<Uri> for Dial {
 fn forbidden() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "the address is not of the public internet")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name with these addresses.
+    struct Fixed(Vec<SocketAddr>);
+
+    impl Lookup for Fixed {
+        fn lookup(&self, _: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+            let addresses = self.0.iter().map(|address| SocketAddr::new(address.ip(), port)).collect();
+            Box::pin(std::future::ready(Ok(addresses)))
+        }
+    }
+
+    async fn dialled(addresses: &[&str]) -> io::ErrorKind {
+        let addresses =
+            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
+        let dial = Dial::new(Arc::new(Fixed(addresses)), false);
+        dial.connect(Uri::from_static("http://a.name.example:1/")).await.unwrap_err().kind()
+    }
+
+    /// Not because nothing answers there: the same is said on a machine on which something does.
+    #[tokio::test]
+    async fn an_address_that_is_not_public_is_refused_and_not_tried() {
+        for address in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "fd00:ec2::254", "64:ff9b::7f00:1", "::1"]
+        {
+            assert_eq!(dialled(&[address]).await, io::ErrorKind::PermissionDenied, "{address}");
+            let beside = dialled(&["93.184.216.34", address]).await;
+            assert_eq!(beside, io::ErrorKind::PermissionDenied, "{address} beside one that is public");
+        }
+    }
+}

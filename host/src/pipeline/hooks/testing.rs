@@ -1,0 +1,24 @@
+//! Callers for unit tests.
+
+use std::sync::Arc;
+
+use sallyport_protocol::id::{CallSource, ClientId, SessionId, TenantId, UserId};
+
+use crate::auth::{Credential, Principal};
+
+/// A user with a personal access token.
+pub(in crate::pipeline) fn principal(tenant: &str, user: &str) -> Arc<Principal> {
+    Arc::new(Principal {
+        user: UserId::parse(user).unwrap(),
+        name: None,
+        tenant: TenantId::parse(tenant).unwrap(),
+        session: SessionId::parse("s_1").unwrap(),
+        client: ClientId::parse("sp_cli").unwrap(),
+        source: CallSource::parse("cli").unwrap(),
+        roles: Vec::new(),
+        department: None,
+        scopes: Vec::new(),
+        policy_version: None,
+        credential: Credential::Pat { id: "x".to_owned() },
+    })
+}
