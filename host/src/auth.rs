@@ -10,18 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::VerifyingKey;
 use quick_cache::sync::Cache;
-use sallyport_protocol::canonical;
-use sallyport_protocol::headers::{
-    CALL_SOURCE, CLIENT_ID, POLICY_VERSION, SESSION_ID, TENANT_ID, TRACE_ID, USER_ID,
-};
-use sallyport_protocol::id::{CallSource, ClientId, PolicyVersion, SessionId, TenantId, TraceId, UserId};
+use sallyport_protocol::id::{CallSource, ClientId, PolicyVersion, SessionId, TenantId, UserId};
 use sallyport_protocol::token::{PREFIX, Pat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Entropy};
 use crate::db::pat::PatHolder;
@@ -29,25 +26,44 @@ use crate::db::revocation::Revocation;
 use crate::db::{Db, DbError};
 
 mod bootstrap;
+mod bounds;
+mod browser;
+mod clients;
 pub mod form;
 mod headers;
+mod issue;
 mod jwt;
 pub mod keys;
+mod oauth;
+pub mod password;
 pub mod pat;
+mod redirect;
 mod revocation;
+mod throttle;
+mod upkeep;
 
 pub use self::bootstrap::{ADMIN, DEFAULT_TENANT, bootstrap};
+pub use self::bounds::limits;
+pub use self::browser::{BROWSER_LIFETIME, DEVICE_LIFETIME, SignInFault, SignedIn, csrf, is_challenge};
+pub use self::clients::new_client;
+pub use self::form::SCOPES;
 pub use self::headers::{Mismatch, check_headers, foreign_headers};
+use self::issue::TokenGrant;
+pub use self::issue::{CertificateFault, ShownCertificate};
 pub use self::jwt::{BadKey, JwtFault, MAX_TOKEN};
 use self::jwt::{Claims, Signer, Verifier};
 use self::keys::{Keys, SecretKey};
+pub use self::oauth::{
+    AuthorizationRequest, AuthorizeFault, AuthorizeParams, DEVICE_CODE_LIFETIME, DEVICE_INTERVAL, OauthFault,
+    TokenSet,
+};
+use self::password::Passwords;
 pub use self::pat::PatFault;
+pub use self::redirect::loopback;
 use self::revocation::Revoked;
+use self::throttle::Throttle;
+pub use crate::db::oauth::OauthClient;
 
-/// How often other processes' changes are looked for.
-const POLL: Duration = Duration::from_secs(1);
-/// Every so many polls, the times of last use are written.
-const POLLS_PER_FLUSH: u32 = 10;
 /// How many credentials are remembered.
 const REMEMBERED: usize = 10_000;
 /// The shortest life that may be configured for an access token.
@@ -94,15 +110,23 @@ pub enum Credential {
     Jwt {
         /// Its id.
         jti: String,
+        /// How its user proved who it is.
+        tier: Tier,
+        /// The certificate without which it is good for nothing: `cnf.x5t#S256` (RFC 8705).
+        bound_to: Option<String>,
     },
 }
 
-/// How a user proves who it is before it is given an access token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a user proves who it is before it is given an access token, the weakest way first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// A personal access token.
     Pat,
+    /// A sign-in in a browser.
+    Session,
+    /// A certificate of the device, shown in the handshake of TLS.
+    Mtls,
 }
 
 /// What the operator decides about access tokens.
@@ -116,6 +140,8 @@ pub struct AuthSettings {
     pub ttl: Duration,
     /// The tiers that are offered.
     pub tiers: Vec<Tier>,
+    /// Whether clients may register themselves.
+    pub registration: bool,
 }
 
 /// An access token that was just issued, with the headers that go with it. `Debug` masks the token.
@@ -141,18 +167,44 @@ pub enum AuthFault {
     /// The tier is switched off.
     #[error("the tier is not enabled")]
     TierDisabled,
+    /// The tenant asks for a stronger way to sign in. The one refusal that says why, so that the client can take the other way.
+    #[error("the tenant asks for the tier {} at least", needed.as_str())]
+    TierTooLow {
+        /// Whose it is.
+        holder: Box<Principal>,
+        /// The weakest tier that the tenant accepts.
+        needed: Tier,
+    },
+    /// The device showed no certificate, or one that names none of our users.
+    #[error("the certificate names no user")]
+    Certificate(CertificateFault),
+    /// A code or a cookie is refused; the name of the reason.
+    #[error("the code or the session is refused")]
+    Code(&'static str),
+    /// There is more than one credential, or one where it would be written into logs.
+    #[error("there are several credentials, or one in the address")]
+    Ambiguous,
+    /// The access token belongs to the holder of a certificate, and this connection showed another, or none.
+    #[error("the access token is bound to another certificate")]
+    Binding(Box<Principal>),
     /// The personal access token is refused.
     #[error("the personal access token is refused")]
     Pat {
-        /// Its public half, if it was genuine.
-        id: Option<String>,
+        /// Whose it was, if it was genuine.
+        holder: Option<Box<Principal>>,
         /// Why.
         #[source]
         reason: PatFault,
     },
     /// The access token is refused.
     #[error("the access token is refused")]
-    Jwt(#[source] JwtFault),
+    Jwt {
+        /// Whose it was, if we signed it.
+        holder: Option<Box<Principal>>,
+        /// Why.
+        #[source]
+        reason: JwtFault,
+    },
     /// Whether the credential is good cannot be told now. Not the caller's fault: 503.
     #[error("the database of identities does not answer")]
     Unavailable(#[source] DbError),
@@ -185,6 +237,9 @@ pub struct Auth {
     signer: Signer,
     verifier: Verifier,
     pepper: SecretKey,
+    manifest: VerifyingKey,
+    passwords: Passwords,
+    throttle: Throttle,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     revoked: ArcSwap<Revoked>,
@@ -243,7 +298,11 @@ impl From<Claims> for Principal {
             department: claims.dept,
             scopes: claims.scope.split(' ').map(str::to_owned).collect(),
             policy_version: Some(claims.pv),
-            credential: Credential::Jwt { jti: claims.jti },
+            credential: Credential::Jwt {
+                jti: claims.jti,
+                tier: claims.auth_tier,
+                bound_to: claims.cnf.map(|it| it.thumbprint),
+            },
         }
     }
 }
@@ -255,7 +314,23 @@ impl Credential {
     pub fn id(&self) -> &str {
         match self {
             Self::Pat { id } => id,
-            Self::Jwt { jti } => jti,
+            Self::Jwt { jti, .. } => jti,
+        }
+    }
+
+    /// How its user proved who it is.
+    pub const fn tier(&self) -> Tier {
+        match self {
+            Self::Pat { .. } => Tier::Pat,
+            Self::Jwt { tier, .. } => *tier,
+        }
+    }
+
+    /// Whether it may be used over a connection on which this certificate was shown.
+    fn may_come_with(&self, shown: Option<&str>) -> bool {
+        match self {
+            Self::Pat { .. } | Self::Jwt { bound_to: None, .. } => true,
+            Self::Jwt { bound_to: Some(bound), .. } => shown == Some(bound.as_str()),
         }
     }
 }
@@ -267,12 +342,17 @@ impl Tier {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pat => "pat",
+            Self::Session => "session",
+            Self::Mtls => "mtls",
         }
     }
 
+    /// Every tier, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Pat, Self::Session, Self::Mtls];
+
     /// The tier with this name.
     pub fn parse(text: &str) -> Option<Self> {
-        (text == "pat").then_some(Self::Pat)
+        Self::ALL.into_iter().find(|tier| tier.as_str() == text)
     }
 }
 
@@ -281,7 +361,13 @@ impl Tier {
 impl AuthSettings {
     /// The defaults, for a gateway at this public URL.
     pub fn new(issuer: impl Into<String>) -> Self {
-        Self { issuer: issuer.into(), audience: "cowork".to_owned(), ttl: MAX_TTL, tiers: vec![Tier::Pat] }
+        Self {
+            issuer: issuer.into(),
+            audience: "cowork".to_owned(),
+            ttl: MAX_TTL,
+            tiers: vec![Tier::Pat, Tier::Session],
+            registration: false,
+        }
     }
 }
 
@@ -308,10 +394,24 @@ impl AuthFault {
             Self::Missing => "credential_missing",
             Self::NotAPat => "credential_not_a_pat",
             Self::TierDisabled => "tier_disabled",
+            Self::TierTooLow { .. } => "tier_required",
+            Self::Certificate(reason) => reason.code(),
+            Self::Binding(_) => "token_binding",
+            Self::Code(reason) => reason,
+            Self::Ambiguous => "credential_ambiguous",
             Self::Pat { reason, .. } => reason.code(),
-            Self::Jwt(reason) => reason.code(),
+            Self::Jwt { reason, .. } => reason.code(),
             Self::Unavailable(_) => "identity_unavailable",
             Self::Issue(_) => "token_not_issued",
+        }
+    }
+
+    /// Whose credential it was, where it is genuine but good no more. Only for rows: the caller learns nothing of it.
+    pub fn holder(&self) -> Option<&Principal> {
+        match self {
+            Self::Pat { holder, .. } | Self::Jwt { holder, .. } => holder.as_deref(),
+            Self::TierTooLow { holder, .. } | Self::Binding(holder) => Some(holder),
+            _ => None,
         }
     }
 
@@ -355,6 +455,9 @@ impl Auth {
             signer,
             verifier,
             pepper: keys.pat_pepper().clone(),
+            manifest: keys.manifest().verifying_key(),
+            passwords: Passwords::default(),
+            throttle: Throttle::default(),
             clock,
             entropy,
             revoked: ArcSwap::from_pointee(revoked),
@@ -367,12 +470,27 @@ impl Auth {
 
     /// Whose credential this is: a personal access token, or an access token of ours. Direct use of a personal access
     /// token is a call of client `sp_cli` from source `api`, in a session that is always the same for the same token.
-    pub async fn authenticate(&self, credential: &str) -> Result<Arc<Principal>, AuthFault> {
+    /// `shown` is the thumbprint of the certificate that the connection's client showed.
+    pub async fn authenticate(
+        &self,
+        credential: &str,
+        shown: Option<&str>,
+    ) -> Result<Arc<Principal>, AuthFault> {
+        let principal = self.holder_of(credential).await?;
+        if principal.credential.may_come_with(shown) {
+            Ok(principal)
+        } else {
+            Err(AuthFault::Binding(Box::new(Principal::clone(&principal))))
+        }
+    }
+
+    /// Whose credential this is, wherever it came from.
+    async fn holder_of(&self, credential: &str) -> Result<Arc<Principal>, AuthFault> {
         if credential.is_empty() {
             return Err(AuthFault::Missing);
         }
         if credential.len() > MAX_TOKEN {
-            return Err(AuthFault::Jwt(JwtFault::TooLarge));
+            return Err(AuthFault::Jwt { holder: None, reason: JwtFault::TooLarge });
         }
         let now = self.clock.now();
         let digest: [u8; 32] = Sha256::digest(credential).into();
@@ -387,18 +505,30 @@ impl Auth {
             return Ok(known.principal);
         }
         let (principal, until) = if credential.starts_with(PREFIX) {
+            if !self.settings.tiers.contains(&Tier::Pat) {
+                return Err(AuthFault::TierDisabled);
+            }
             let holder = self.holder(credential, now).await?;
             if holder.session_revoked {
-                return Err(AuthFault::Pat { id: Some(holder.pat.id), reason: PatFault::SessionRevoked });
+                let holder = Some(Box::new(Principal::of_pat(holder)));
+                return Err(AuthFault::Pat { holder, reason: PatFault::SessionRevoked });
             }
             let until = holder.pat.expires_at.unix_timestamp() - 1;
             (Principal::of_pat(holder), until)
         } else {
-            let claims = self.verifier.verify(credential, now.unix_timestamp()).map_err(AuthFault::Jwt)?;
-            revoked.check(&claims).map_err(AuthFault::Jwt)?;
+            let unknown = |reason| AuthFault::Jwt { holder: None, reason };
+            let claims = self.verifier.signed(credential).map_err(unknown)?;
+            let good = claims.check_times(now.unix_timestamp()).and_then(|()| revoked.check(&claims));
+            if let Err(reason) = good {
+                return Err(AuthFault::Jwt { holder: Some(Box::new(claims.into())), reason });
+            }
             let until = claims.ends();
             (Principal::from(claims), until)
         };
+        let needed = revoked.weakest_tier(&principal.tenant);
+        if principal.credential.tier() < needed {
+            return Err(AuthFault::TierTooLow { holder: Box::new(principal), needed });
+        }
         let principal = Arc::new(principal);
         let entry = Remembered { epoch: revoked.epoch(), until, principal: Arc::clone(&principal) };
         self.remembered.insert(digest, entry);
@@ -423,45 +553,43 @@ impl Auth {
         let PatHolder { pat, user, .. } = holder;
         self.note_use(&pat.id, now);
 
-        let iat = now.unix_timestamp();
-        let exp = (iat + seconds_of(self.settings.ttl)).min(pat.expires_at.unix_timestamp());
-        let mut jti = pat.id;
-        jti.push('.');
-        jti.push_str(&canonical::hex(&self.random()));
-        let claims = Claims {
-            iss: self.settings.issuer.clone(),
-            aud: self.settings.audience.clone(),
-            sub: user.id,
-            tid: user.tenant,
-            sid: SessionId::from_bytes(self.random()),
-            cid: ClientId::cowork(),
-            roles: user.roles,
-            dept: user.department,
+        let grant = TokenGrant {
+            source: pat.id,
+            session: SessionId::from_bytes(self.random()),
             scope: pat.scopes.join(" "),
-            pv: policy.clone(),
-            src: CallSource::Cowork,
-            jti,
-            iat,
-            exp,
-            nbf: None,
-            auth_tier: Tier::Pat,
+            until: pat.expires_at.unix_timestamp(),
+            tier: Tier::Pat,
+            bound_to: None,
+            client: ClientId::cowork(),
+            call_source: CallSource::Cowork,
         };
-        let token = self.signer.sign(&claims).map_err(AuthFault::Issue)?;
-        let headers = [
-            (USER_ID, claims.sub.to_string()),
-            (SESSION_ID, claims.sid.to_string()),
-            (TRACE_ID, TraceId::from_bytes(self.random()).to_string()),
-            (CLIENT_ID, claims.cid.to_string()),
-            (TENANT_ID, claims.tid.to_string()),
-            (POLICY_VERSION, claims.pv.to_string()),
-            (CALL_SOURCE, claims.src.to_string()),
-        ];
-        Ok(Issued { token, ttl_seconds: (exp - iat).unsigned_abs(), headers })
+        self.issue(user, grant, policy).map(|(_, issued)| issued)
+    }
+
+    /// The `iss` of tokens.
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Whether clients may register themselves.
+    pub fn registers(&self) -> bool {
+        self.settings.registration
     }
 
     /// The keys that verify our access tokens, as a JWK Set.
     pub fn jwks(&self) -> serde_json::Value {
         self.signer.jwks()
+    }
+
+    /// The key that signs what workstations install, with what follows it; there is no next one until the key is exchanged.
+    pub fn manifest_key(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kid": jwt::key_id(&self.manifest),
+            "alg": "EdDSA",
+            "crv": "Ed25519",
+            "x": URL_SAFE_NO_PAD.encode(self.manifest.as_bytes()),
+            "next": null,
+        })
     }
 
     /// What this gateway offers to a client that has to choose: tiers, issuer, and the id of the key of its tokens, which
@@ -515,53 +643,13 @@ impl Auth {
         written
     }
 
-    /// Runs until `shutdown`: polls for changes that other processes made, and writes times of last use in batches.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        self.poll(POLL, &shutdown).await;
-        if let Err(error) = self.flush().await {
-            tracing::warn!(%error, "the last uses of personal access tokens were not written");
-        }
-    }
-
-    async fn poll(&self, every: Duration, shutdown: &CancellationToken) {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut answering = true;
-        let mut polls = 0_u32;
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            polls = polls.wrapping_add(1);
-            let mut outcome = self.refresh().await.map(|_| ());
-            if polls.is_multiple_of(POLLS_PER_FLUSH) {
-                outcome = outcome.and(self.flush().await);
-            }
-            // Said when it starts and when it ends, not every second in between.
-            match outcome {
-                Ok(()) if !answering => {
-                    answering = true;
-                    tracing::info!("revocations are read again");
-                }
-                Err(error) if answering => {
-                    answering = false;
-                    let cause =
-                        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(%error, cause, "revocations made elsewhere take no effect until the database answers");
-                }
-                _ => {}
-            }
-        }
-    }
-
     async fn holder(&self, text: &str, now: OffsetDateTime) -> Result<PatHolder, AuthFault> {
-        let mistyped = |_| AuthFault::Pat { id: None, reason: PatFault::Mistyped };
+        let mistyped = |_| AuthFault::Pat { holder: None, reason: PatFault::Mistyped };
         let pat = Pat::parse(text).map_err(mistyped)?;
         let checked = pat::check(&self.db, &self.pepper, &pat, now).await?;
-        checked.map_err(|reason| {
-            let id = (reason != PatFault::Unknown).then(|| pat.id().to_owned());
-            AuthFault::Pat { id, reason }
+        checked.map_err(|(holder, reason)| {
+            let holder = holder.map(|holder| Box::new(Principal::of_pat(*holder)));
+            AuthFault::Pat { holder, reason }
         })
     }
 

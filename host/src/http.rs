@@ -6,13 +6,22 @@ mod answer;
 mod auth;
 mod bodies;
 mod caller;
+mod claude_code;
 mod connections;
+mod device_link;
 mod error;
 mod health;
 mod hooks;
+mod linger;
+mod listen;
 mod messages;
+mod metrics;
 mod models;
+mod oauth;
+mod pages;
+mod secure;
 mod serve;
+mod sign_in;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +42,10 @@ use crate::config::{Config, DenyStatus};
 use crate::db::Db;
 use crate::limits::Limit;
 use crate::pipeline::Pipeline;
+use crate::tls::Tls;
 
+pub(crate) use self::admin::{markdown as admin_reference, openapi as admin_openapi};
+pub(crate) use self::listen::{HttpListener, Surface};
 pub(crate) use self::serve::serve;
 
 use self::error::ApiError;
@@ -46,18 +58,22 @@ pub(crate) struct Edge {
     pub(crate) components: Arc<Components>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) db: Db,
+    /// The certificate, where a listener speaks TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) settings: arc_swap::ArcSwap<Settings>,
+    pub(crate) settings: arc_swap::ArcSwap<HttpSettings>,
+    /// What is counted of listeners.
+    pub(crate) counts: Counts,
     /// What bodies of requests hold in memory.
     pub(crate) bodies: Arc<Bodies>,
     /// Failures of callers that nobody knows, so that they cannot fill the trail.
-    pub(crate) strangers: Strangers,
+    pub(crate) unauthenticated_rows: UnauthenticatedRowLimiter,
 }
 
 /// What a reload may change.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
+pub(crate) struct HttpSettings {
     /// What bodies of requests may hold.
     pub(crate) bodies: BodyLimits,
     /// How a denial is told.
@@ -71,12 +87,13 @@ pub(crate) struct Settings {
 }
 
 pub(crate) use self::bodies::{Bodies, BodyLimits};
-pub(crate) use self::caller::Strangers;
+pub(crate) use self::caller::UnauthenticatedRowLimiter;
 pub(crate) use self::connections::ConnectionLimits;
+pub(crate) use self::metrics::Counts;
 
-// === impl Settings ===
+// === impl HttpSettings ===
 
-impl Settings {
+impl HttpSettings {
     /// What the configuration says.
     pub(crate) fn of(config: &Config) -> Self {
         let server = &config.server;
@@ -86,7 +103,7 @@ impl Settings {
                 total: server.body_memory,
                 grace: server.head_timeout,
             },
-            deny: config.deny_status,
+            deny: config.deny.status,
             head_timeout: server.head_timeout,
             idle_timeout: server.idle_timeout,
             connections: ConnectionLimits {
@@ -100,40 +117,77 @@ impl Settings {
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
-/// All endpoints.
-fn router(edge: Arc<Edge>) -> Router {
+/// The endpoints of a listener.
+fn router(edge: Arc<Edge>, surface: Surface) -> Router {
+    let endpoints = match surface {
+        Surface::Whole => clients().merge(admin::routes()),
+        Surface::Clients => clients(),
+        Surface::Administration => admin::routes(),
+        Surface::Metrics => metrics::routes(),
+    };
+    endpoints
+        .merge(health::routes())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(edge)
+}
+
+/// The endpoints of clients.
+fn clients() -> Router<Arc<Edge>> {
     Router::new()
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/hooks/{event}", post(hooks::report))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::one))
-        .route("/", get(health::alive))
-        .route("/health", get(health::alive))
-        .route("/ready", get(health::ready))
         .route("/v1/auth/cowork/pat", post(auth::exchange_pat))
         .route("/v1/cowork/auth/pat", post(auth::exchange_pat))
+        .route("/v1/auth/cowork/mtls", post(auth::exchange_certificate))
+        .route("/v1/cowork/auth/mtls", post(auth::exchange_certificate))
+        .route("/v1/cowork/whoami", get(auth::whoami))
+        .route("/v1/cowork/pubkey", get(auth::manifest_key))
         .route("/v1/auth/cowork/capabilities", get(auth::capabilities))
         .route("/v1/cowork/capabilities", get(auth::capabilities))
         .route("/.well-known/jwks.json", get(auth::jwks))
-        .merge(admin::routes())
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(edge)
+        .merge(sign_in::routes())
+        .merge(device_link::routes())
+        .merge(oauth::routes())
+        .merge(claude_code::routes())
 }
 
 /// The limits of the edge.
 pub(crate) fn limits() -> Vec<Limit> {
     const PART: &str = "edge";
-    vec![
+    let own = vec![
         Limit::count(PART, "speed of a body, bytes per second", bodies::MIN_BYTES_PER_SECOND, "408"),
         Limit::count(PART, "HTTP/2 streams of a connection", serve::STREAMS.into(), "the client waits"),
+        Limit::time(
+            PART,
+            "handshake of a connection with TLS",
+            secure::HANDSHAKE,
+            "the connection is closed",
+        ),
         Limit::bytes(PART, "head of a request", serve::HEAD_BYTES, "431, or the connection is closed"),
         Limit::time(PART, "running answers when the gateway is told to end", serve::DRAIN, "they are cut"),
+        Limit::bytes(
+            PART,
+            "what a client still sends after it was refused",
+            linger::MOST,
+            "the connection is reset",
+        ),
+        Limit::time(
+            PART,
+            "reading what a client still sends after it was refused",
+            linger::LONGEST,
+            "the connection is reset",
+        ),
         Limit::bytes(PART, "body of a reported event", hooks::LONGEST_REPORT, "413"),
+        Limit::bytes(PART, "form of a page, or of an OAuth client", pages::LONGEST_FORM, "400"),
+        Limit::bytes(PART, "body of an exchange for a token", auth::LONGEST_EXCHANGE, "400"),
         Limit::bytes(PART, "JSON of an administrator", admin::MAX_JSON, "413"),
         Limit::count(PART, "models of one page", count(models::LARGEST_PAGE), "the page is as long as this"),
-    ]
+    ];
+    [own, listen::limits(PART)].concat()
 }
 
 fn count(value: usize) -> u64 {
@@ -188,6 +242,11 @@ fn json_text(request_id: &str, text: String) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     mark(&mut response, request_id);
     response
+}
+
+/// An answer that is for its caller alone, and only now.
+fn keep_out_of_caches(response: &mut Response) {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// Every answer names its request, unless the upstream named it before.

@@ -1,9 +1,10 @@
 //! What names, roles and scopes look like: one answer for what is stored, what is put into a token and what is believed in one.
 
 /// What a credential may be used for, and what each of it means.
-pub const SCOPES: [(&str, &str); 2] = [
+pub const SCOPES: [(&str, &str); 3] = [
     ("inference", "send messages and list models"),
     ("admin", "manage components, as far as the user's roles go"),
+    ("openid", "learn the user's id, name and roles"),
 ];
 
 /// The scope a credential has unless told otherwise.
@@ -37,6 +38,11 @@ pub(crate) fn token_id(text: &str) -> bool {
         part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     text.split_once('.').is_some_and(|(pat, random)| hex(pat, 16) && hex(random, 32))
+}
+
+/// 32 bytes in base64url without padding: the SHA-256 of a certificate, or of a verifier.
+pub(crate) fn thumbprint(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// The scopes of a space-separated list; `None` if it is empty, names one that we do not know, or one twice.

@@ -100,7 +100,7 @@ mod tests {
             department: None,
             scopes: vec!["inference".into()],
             policy_version: Some(PolicyVersion::parse("sha256:00ff").unwrap()),
-            credential: Credential::Jwt { jti: "j".into() },
+            credential: Credential::Jwt { jti: "j".into(), tier: crate::auth::Tier::Pat, bound_to: None },
         }
     }
 

@@ -61,7 +61,7 @@ pub enum JwtFault {
     /// A claim that every token has is not there.
     #[error("a claim is missing")]
     ClaimMissing,
-    /// A claim that we never write: a binding to a certificate, for example, that this verifier could not check.
+    /// A claim that we never write, and that this verifier could not check.
     #[error("a claim is not known")]
     ClaimUnknown,
     /// A claim has the wrong type or form.
@@ -121,13 +121,25 @@ pub(crate) struct Claims {
     pub(crate) scope: String,
     pub(crate) pv: PolicyVersion,
     pub(crate) src: CallSource,
-    /// `<id of the personal access token>.<32 hex>`: what revokes the one voids the other.
+    /// `<16 hex>.<32 hex>`. The first part is the id of the personal access token, where there is one: what revokes the one voids
+    /// the other.
     pub(crate) jti: String,
     pub(crate) iat: i64,
     pub(crate) exp: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) nbf: Option<i64>,
     pub(crate) auth_tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cnf: Option<Confirmation>,
+}
+
+/// What the bearer of a token has to prove besides (RFC 7800).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Confirmation {
+    /// That it holds the key of this certificate: the SHA-256 of its DER in base64url (RFC 8705, section 3.1).
+    #[serde(rename = "x5t#S256")]
+    pub(crate) thumbprint: String,
 }
 
 const REQUIRED: [&str; 15] = [
@@ -148,6 +160,8 @@ const REQUIRED: [&str; 15] = [
     "auth_tier",
 ];
 
+const OPTIONAL: [&str; 2] = ["nbf", "cnf"];
+
 /// Signs tokens with one key.
 pub(crate) struct Signer {
     key: EncodingKey,
@@ -165,7 +179,7 @@ pub(crate) struct Verifier {
 }
 
 /// A token taken apart: what was signed and the signature as they stand, header and payload decoded.
-struct Parts<'a> {
+struct TokenParts<'a> {
     message: &'a str,
     header: Vec<u8>,
     payload: Vec<u8>,
@@ -217,12 +231,27 @@ impl JwtFault {
 impl Claims {
     /// The personal access token that it was exchanged for.
     pub(crate) fn pat(&self) -> Option<&str> {
-        self.jti.split_once('.').map(|(pat, _)| pat)
+        self.jti.split_once('.').map(|(pat, _)| pat).filter(|_| self.auth_tier == Tier::Pat)
     }
 
     /// From when on it is not accepted, in seconds since 1970.
     pub(crate) const fn ends(&self) -> i64 {
         self.exp + LEEWAY
+    }
+
+    /// Whether it is good at `now`, in seconds since 1970.
+    pub(crate) fn check_times(&self, now: i64) -> Result<(), JwtFault> {
+        let lifetime = self.exp.saturating_sub(self.iat);
+        if lifetime <= 0 || lifetime > MAX_LIFETIME {
+            return Err(JwtFault::Lifetime);
+        }
+        if self.iat > now + LEEWAY || self.nbf.is_some_and(|nbf| nbf > now + LEEWAY) {
+            return Err(JwtFault::NotYetValid);
+        }
+        if now > self.ends() {
+            return Err(JwtFault::Expired);
+        }
+        Ok(())
     }
 
     fn well_formed(&self) -> bool {
@@ -231,6 +260,9 @@ impl Claims {
             && self.roles.iter().all(|role| form::role(role))
             && self.dept.as_deref().is_none_or(form::label)
             && form::scopes(&self.scope).is_some()
+            && self.cnf.as_ref().is_none_or(|it| form::thumbprint(&it.thumbprint))
+            // A certificate binds all that it was exchanged for, and nothing else.
+            && self.cnf.is_some() == (self.auth_tier == Tier::Mtls)
             && [Some(self.iat), Some(self.exp), self.nbf].into_iter().flatten().all(|at| at >= 0)
     }
 }
@@ -249,6 +281,12 @@ impl Signer {
 
     pub(crate) fn sign(&self, claims: &Claims) -> Result<String, BadKey> {
         jsonwebtoken::encode(&self.header, claims, &self.key).map_err(|_| BadKey)
+    }
+
+    /// Signs an ID token: what a client learns of its user, and good for nothing at the gateway, which takes another type.
+    pub(crate) fn sign_id(&self, claims: &Value) -> Result<String, BadKey> {
+        let header = Header { typ: Some("JWT".to_owned()), ..self.header.clone() };
+        jsonwebtoken::encode(&header, claims, &self.key).map_err(|_| BadKey)
     }
 
     pub(crate) fn kid(&self) -> &str {
@@ -294,9 +332,9 @@ impl Verifier {
         Ok(Self { keys, issuer: issuer.to_owned(), audience: audience.to_owned(), tiers: tiers.to_vec() })
     }
 
-    /// What the token says, if all of it can be believed at `now` (seconds since 1970). Whether it was revoked is another
-    /// question.
-    pub(crate) fn verify(&self, token: &str, now: i64) -> Result<Claims, JwtFault> {
+    /// What the token says, if we signed it. Whether it is good now, and whether it was revoked, are other questions:
+    /// [`Claims::check_times`], [`Revoked::check`](super::revocation::Revoked::check).
+    pub(crate) fn signed(&self, token: &str) -> Result<Claims, JwtFault> {
         if token.len() > MAX_TOKEN {
             return Err(JwtFault::TooLarge);
         }
@@ -308,9 +346,7 @@ impl Verifier {
             Ok(false) | Err(_) => return Err(JwtFault::Signature),
         }
         // From here on the bytes are ours, unless a key was stolen or shared.
-        let claims = self.claims(&parts.payload)?;
-        check_times(&claims, now)?;
-        Ok(claims)
+        self.claims(&parts.payload)
     }
 
     fn key_for(&self, header: &[u8]) -> Result<&DecodingKey, JwtFault> {
@@ -341,7 +377,8 @@ impl Verifier {
         if REQUIRED.iter().any(|name| !claims.contains_key(*name)) {
             return Err(JwtFault::ClaimMissing);
         }
-        if claims.keys().any(|name| name != "nbf" && !REQUIRED.contains(&name.as_str())) {
+        if claims.keys().any(|name| !OPTIONAL.contains(&name.as_str()) && !REQUIRED.contains(&name.as_str()))
+        {
             return Err(JwtFault::ClaimUnknown);
         }
         let is = |name: &str, want: &str| claims.get(name).and_then(Value::as_str) == Some(want);
@@ -372,7 +409,7 @@ pub(crate) fn key_id(key: &VerifyingKey) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(canonical.as_bytes()))
 }
 
-fn split(token: &str) -> Result<Parts<'_>, JwtFault> {
+fn split(token: &str) -> Result<TokenParts<'_>, JwtFault> {
     let (message, signature) = token.rsplit_once('.').ok_or(JwtFault::Form)?;
     let (header, payload) = message.split_once('.').ok_or(JwtFault::Form)?;
     // A further dot, padding and white space are no base64url.
@@ -383,21 +420,7 @@ fn split(token: &str) -> Result<Parts<'_>, JwtFault> {
     if decode(signature)?.len() != ed25519_dalek::SIGNATURE_LENGTH {
         return Err(JwtFault::Form);
     }
-    Ok(Parts { message, header: decode(header)?, payload: decode(payload)?, signature })
-}
-
-fn check_times(claims: &Claims, now: i64) -> Result<(), JwtFault> {
-    let lifetime = claims.exp.saturating_sub(claims.iat);
-    if lifetime <= 0 || lifetime > MAX_LIFETIME {
-        return Err(JwtFault::Lifetime);
-    }
-    if claims.iat > now + LEEWAY || claims.nbf.is_some_and(|nbf| nbf > now + LEEWAY) {
-        return Err(JwtFault::NotYetValid);
-    }
-    if now > claims.ends() {
-        return Err(JwtFault::Expired);
-    }
-    Ok(())
+    Ok(TokenParts { message, header: decode(header)?, payload: decode(payload)?, signature })
 }
 
 /// An `Option` that has to be written, if only as null.

@@ -37,6 +37,7 @@ pub struct Keys {
     audit_chain: SecretKey,
     rollback: SigningKey,
     evidence: SecretKey,
+    manifest: SigningKey,
 }
 
 /// Why the keys cannot be made or read.
@@ -94,6 +95,7 @@ enum Purpose {
     AuditChain,
     Rollback,
     Evidence,
+    Manifest,
 }
 
 // === impl SecretKey ===
@@ -132,6 +134,7 @@ impl Purpose {
             Self::AuditChain => "audit-chain",
             Self::Rollback => "rollback",
             Self::Evidence => "evidence",
+            Self::Manifest => "manifest",
         }
     }
 
@@ -153,6 +156,7 @@ impl Keys {
             audit_chain: SecretKey::random(entropy),
             rollback: SigningKey::from_bytes(SecretKey::random(entropy).expose()),
             evidence: SecretKey::random(entropy),
+            manifest: SigningKey::from_bytes(SecretKey::random(entropy).expose()),
         };
         let mut suffix = [0; 8];
         entropy.fill(&mut suffix);
@@ -173,7 +177,7 @@ impl Keys {
 
     /// Makes the keys of purposes that a home of an earlier version does not have; what is there stays as it is.
     pub fn complete(directory: &Path, entropy: &dyn Entropy) -> Result<(), KeysError> {
-        for purpose in [Purpose::Rollback, Purpose::Evidence] {
+        for purpose in [Purpose::Rollback, Purpose::Evidence, Purpose::Manifest] {
             let path = purpose.path(directory);
             if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 write_secret(directory, purpose, SecretKey::random(entropy).expose())?;
@@ -200,6 +204,7 @@ impl Keys {
             audit_chain: read_secret(directory, Purpose::AuditChain)?,
             rollback: SigningKey::from_bytes(read_secret(directory, Purpose::Rollback)?.expose()),
             evidence: read_secret(directory, Purpose::Evidence)?,
+            manifest: SigningKey::from_bytes(read_secret(directory, Purpose::Manifest)?.expose()),
         };
         if keys.share_a_secret() {
             return Err(KeysError::Shared { path: directory.to_owned() });
@@ -237,6 +242,11 @@ impl Keys {
         &self.evidence
     }
 
+    /// Signs what is installed on workstations, and nothing else.
+    pub(crate) fn manifest(&self) -> &SigningKey {
+        &self.manifest
+    }
+
     fn store(&self, directory: &Path) -> Result<(), KeysError> {
         write_private(&directory.join(JWT), &to_pkcs8(&self.jwt))?;
         for (purpose, key) in [
@@ -245,6 +255,7 @@ impl Keys {
             (Purpose::AuditChain, self.audit_chain.expose()),
             (Purpose::Rollback, self.rollback.as_bytes()),
             (Purpose::Evidence, self.evidence.expose()),
+            (Purpose::Manifest, self.manifest.as_bytes()),
         ] {
             write_secret(directory, purpose, key)?;
         }
@@ -259,6 +270,7 @@ impl Keys {
             self.audit_chain.expose(),
             self.rollback.as_bytes(),
             self.evidence.expose(),
+            self.manifest.as_bytes(),
         ];
         all.iter().enumerate().any(|(at, key)| all.iter().skip(at + 1).any(|other| key == other))
     }
@@ -414,6 +426,7 @@ mod tests {
             "component-cache.key",
             "evidence.key",
             "jwt.pk8",
+            "manifest.key",
             "pat-pepper.key",
             "rollback.key",
         ];

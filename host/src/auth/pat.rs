@@ -76,7 +76,7 @@ pub enum MintError {
     #[error("the name of a token has 1 to 128 characters and no control characters")]
     Name,
     /// A scope that we do not know, twice the same, or none at all.
-    #[error("the scopes of a token are one or more of: inference, admin")]
+    #[error("the scopes of a token are one or more of: inference, admin, openid")]
     Scope,
     /// No time at all, or more than [`MAX_LIFETIME`].
     #[error("a token lives for at least a minute and at most 366 days")]
@@ -172,13 +172,13 @@ pub(crate) fn session_of(id: &str) -> SessionId {
 }
 
 /// Looks a token up and decides whether it is good. Whatever is wrong with it, the same work is done: one query, one
-/// MAC, one comparison in constant time; only then is the reason looked at.
+/// MAC, one comparison in constant time; only then is the reason looked at. Whose a genuine one is, is told with the reason.
 pub(crate) async fn check(
     db: &Db,
     pepper: &SecretKey,
     pat: &Pat,
     now: OffsetDateTime,
-) -> Result<Result<PatHolder, PatFault>, DbError> {
+) -> Result<Result<PatHolder, (Option<Box<PatHolder>>, PatFault)>, DbError> {
     let holder = db.pat_holder(pat.id(), &session_of(pat.id())).await?;
     // Nobody has these ids: the MAC of a token that does not exist is computed like any other, and matches nothing.
     let (tenant, user): (&str, &str) =
@@ -189,12 +189,15 @@ pub(crate) async fn check(
     let stored: &[u8] = holder.as_ref().map_or(&[0; 32], |it| it.mac.as_slice());
     let genuine = bool::from(mac.as_slice().ct_eq(stored));
     Ok(match holder {
-        Some(holder) if genuine => judge(&holder, now).map(|()| holder),
-        _ => Err(PatFault::Unknown),
+        Some(holder) if genuine => match is_good(&holder, now) {
+            Ok(()) => Ok(holder),
+            Err(reason) => Err((Some(Box::new(holder)), reason)),
+        },
+        _ => Err((None, PatFault::Unknown)),
     })
 }
 
-fn judge(holder: &PatHolder, now: OffsetDateTime) -> Result<(), PatFault> {
+fn is_good(holder: &PatHolder, now: OffsetDateTime) -> Result<(), PatFault> {
     if holder.pat.revoked_at.is_some() {
         Err(PatFault::Revoked)
     } else if now >= holder.pat.expires_at {

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use sallyport_protocol::id::TenantId;
 use time::OffsetDateTime;
 
+use super::Tier;
 use super::jwt::{Claims, JwtFault};
 use crate::db::{Db, DbError};
 
@@ -22,6 +24,8 @@ pub(crate) struct Revoked {
     pats: HashSet<String>,
     disabled_users: HashSet<String>,
     disabled_tenants: HashSet<String>,
+    /// The weakest tier of tenants that do not take every one.
+    weakest_tiers: HashMap<String, Tier>,
 }
 
 // === impl Revoked ===
@@ -55,7 +59,17 @@ impl Revoked {
                 }
             }
         }
+        for (tenant, tier) in db.weakest_tiers().await? {
+            // A word that this version does not know asks for more than it knows.
+            let tier = Tier::parse(&tier).unwrap_or(Tier::Mtls);
+            all.weakest_tiers.insert(tenant, tier);
+        }
         Ok(all)
+    }
+
+    /// The weakest tier that a tenant takes.
+    pub(crate) fn weakest_tier(&self, tenant: &TenantId) -> Tier {
+        self.weakest_tiers.get(tenant.as_str()).copied().unwrap_or(Tier::Pat)
     }
 
     /// Which state of the database this is.

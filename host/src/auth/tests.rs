@@ -3,6 +3,7 @@
 #![expect(clippy::string_slice, reason = "tokens are ASCII")]
 
 use sallyport_protocol::headers::SEVEN;
+use tokio_util::sync::CancellationToken;
 
 use super::pat::NewPat;
 use super::*;
@@ -73,7 +74,7 @@ impl Process {
 
     /// `ok`, or the reason that the audit row would hold.
     async fn verdict(&self, credential: &str) -> &'static str {
-        match self.auth.authenticate(credential).await {
+        match self.auth.authenticate(credential, None).await {
             Ok(_) => "ok",
             Err(fault) => fault.kind(),
         }
@@ -97,7 +98,7 @@ on_both! {
         let alice = gateway.user("acme", "alice").await;
         let pat = gateway.mint(&alice).await;
 
-        let principal = gateway.auth.authenticate(&pat.text).await.unwrap();
+        let principal = gateway.auth.authenticate(&pat.text, None).await.unwrap();
         assert_eq!(principal.user, alice.id);
         assert_eq!(principal.name.as_deref(), Some("alice"));
         assert_eq!(principal.tenant.as_str(), "acme");
@@ -108,10 +109,10 @@ on_both! {
         assert_eq!(principal.policy_version, None);
         assert_eq!(principal.credential, Credential::Pat { id: pat.record.id.clone() });
 
-        let again = gateway.auth.authenticate(&pat.text).await.unwrap();
+        let again = gateway.auth.authenticate(&pat.text, None).await.unwrap();
         assert_eq!(again.session, principal.session, "all direct use of a token is one session");
         let other = gateway.mint(&alice).await;
-        let other = gateway.auth.authenticate(&other.text).await.unwrap();
+        let other = gateway.auth.authenticate(&other.text, None).await.unwrap();
         assert_ne!(other.session, principal.session);
     }
 
@@ -129,12 +130,12 @@ on_both! {
         assert!(values[2].starts_with("t_") && values[2].len() == 34, "{}", values[2]);
         assert_eq!(&values[3..], ["sp_cowork", "acme", "sha256:00ff", "cowork"]);
 
-        let principal = gateway.auth.authenticate(&issued.token).await.unwrap();
+        let principal = gateway.auth.authenticate(&issued.token, None).await.unwrap();
         assert_eq!(principal.user, alice.id);
         assert_eq!(principal.roles, alice.roles);
         assert_eq!(principal.department, alice.department);
         assert_eq!(principal.scopes, ["inference"]);
-        assert!(matches!(&principal.credential, Credential::Jwt { jti } if jti.starts_with(&pat.record.id)));
+        assert!(matches!(&principal.credential, Credential::Jwt { jti, .. } if jti.starts_with(&pat.record.id)));
         let mut map = http::HeaderMap::new();
         for (name, value) in &issued.headers {
             map.insert(*name, value.parse().unwrap());
@@ -224,7 +225,7 @@ on_both! {
         for _ in 0..if soak { 2_000 } else { 20 } {
             for (credential, took) in refused.iter().zip(&mut took) {
                 let began = std::time::Instant::now();
-                let fault = gateway.auth.authenticate(credential).await.unwrap_err();
+                let fault = gateway.auth.authenticate(credential, None).await.unwrap_err();
                 took.push(began.elapsed());
                 assert!(matches!(fault, AuthFault::Pat { .. }), "{fault:?}");
             }
@@ -247,7 +248,7 @@ on_both! {
         mistyped.replace_range(30..31, if &mistyped[30..31] == "a" { "b" } else { "a" });
         gateway.db.close().await;
         assert_eq!(gateway.verdict(&mistyped).await, "pat_mistyped");
-        let fault = gateway.auth.authenticate(&good.text).await.unwrap_err();
+        let fault = gateway.auth.authenticate(&good.text, None).await.unwrap_err();
         assert_eq!((fault.kind(), fault.is_ours()), ("identity_unavailable", true));
     }
 
@@ -303,7 +304,7 @@ on_both! {
                     assert!(db.revoke(&Revocation::Session(session), now).await.unwrap());
                 }
                 "token" => {
-                    let principal = gateway.auth.authenticate(&issued.token).await.unwrap();
+                    let principal = gateway.auth.authenticate(&issued.token, None).await.unwrap();
                     let jti = principal.credential.id().to_owned();
                     assert!(db.revoke(&Revocation::Token(jti), now).await.unwrap());
                 }
@@ -323,7 +324,7 @@ on_both! {
         let gateway = Process::start(fresh.db).await;
         let alice = gateway.user("acme", "alice").await;
         let pat = gateway.mint(&alice).await;
-        let direct = gateway.auth.authenticate(&pat.text).await.unwrap();
+        let direct = gateway.auth.authenticate(&pat.text, None).await.unwrap();
         assert!(gateway.auth.revoke(&Revocation::Session(direct.session.clone())).await.unwrap());
         assert_eq!(gateway.verdict(&pat.text).await, "session_revoked");
         assert_eq!(gateway.exchange_verdict(&pat.text).await, "ok", "an exchange is another session");
@@ -389,9 +390,9 @@ on_both! {
         let alice = gateway.user("acme", "alice").await;
         let pat = gateway.mint(&alice).await;
         let issued = gateway.exchange(&pat).await;
-        let first = gateway.auth.authenticate(&pat.text).await.unwrap();
+        let first = gateway.auth.authenticate(&pat.text, None).await.unwrap();
         gateway.db.close().await;
-        let second = gateway.auth.authenticate(&pat.text).await.unwrap();
+        let second = gateway.auth.authenticate(&pat.text, None).await.unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(gateway.verdict(&issued.token).await, "ok", "an access token is checked without one");
         gateway.pass(90);
@@ -474,7 +475,7 @@ async fn what_the_gateway_says_about_itself_fits_together() {
     let gateway = Process::start(fresh.db).await;
     let capabilities = gateway.auth.capabilities();
     let jwks = gateway.auth.jwks();
-    assert_eq!(capabilities["modes"], serde_json::json!(["pat"]));
+    assert_eq!(capabilities["modes"], serde_json::json!(["pat", "session"]));
     assert_eq!(capabilities["issuer"], "https://gateway.example");
     assert_eq!(capabilities["key"], jwks["keys"][0]["kid"]);
     assert_eq!(
@@ -530,13 +531,12 @@ async fn nothing_secret_is_in_any_debug_output() {
     let alice = gateway.user("acme", "alice").await;
     let pat = gateway.mint(&alice).await;
     let issued = gateway.exchange(&pat).await;
-    let principal = gateway.auth.authenticate(&issued.token).await.unwrap();
+    let principal = gateway.auth.authenticate(&issued.token, None).await.unwrap();
     let printed = format!("{:?} {issued:?} {pat:?} {principal:?}", gateway.auth);
     assert!(!printed.contains(&issued.token[20..]));
     assert!(!printed.contains(&pat.text[24..60]));
 }
 
 fn base64url(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+    URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -1,4 +1,6 @@
-//! `/v1/admin`: components, publishers, grants and revocations, for administrators of the platform and of tenants.
+//! `/v1/admin`: components, publishers, grants and revocations, for administrators of the platform and of tenants. Each resource has
+//! a file below; each endpoint asks for an [`Admin`], which is there only if the caller's role reaches far enough. Its description
+//! follows from the types of its handler, and `docs/reference/admin-api.md` is printed from all of them.
 //!
 //! | role | may |
 //! |---|---|
@@ -9,61 +11,96 @@
 //!
 //! Whatever was not done leaves a row too. Another tenant's things are as if they were not there.
 
-use std::sync::Arc;
+mod components;
+mod document;
+mod endpoint;
+mod grants;
+mod publishers;
+mod revocations;
+
+pub(crate) use self::document::{markdown, openapi};
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::MAX_PACKAGE;
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use time::OffsetDateTime;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::error::{ApiError, catalog_table};
-use super::{BodyLimits, Edge, caller, connections};
+use self::endpoint::{
+    AdminAnswer, AdminEndpoint, AdminInput, DocumentedCodes, JsonBody, NoBody, PackageBytes,
+};
+use super::error::{ApiError, catalog_code};
+use super::listen::Peer;
+use super::{BodyLimits, Edge, caller};
 use crate::audit::{Event, Kind, Outcome};
 use crate::auth::{DEFAULT_TENANT, Principal};
-use crate::catalog::{Actor, CatalogError, NewGrant, NewKey, NewRevocation, Slo, Told, Verb, Wanted};
-use crate::component::Mode;
-use crate::db::catalog::RevocationKind;
+use crate::catalog::{Actor, Catalog, CatalogError};
+use crate::tls::fingerprint;
 
-/// What a credential needs.
+/// The scope that a credential needs.
 const SCOPE: &str = "admin";
 /// Longest JSON body: a configuration is up to a megabyte.
 pub(super) const MAX_JSON: usize = 2 * 1024 * 1024;
 
 /// The endpoints.
 pub(super) fn routes() -> Router<Arc<Edge>> {
-    let component = "/v1/admin/components/{namespace}/{name}";
-    Router::new()
-        .route("/v1/admin/components", get(list).post(upload))
-        .route(component, get(show))
-        .route(&format!("{component}/{{step}}"), post(step).delete(remove))
-        .route(&format!("{component}/grants"), post(grant))
-        .route(&format!("{component}/grants/{{*capability}}"), delete(withdraw_grant))
-        .route("/v1/admin/publishers", get(publishers).post(trust))
-        .route("/v1/admin/revocations", get(revocations).post(revoke))
-        .layer(DefaultBodyLimit::disable())
+    let routed = endpoints().into_iter().map(AdminEndpoint::route);
+    let router = routed.fold(Router::new(), |router, (path, handler)| router.route(path, handler));
+    router.layer(DefaultBodyLimit::disable())
 }
 
-/// What an administrator asks for.
-enum Ask {
-    List,
+/// The same with their descriptions.
+fn endpoints() -> Vec<AdminEndpoint> {
+    [components::endpoints(), grants::endpoints(), publishers::endpoints(), revocations::endpoints()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A request of an administrator whose role reaches as far as `R`, and which brings a `B`.
+struct Admin<R, B = NoBody> {
+    edge: Arc<Edge>,
+    actor: Actor,
+    request_id: String,
+    /// Method and path, for rows about what was not done.
+    action: String,
+    /// Read by whoever has the whole request. The lock is never waited for: a body alone cannot be shared between threads, and with it
+    /// the request could not be either.
+    body: Mutex<Body>,
+    headers: HeaderMap,
+    /// From where it came.
+    peer: Option<Peer>,
+    /// What the reference says that it may end in.
+    documented: Option<DocumentedCodes>,
+    form: PhantomData<fn() -> (R, B)>,
+}
+
+/// How far a role has to reach for an endpoint.
+trait Reach: Send + Sync + 'static {
+    const LEVEL: Level;
+}
+
+/// Looking at a catalog.
+struct Look;
+/// Bringing a package.
+struct Upload;
+/// Changing what is in force, or who is trusted.
+struct Manage;
+
+/// The same as a value: each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Look,
     Upload,
-    Show { name: String },
-    Step { name: String, step: String },
-    Delete { name: String, version: String },
-    Grant { name: String },
-    WithdrawGrant { name: String, capability: String },
-    Publishers,
-    Trust,
-    Revocations,
-    Revoke,
+    Manage,
 }
 
 /// Which catalog is meant.
@@ -73,242 +110,99 @@ struct Scope {
     tenant: Option<String>,
 }
 
-/// What a role may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
-    Look,
-    Upload,
-    Step,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct StepBody {
-    version: Option<String>,
-    config: Option<Value>,
-    mode: Option<Mode>,
-    percent: Option<u8>,
-    slo: Option<Slo>,
-    order: Option<i32>,
-    told: Option<Told>,
-    reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyBody {
-    public_key: String,
-    namespace: String,
-    kinds: Vec<String>,
-    #[serde(default)]
-    label: String,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
-    replaces: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GrantBody {
-    capability: String,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RevocationBody {
-    digest: Option<String>,
-    version: Option<String>,
-    key: Option<String>,
-    reason: String,
-}
-
-/// One request of an administrator.
-struct Desk {
-    edge: Arc<Edge>,
-    actor: Actor,
-    request_id: String,
-    action: String,
-    body: Body,
-    headers: HeaderMap,
-}
-
-type Named = Path<(String, String)>;
-type NamedAnd = Path<(String, String, String)>;
-
-// === handlers ===
-
-async fn list(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::List).await
-}
-
-async fn upload(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Upload).await
-}
-
-async fn show(State(edge): State<Arc<Edge>>, Path((namespace, name)): Named, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Show { name: format!("{namespace}/{name}") }).await
-}
-
-async fn step(
-    State(edge): State<Arc<Edge>>,
-    Path((namespace, name, step)): NamedAnd,
-    request: Request,
-) -> Response {
-    Desk::serve(edge, request, Ask::Step { name: format!("{namespace}/{name}"), step }).await
-}
-
-async fn remove(
-    State(edge): State<Arc<Edge>>,
-    Path((namespace, name, version)): NamedAnd,
-    request: Request,
-) -> Response {
-    Desk::serve(edge, request, Ask::Delete { name: format!("{namespace}/{name}"), version }).await
-}
-
-async fn grant(State(edge): State<Arc<Edge>>, Path((namespace, name)): Named, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Grant { name: format!("{namespace}/{name}") }).await
-}
-
-async fn withdraw_grant(
-    State(edge): State<Arc<Edge>>,
-    Path((namespace, name, capability)): NamedAnd,
-    request: Request,
-) -> Response {
-    let ask = Ask::WithdrawGrant { name: format!("{namespace}/{name}"), capability };
-    Desk::serve(edge, request, ask).await
-}
-
-async fn publishers(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Publishers).await
-}
-
-async fn trust(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Trust).await
-}
-
-async fn revocations(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Revocations).await
-}
-
-async fn revoke(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    Desk::serve(edge, request, Ask::Revoke).await
-}
-
-// === impl Ask ===
-
-impl Ask {
-    /// How far a role has to reach.
-    fn reach(&self) -> Reach {
-        match self {
-            Self::List | Self::Show { .. } | Self::Publishers | Self::Revocations => Reach::Look,
-            Self::Upload => Reach::Upload,
-            Self::Step { .. }
-            | Self::Delete { .. }
-            | Self::Grant { .. }
-            | Self::WithdrawGrant { .. }
-            | Self::Trust
-            | Self::Revoke => Reach::Step,
-        }
-    }
-}
-
-// === impl Desk ===
-
 /// Why an administrator gets no answer.
-enum Refused {
+enum NotDone {
     /// The request cannot be read.
     Request(ApiError),
-    /// It was not done.
+    /// The catalog did not do it.
     Catalog(CatalogError),
 }
 
-impl From<CatalogError> for Refused {
-    fn from(error: CatalogError) -> Self {
-        Self::Catalog(error)
+// === impl Reach ===
+
+impl Reach for Look {
+    const LEVEL: Level = Level::Look;
+}
+
+impl Reach for Upload {
+    const LEVEL: Level = Level::Upload;
+}
+
+impl Reach for Manage {
+    const LEVEL: Level = Level::Manage;
+}
+
+impl Level {
+    /// Its name in the reference.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Upload => "upload",
+            Self::Manage => "manage",
+        }
     }
 }
 
-impl Desk {
-    /// Asks who it is and what it may, does it, and leaves a row if it was not done.
-    async fn serve(edge: Arc<Edge>, request: Request, ask: Ask) -> Response {
+// === impl Admin ===
+
+impl<R: Reach, B: AdminInput> FromRequest<Arc<Edge>> for Admin<R, B> {
+    type Rejection = Response;
+
+    /// Asks who it is and what it may. A refusal leaves a row.
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, Response> {
         let request_id = edge.request_id();
         let (head, body) = request.into_parts();
-        let principal = match caller::with_scope(&edge, &head.headers, SCOPE, &request_id).await {
-            Ok(principal) => principal,
-            Err(error) => return error.into_response(),
-        };
-        connections::prove(&head.extensions);
+        let principal =
+            caller::with_scope(edge, &head, SCOPE, &request_id).await.map_err(ApiError::into_response)?;
         let Ok(Query(scope)) = Query::<Scope>::try_from_uri(&head.uri) else {
-            return ApiError::unreadable("the query is not understood: it may hold tenant", &request_id)
-                .into_response();
+            let said = "the query is not understood: it may hold tenant";
+            return Err(ApiError::unreadable(said, &request_id).into_response());
         };
-        let actor = Actor { who: caller::who(&edge, &principal), tenant: None, platform: false };
+        let actor = Actor { who: caller::who(edge, &principal), tenant: None, platform: false };
         let action = format!("{} {}", head.method, head.uri.path());
-        let mut desk = Self { edge, actor, request_id, action, body, headers: head.headers };
-        let looks = ask.reach() == Reach::Look;
-        let done = match desk.allow(&principal, &scope, ask.reach()).await {
-            Ok(()) => desk.answer(ask).await,
-            Err(error) => Err(error.into()),
-        };
-        match done {
-            Ok(answer) => super::json(&desk.request_id, &answer),
-            Err(Refused::Request(error)) => error.into_response(),
-            Err(Refused::Catalog(error)) => desk.refuse(&error, looks).await,
+        let edge = Arc::clone(edge);
+        let (body, headers) = (Mutex::new(body), head.headers);
+        let peer = head.extensions.get().cloned();
+        let documented = head.extensions.get().cloned();
+        let form = PhantomData;
+        let mut admin = Self { edge, actor, request_id, action, body, headers, peer, documented, form };
+        match admin.allow(&principal, &scope).await {
+            Ok(()) => Ok(admin),
+            Err(error) => Err(admin.refuse(&error).await),
         }
     }
+}
 
-    async fn answer(&mut self, ask: Ask) -> Result<Value, Refused> {
-        let catalog = Arc::clone(&self.edge.catalog);
-        let actor = self.actor.clone();
-        let tenant = actor.tenant.as_ref();
-        let answer = match ask {
-            Ask::List => catalog.list(tenant).await,
-            Ask::Show { name } => catalog.show(tenant, &name).await,
-            Ask::Publishers => catalog.publishers(tenant).await,
-            Ask::Revocations => catalog.revocations(tenant).await,
-            Ask::Upload => {
-                catalog.begin_upload(&actor)?;
-                catalog.upload(&actor, self.bytes(MAX_PACKAGE).await?.into()).await
-            }
-            Ask::Delete { name, version } => catalog.delete(&actor, &name, &version).await,
-            Ask::Step { name, step } => {
-                let verb = Verb::parse(&step).ok_or(CatalogError::NotFound)?;
-                let StepBody { version, config, mode, percent, slo, order, told, reason } =
-                    self.json().await?;
-                let wanted = Wanted { version, config, mode, percent, slo, order, told, reason };
-                catalog.step(&actor, &name, verb, wanted).await
-            }
-            Ask::Grant { name } => {
-                let GrantBody { capability, expires_at } = self.json().await?;
-                catalog.grant(&actor, &name, NewGrant { capability, expires_at }).await
-            }
-            Ask::WithdrawGrant { name, capability } => {
-                catalog.withdraw_grant(&actor, &name, &capability).await
-            }
-            Ask::Trust => {
-                let KeyBody { public_key, namespace, kinds, label, expires_at, replaces } =
-                    self.json().await?;
-                catalog
-                    .trust(&actor, NewKey { public_key, namespace, kinds, label, expires_at, replaces })
-                    .await
-            }
-            Ask::Revoke => {
-                let (kind, subject, reason) = self.json::<RevocationBody>().await?.subject()?;
-                catalog.revoke(&actor, NewRevocation { kind, subject, reason }).await
-            }
+impl<R: Reach, B: AdminInput> Admin<R, B> {
+    /// What it is about.
+    fn catalog(&self) -> &Catalog {
+        &self.edge.catalog
+    }
+
+    /// Whose catalog; none is the platform's.
+    fn tenant(&self) -> Option<&TenantId> {
+        self.actor.tenant.as_ref()
+    }
+
+    /// Answers with what was done, or says why it was not and leaves a row of that.
+    async fn answer<A: Serialize>(self, done: Result<A, NotDone>) -> AdminAnswer<A> {
+        AdminAnswer::new(self.respond(done).await)
+    }
+
+    async fn respond<A: Serialize>(self, done: Result<A, NotDone>) -> Response {
+        let error = match done {
+            Ok(done) => match serde_json::to_value(done) {
+                Ok(answer) => return super::json(&self.request_id, &answer),
+                Err(_) => CatalogError::Stored("what was asked for".to_owned()),
+            },
+            Err(NotDone::Request(error)) => return error.into_response(),
+            Err(NotDone::Catalog(error)) => error,
         };
-        answer.map_err(Refused::Catalog)
+        self.refuse(&error).await
     }
 
     /// Which catalog, and whether the role reaches that far.
-    async fn allow(
-        &mut self,
-        principal: &Principal,
-        scope: &Scope,
-        reach: Reach,
-    ) -> Result<(), CatalogError> {
+    async fn allow(&mut self, principal: &Principal, scope: &Scope) -> Result<(), CatalogError> {
         let has = |role: &str| principal.roles.iter().any(|it| it == role);
         if has("admin") && principal.tenant.as_str() == DEFAULT_TENANT {
             self.actor.platform = true;
@@ -320,43 +214,42 @@ impl Desk {
             return Ok(());
         }
         let most = if has("admin") || has("tenant-admin") {
-            Reach::Step
+            Level::Manage
         } else if has("author") {
-            Reach::Upload
+            Level::Upload
         } else {
             return Err(CatalogError::Forbidden("this takes the role admin, tenant-admin or author"));
         };
         if scope.tenant.as_ref().is_some_and(|tenant| tenant != principal.tenant.as_str()) {
             return Err(CatalogError::NotFound);
         }
-        if reach > most {
+        if R::LEVEL > most {
             return Err(CatalogError::Forbidden("this takes the role tenant-admin"));
         }
         self.actor.tenant = Some(principal.tenant.clone());
         Ok(())
     }
 
-    async fn bytes(&mut self, limit: usize) -> Result<bytes::Bytes, Refused> {
-        let body = std::mem::take(&mut self.body);
-        let limits = BodyLimits { each: limit, ..self.edge.settings.load().bodies };
+    async fn bytes(&mut self) -> Result<bytes::Bytes, NotDone> {
+        let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let limits = BodyLimits { each: B::SHAPE.limit(), ..self.edge.settings.load().bodies };
         let who = (self.actor.who.tenant_id.as_str(), self.actor.who.user_id.as_str());
         self.edge
             .bodies
             .read(&self.headers, body, who, &limits, &self.request_id)
             .await
-            .map_err(Refused::Request)
-    }
-
-    /// A JSON body; none is an empty object.
-    async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Refused> {
-        let bytes = self.bytes(MAX_JSON).await?;
-        let bytes = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
-        serde_json::from_slice(bytes)
-            .map_err(|error| CatalogError::Invalid(format!("the body is not understood: {error}")).into())
+            .map_err(NotDone::Request)
     }
 
     /// What was not done is told, and is a row unless somebody only looked.
-    async fn refuse(self, error: &CatalogError, looked: bool) -> Response {
+    async fn refuse(self, error: &CatalogError) -> Response {
+        let looked = R::LEVEL == Level::Look;
+        let code = catalog_code(error);
+        debug_assert!(
+            self.documented.as_ref().is_none_or(|codes| codes.0.contains(&code)),
+            "{} ends in {code}, which the reference does not have",
+            self.action
+        );
         let answer = ApiError::catalog(error, &self.request_id).into_response();
         if answer.status().is_server_error() {
             tracing::error!(request.id = self.request_id, "{} was not done: {error:?}", self.action);
@@ -365,15 +258,21 @@ impl Desk {
         if looked && !forbidden || matches!(error, CatalogError::Audit(_)) {
             return answer;
         }
-        let (status, _, code) = catalog_table(error);
-        let outcome = if status.is_server_error() { Outcome::Error } else { Outcome::Denied };
-        let payload = json!({
-            "code": format!("admin_{code}"),
+        let outcome = if answer.status().is_server_error() { Outcome::Error } else { Outcome::Denied };
+        let mut payload = json!({
+            "code": code.of_admin(),
             "reason": error.to_string(),
             "action": self.action,
             "catalog": self.actor.tenant.as_ref().map_or("platform", TenantId::as_str),
             "request_id": self.request_id,
+            "peer": self.peer.as_ref().map(|peer| peer.address.ip().to_string()),
         });
+        let certificate = self.peer.as_ref().and_then(|peer| peer.certificate.as_ref());
+        if let (Some(certificate), Some(fields)) = (certificate, payload.as_object_mut()) {
+            let names: Vec<_> = certificate.names().iter().map(ToString::to_string).collect();
+            let shown = json!({ "sha256": fingerprint(certificate.der()), "names": names });
+            fields.insert("peer_certificate".to_owned(), shown);
+        }
         let who = self.actor.who.clone();
         let row = Event::plain(self.edge.clock.now(), Kind::Admin, who, outcome, payload);
         match self.edge.audit.record(row).await {
@@ -383,16 +282,26 @@ impl Desk {
     }
 }
 
-// === impl RevocationBody ===
+impl<R: Reach> Admin<R, PackageBytes> {
+    /// The package.
+    async fn package(&mut self) -> Result<bytes::Bytes, NotDone> {
+        self.bytes().await
+    }
+}
 
-impl RevocationBody {
-    fn subject(self) -> Result<(RevocationKind, String, String), CatalogError> {
-        let Self { digest, version, key, reason } = self;
-        match (digest, version, key) {
-            (Some(digest), None, None) => Ok((RevocationKind::Digest, digest, reason)),
-            (None, Some(version), None) => Ok((RevocationKind::Version, version, reason)),
-            (None, None, Some(key)) => Ok((RevocationKind::Key, key, reason)),
-            _ => Err(CatalogError::Invalid("name a digest, a version, or a key".to_owned())),
-        }
+impl<R: Reach, T: DeserializeOwned + JsonSchema + 'static> Admin<R, JsonBody<T>> {
+    /// A JSON body; none is an empty object.
+    async fn json(&mut self) -> Result<T, NotDone> {
+        let bytes = self.bytes().await?;
+        let bytes = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
+        serde_json::from_slice(bytes).map_err(|error| CatalogError::Unread(error).into())
+    }
+}
+
+// === impl NotDone ===
+
+impl From<CatalogError> for NotDone {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
     }
 }

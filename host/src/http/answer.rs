@@ -11,7 +11,7 @@ use crate::pipeline::{Refusal, Refused};
 
 /// The reply, if the refusal is a denial that may be told as one.
 pub(super) fn instead(refused: &Refused) -> Option<Response> {
-    let denied = refused.refusal.kind() == Some(RefusalKind::Denied)
+    let denied = matches!(refused.refusal.kind(), Some(RefusalKind::Denied | RefusalKind::Other(_)))
         || matches!(refused.refusal, Refusal::Undecided { .. });
     if !denied || refused.model.is_empty() {
         return None;

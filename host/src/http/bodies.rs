@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::ApiError;
 
-/// A body that comes more slowly, measured from its beginning and after a grace, is not waited for.
+/// A body that comes more slowly, over each stretch as long as the grace, is not waited for.
 pub(super) const MIN_BYTES_PER_SECOND: u64 = 4096;
 /// Bytes are counted in steps of this size.
 const STEP: usize = 64 * 1024;
@@ -21,11 +21,11 @@ const STEP: usize = 64 * 1024;
 /// What bodies hold now.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    held: Mutex<Held>,
+    held: Mutex<HeldBytes>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldBytes {
     total: usize,
     tenants: HashMap<String, usize>,
     /// By tenant and user.
@@ -39,7 +39,7 @@ pub(crate) struct BodyLimits {
     pub(crate) each: usize,
     /// All of them. A tenant may hold half of it, a user an eighth, but always one body.
     pub(crate) total: usize,
-    /// How long a body may take before its speed counts.
+    /// Over how long the speed of a body is measured, again and again.
     pub(crate) grace: Duration,
 }
 
@@ -63,7 +63,7 @@ enum Unread {
 
 /// The bytes that one body holds.
 #[derive(Debug)]
-struct Share {
+struct BodyShare {
     bodies: Arc<Bodies>,
     tenant: String,
     user: String,
@@ -73,7 +73,7 @@ struct Share {
 /// A body with what it holds.
 struct HeldBody {
     bytes: BytesMut,
-    _share: Share,
+    _share: BodyShare,
 }
 
 // === impl Bodies ===
@@ -93,11 +93,12 @@ impl Bodies {
         request_id: &str,
     ) -> Result<Bytes, ApiError> {
         let (tenant, user) = (tenant.to_owned(), user.to_owned());
-        let share = Share { bodies: Arc::clone(self), tenant, user, bytes: 0 };
+        let share = BodyShare { bodies: Arc::clone(self), tenant, user, bytes: 0 };
         collect(headers, body, share, limits).await.map_err(|unread| match unread {
-            Unread::Encoded => {
-                ApiError::unreadable("the gateway takes bodies without content encoding only", request_id)
-            }
+            Unread::Encoded => ApiError::unreadable(
+                "the gateway takes bodies without content or transfer coding only",
+                request_id,
+            ),
             Unread::TooLarge => ApiError::too_large(limits.each, request_id),
             Unread::TooSlow => ApiError::too_slow(request_id),
             Unread::BrokeOff => ApiError::unreadable("the body broke off", request_id),
@@ -105,14 +106,19 @@ impl Bodies {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    /// How many bytes they hold.
+    pub(super) fn total(&self) -> usize {
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HeldBytes> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Share ===
+// === impl BodyShare ===
 
-impl Share {
+impl BodyShare {
     /// Makes room for a body of `length` bytes.
     fn grow(&mut self, length: usize, limits: &BodyLimits) -> Result<(), Full> {
         if length <= self.bytes {
@@ -140,7 +146,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for BodyShare {
     fn drop(&mut self) {
         if self.bytes == 0 {
             return;
@@ -168,15 +174,16 @@ impl AsRef<[u8]> for HeldBody {
 async fn collect(
     headers: &HeaderMap,
     mut body: Body,
-    mut share: Share,
+    mut share: BodyShare,
     limits: &BodyLimits,
 ) -> Result<Bytes, Unread> {
     // Reserved address space, not memory: what does not come is never touched.
     let mut bytes = BytesMut::with_capacity(announced(headers, limits.each)?.unwrap_or(STEP));
-    let began = Instant::now();
+    // What came quickly buys no time for what follows: a body that stops a byte before its end would be held for hours.
+    let due = limits.grace.as_millis() * u128::from(MIN_BYTES_PER_SECOND) / 1000;
+    let (mut since, mut came) = (Instant::now(), 0);
     loop {
-        let seconds = u64::try_from(bytes.len()).unwrap_or(u64::MAX) / MIN_BYTES_PER_SECOND;
-        let deadline = began + limits.grace + Duration::from_secs(seconds);
+        let deadline = since + limits.grace;
         let frame = tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| Unread::TooSlow)?;
         let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|_| Unread::BrokeOff)?.into_data() else { continue };
@@ -185,6 +192,10 @@ async fn collect(
             return Err(Unread::TooLarge);
         }
         share.grow(length, limits).map_err(Unread::Full)?;
+        came += data.len() as u128;
+        if came >= due {
+            (since, came) = (Instant::now(), 0);
+        }
         bytes.extend_from_slice(&data);
     }
     Ok(Bytes::from_owner(HeldBody { bytes, _share: share }))
@@ -192,7 +203,11 @@ async fn collect(
 
 /// The length that a request announces, where it does and it is one that is read.
 fn announced(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Unread> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    let coded = |name, plain: &str| {
+        headers.get_all(name).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(plain.as_bytes()))
+    };
+    // A coding below the chunks would be passed on as it is, with nobody told of it.
+    if coded(header::CONTENT_ENCODING, "identity") || coded(header::TRANSFER_ENCODING, "chunked") {
         return Err(Unread::Encoded);
     }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -217,8 +232,8 @@ mod tests {
 
     const LIMITS: BodyLimits = BodyLimits { each: 2 * STEP, total: 32 * STEP, grace: Duration::from_secs(1) };
 
-    fn share(bodies: &Arc<Bodies>, tenant: &str, user: &str) -> Share {
-        Share { bodies: Arc::clone(bodies), tenant: tenant.to_owned(), user: user.to_owned(), bytes: 0 }
+    fn share(bodies: &Arc<Bodies>, tenant: &str, user: &str) -> BodyShare {
+        BodyShare { bodies: Arc::clone(bodies), tenant: tenant.to_owned(), user: user.to_owned(), bytes: 0 }
     }
 
     #[test]

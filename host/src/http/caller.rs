@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use sallyport_protocol::errors::ErrorCode;
 use serde_json::json;
 
-use super::Edge;
 use super::error::ApiError;
+use super::listen::Peer;
+use super::{Edge, connections};
 use crate::audit::{Event, Kind, Outcome, Who};
 use crate::auth::{AuthFault, Principal, check_headers};
 
@@ -18,45 +21,59 @@ const SCOPE: &str = "inference";
 
 /// Keeps strangers from filling the trail.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers {
+pub(crate) struct UnauthenticatedRowLimiter {
     minute: AtomicU64,
     seen: AtomicU64,
     left_out: AtomicU64,
 }
 
-/// Checks the credential of a call, its scope, and the identity headers beside it.
-pub(super) async fn caller(
-    edge: &Edge,
-    headers: &HeaderMap,
-    request_id: &str,
-) -> Result<Arc<Principal>, ApiError> {
-    with_scope(edge, headers, SCOPE, request_id).await
+/// Checks the credential of a call, its scope, and the identity headers beside it. Its connection is then one of a known caller.
+pub(super) async fn caller(edge: &Edge, head: &Parts, request_id: &str) -> Result<Arc<Principal>, ApiError> {
+    with_scope(edge, head, SCOPE, request_id).await
 }
 
 /// The same for another scope.
 pub(super) async fn with_scope(
     edge: &Edge,
-    headers: &HeaderMap,
+    head: &Parts,
     scope: &str,
     request_id: &str,
 ) -> Result<Arc<Principal>, ApiError> {
-    let credential = match credential(headers) {
-        Ok(credential) => credential,
-        Err(fault) => return Err(refused(edge, &fault, request_id).await),
-    };
-    let principal = match edge.auth.authenticate(credential).await {
-        Ok(principal) => principal,
-        Err(fault) => return Err(refused(edge, &fault, request_id).await),
-    };
+    let principal = known(edge, head, request_id).await?;
     if !principal.has_scope(scope) {
-        row(edge, who(edge, &principal), "insufficient_scope", Outcome::Denied, request_id).await?;
+        row(edge, who(edge, &principal), ErrorCode::InsufficientScope.as_str(), Outcome::Denied, request_id)
+            .await?;
         return Err(ApiError::scope(scope, request_id));
     }
-    if let Err(mismatch) = check_headers(headers, &principal) {
-        row(edge, who(edge, &principal), "identity_mismatch", Outcome::Denied, request_id).await?;
+    if let Err(mismatch) = check_headers(&head.headers, &principal) {
+        row(edge, who(edge, &principal), ErrorCode::IdentityMismatch.as_str(), Outcome::Denied, request_id)
+            .await?;
         return Err(ApiError::mismatch(mismatch.header, request_id));
     }
+    connections::prove(&head.extensions);
     Ok(principal)
+}
+
+/// Checks the credential alone, whatever it is for.
+pub(super) async fn known(edge: &Edge, head: &Parts, request_id: &str) -> Result<Arc<Principal>, ApiError> {
+    let found = match credential(&head.headers) {
+        // What stands in an address stands in logs (RFC 9700, section 4.3.2).
+        _ if in_query(head) => Err(AuthFault::Ambiguous),
+        Ok(credential) => {
+            let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+            edge.auth.authenticate(credential, certificate.map(|it| it.thumbprint())).await
+        }
+        Err(fault) => Err(fault),
+    };
+    match found {
+        Ok(principal) => Ok(principal),
+        Err(fault) => Err(refused(edge, &fault, request_id).await),
+    }
+}
+
+/// Whether a credential stands in the address.
+fn in_query(head: &Parts) -> bool {
+    head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("access_token=")))
 }
 
 /// The bearer token, else the API key header. One of each at most: two would leave open which one counts.
@@ -65,7 +82,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<&str, AuthFault> {
     let mut keys = headers.get_all("x-api-key").iter();
     let (bearer, key) = (bearers.next(), keys.next());
     if bearers.next().is_some() || keys.next().is_some() {
-        return Err(AuthFault::Missing);
+        return Err(AuthFault::Ambiguous);
     }
     if let Some(bearer) = bearer {
         let (scheme, token) =
@@ -77,18 +94,24 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<&str, AuthFault> {
 
 /// A refused credential leaves a row, as long as there are not too many.
 pub(super) async fn refused(edge: &Edge, fault: &AuthFault, request_id: &str) -> ApiError {
-    let answer = ApiError::unauthenticated(fault, request_id);
+    let answer = ApiError::unauthenticated(fault, request_id)
+        .resource_metadata(&super::oauth::resource_metadata(edge));
     let minute = edge.clock.monotonic().as_secs() / 60;
-    let Some(left_out) = edge.strangers.admit(minute) else { return answer };
-    let mut payload = json!({ "code": "invalid_token", "reason": fault.kind(), "request_id": request_id });
-    if let (AuthFault::Pat { id: Some(id), .. }, Some(fields)) = (fault, payload.as_object_mut()) {
-        fields.insert("credential".to_owned(), id.as_str().into());
+    let Some(left_out) = edge.unauthenticated_rows.admit(minute) else { return answer };
+    let code = match fault {
+        AuthFault::TierTooLow { .. } => ErrorCode::TierRequired,
+        _ => ErrorCode::InvalidToken,
+    };
+    let mut payload = json!({ "code": code, "reason": fault.kind(), "request_id": request_id });
+    if let (Some(holder), Some(fields)) = (fault.holder(), payload.as_object_mut()) {
+        fields.insert("credential".to_owned(), holder.credential.id().into());
     }
     if let (1.., Some(fields)) = (left_out, payload.as_object_mut()) {
         fields.insert("rows_left_out".to_owned(), left_out.into());
     }
     let outcome = if fault.is_ours() { Outcome::Error } else { Outcome::Denied };
-    match write(edge, Who::nobody(), payload, outcome, request_id).await {
+    let who = fault.holder().map_or_else(Who::nobody, |holder| who(edge, holder));
+    match write(edge, who, payload, outcome, request_id).await {
         Ok(()) => answer,
         Err(error) => error,
     }
@@ -106,6 +129,23 @@ pub(super) async fn row(
     write(edge, who, payload, outcome, request_id).await
 }
 
+/// A row about somebody who is not known, as long as there are not too many.
+pub(super) async fn stranger(
+    edge: &Edge,
+    who: Who,
+    reason: &str,
+    outcome: Outcome,
+    request_id: &str,
+) -> Result<(), ApiError> {
+    let minute = edge.clock.monotonic().as_secs() / 60;
+    let Some(left_out) = edge.unauthenticated_rows.admit(minute) else { return Ok(()) };
+    let mut payload = json!({ "code": ErrorCode::InvalidToken, "reason": reason, "request_id": request_id });
+    if let (1.., Some(fields)) = (left_out, payload.as_object_mut()) {
+        fields.insert("rows_left_out".to_owned(), left_out.into());
+    }
+    write(edge, who, payload, outcome, request_id).await
+}
+
 /// The seven columns of a caller outside a call.
 pub(super) fn who(edge: &Edge, principal: &Principal) -> Who {
     Who {
@@ -119,9 +159,9 @@ pub(super) fn who(edge: &Edge, principal: &Principal) -> Who {
     }
 }
 
-// === impl Strangers ===
+// === impl UnauthenticatedRowLimiter ===
 
-impl Strangers {
+impl UnauthenticatedRowLimiter {
     /// How many rows were left out before this one; `None` if this one is left out too.
     fn admit(&self, minute: u64) -> Option<u64> {
         if self.minute.swap(minute, Ordering::Relaxed) != minute {
@@ -154,14 +194,14 @@ mod tests {
 
     #[test]
     fn strangers_fill_a_minute_and_the_next_one_says_how_many_were_left_out() {
-        let strangers = Strangers::default();
+        let unauthenticated_rows = UnauthenticatedRowLimiter::default();
         for _ in 0..ROWS_PER_MINUTE {
-            assert_eq!(strangers.admit(1), Some(0));
+            assert_eq!(unauthenticated_rows.admit(1), Some(0));
         }
-        assert_eq!(strangers.admit(1), None);
-        assert_eq!(strangers.admit(1), None);
-        assert_eq!(strangers.admit(2), Some(2));
-        assert_eq!(strangers.admit(2), Some(0));
+        assert_eq!(unauthenticated_rows.admit(1), None);
+        assert_eq!(unauthenticated_rows.admit(1), None);
+        assert_eq!(unauthenticated_rows.admit(2), Some(2));
+        assert_eq!(unauthenticated_rows.admit(2), Some(0));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct ConnectionLimits {
     /// In all. Half of them are kept for connections on which a credential was accepted.
     pub(crate) total: usize,
     /// From one address: an IPv4 address, or a /64 of IPv6. Its network (/24, /48) may hold four times as many. Loopback is exempt,
-    /// since a reverse proxy on this machine speaks for everybody.
+    /// since a reverse proxy on this machine speaks for everybody, and so are proxies that the configuration names.
     pub(crate) per_address: usize,
 }
 
@@ -37,13 +37,13 @@ struct Open {
     count: usize,
     /// Those on which no credential was accepted yet, oldest first.
     unproven: BTreeMap<u64, CancellationToken>,
-    by_address: HashMap<Source, usize>,
-    by_network: HashMap<Source, usize>,
+    by_address: HashMap<CountedAddress, usize>,
+    by_network: HashMap<CountedAddress, usize>,
 }
 
 /// The part of an address that is counted: one host, or one network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+enum CountedAddress {
     V4(u32),
     V6(u64),
 }
@@ -53,7 +53,7 @@ enum Source {
 pub(crate) struct Connection {
     all: Arc<Connections>,
     number: u64,
-    source: Option<(Source, Source)>,
+    source: Option<(CountedAddress, CountedAddress)>,
     evicted: CancellationToken,
     proven: AtomicBool,
     began: Instant,
@@ -75,13 +75,14 @@ impl Connections {
         Arc::new(Self { limits, open: Mutex::default() })
     }
 
-    /// Takes a place for a connection from `peer`. `None`: its address or network holds too many, or every place belongs to a
-    /// caller who is known. Where too many are unknown, the oldest of them is told to go.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<Arc<Connection>> {
-        let source = sources(peer);
+    /// Takes a place for a connection that is counted for an address, or for none. `None`: the address or its network holds too many, or
+    /// every place belongs to a caller who is known. Where too many are unknown, the oldest of them is told to go.
+    pub(super) fn enter(self: &Arc<Self>, counted: Option<IpAddr>, now: Instant) -> Option<Arc<Connection>> {
+        let source = counted.and_then(sources);
         let mut open = self.lock();
         if let Some((address, network)) = source {
-            let held = |counts: &HashMap<Source, usize>, source| counts.get(&source).copied().unwrap_or(0);
+            let held =
+                |counts: &HashMap<CountedAddress, usize>, source| counts.get(&source).copied().unwrap_or(0);
             let per_network = self.limits.per_address.saturating_mul(ADDRESSES_PER_NETWORK);
             if held(&open.by_address, address) >= self.limits.per_address
                 || held(&open.by_network, network) >= per_network
@@ -199,7 +200,7 @@ pub(super) fn prove(extensions: &Extensions) {
 
 // === private helpers ===
 
-fn give_back(counts: &mut HashMap<Source, usize>, source: Source) {
+fn give_back(counts: &mut HashMap<CountedAddress, usize>, source: CountedAddress) {
     if let Some(count) = counts.get_mut(&source) {
         *count -= 1;
         if *count == 0 {
@@ -209,7 +210,7 @@ fn give_back(counts: &mut HashMap<Source, usize>, source: Source) {
 }
 
 /// The host and the network that a connection is counted for; nothing for this machine itself.
-fn sources(peer: IpAddr) -> Option<(Source, Source)> {
+fn sources(peer: IpAddr) -> Option<(CountedAddress, CountedAddress)> {
     let peer = peer.to_canonical();
     if peer.is_loopback() {
         return None;
@@ -217,11 +218,11 @@ fn sources(peer: IpAddr) -> Option<(Source, Source)> {
     Some(match peer {
         IpAddr::V4(address) => {
             let bits = u32::from(address);
-            (Source::V4(bits), Source::V4(bits & 0xffff_ff00))
+            (CountedAddress::V4(bits), CountedAddress::V4(bits & 0xffff_ff00))
         }
         IpAddr::V6(address) => {
             let high = u64::try_from(u128::from(address) >> 64).unwrap_or(u64::MAX);
-            (Source::V6(high), Source::V6(high & 0xffff_ffff_ffff_0000))
+            (CountedAddress::V6(high), CountedAddress::V6(high & 0xffff_ffff_ffff_0000))
         }
     })
 }
@@ -233,7 +234,7 @@ mod tests {
     const LOOPBACK: &str = "127.0.0.1";
 
     fn enter(all: &Arc<Connections>, peer: &str) -> Option<Arc<Connection>> {
-        all.enter(peer.parse().unwrap(), Instant::now())
+        all.enter(Some(peer.parse().unwrap()), Instant::now())
     }
 
     #[test]
@@ -274,6 +275,7 @@ mod tests {
             }
         }
         assert!(enter(&all, "192.0.2.200").is_none(), "its network is full");
+        assert!(all.enter(None, Instant::now()).is_some(), "who is exempt is counted for nobody");
         assert!(enter(&all, "192.0.3.200").is_some());
         assert!(enter(&all, "2001:db8::1").is_some());
         drop(held);

@@ -6,6 +6,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use sallyport_protocol::errors::{ErrorCode, RetryRule, Told};
 use sallyport_protocol::messages::error::{self as wire, ErrorType};
 use sallyport_protocol::messages::index::Malformed;
 
@@ -13,10 +14,12 @@ use super::bodies::Full;
 use super::mark;
 use crate::auth::AuthFault;
 use crate::catalog::CatalogError;
+use crate::causes::Causes;
+use crate::clip::{TEXT, clip};
 use crate::component::contract::RefusalKind;
 use crate::component::{AdmitError, CompileError};
 use crate::config::DenyStatus;
-use crate::pipeline::Refusal;
+use crate::pipeline::{Refusal, RefusalCode};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -42,7 +45,8 @@ impl ApiError {
         Self {
             status,
             error_type: error_type.to_owned(),
-            message: message.into(),
+            // A client chooses the names in it.
+            message: clip(&message.into(), TEXT).into_owned(),
             request_id: request_id.to_owned(),
             headers: HeaderMap::new(),
         }
@@ -50,9 +54,10 @@ impl ApiError {
 
     /// What a refused call is told.
     pub(super) fn refused(refusal: &Refusal, deny: DenyStatus, request_id: &str) -> Self {
-        let (status, kind) = table(refusal, deny);
+        let code = refusal.code();
+        let (status, kind) = table(refusal, &code, deny);
         let error_type = match refusal {
-            Refusal::Failed(failure) => failure.error_type.as_str(),
+            Refusal::Failed(failure) | Refusal::Declined(failure) => failure.error_type.as_str(),
             _ => kind.as_str(),
         };
         let message = match refusal {
@@ -61,11 +66,11 @@ impl ApiError {
             }
             other => other.to_string(),
         };
-        let mut error = Self::new(status, error_type, message, request_id).with(CODE, refusal.code());
+        let mut error = Self::new(status, error_type, message, request_id).with(CODE, code.as_str());
         match refusal {
             Refusal::Component { component, refusal, .. } => {
                 error = error.with(POLICY, component);
-                match (refusal.kind, refusal.retry_after_ms) {
+                match (&refusal.kind, refusal.retry_after_ms) {
                     (RefusalKind::BudgetExceeded, after) => {
                         error = error.with(SHOULD_RETRY, "false");
                         if let Some(ms) = after {
@@ -80,18 +85,9 @@ impl ApiError {
                     (_, _) => error = error.with(SHOULD_RETRY, "false"),
                 }
             }
-            Refusal::Undecided { component, .. } => {
-                error = error.with(POLICY, component).with(SHOULD_RETRY, "false");
-            }
-            Refusal::Malformed(_)
-            | Refusal::NoRoute { .. }
-            | Refusal::Unknown { .. }
-            | Refusal::Lossy { .. }
-            | Refusal::Credential
-            | Refusal::TooLarge { .. } => {
-                error = error.with(SHOULD_RETRY, "false");
-            }
-            Refusal::Failed(failure) => {
+            Refusal::Undecided { component, .. } => error = error.with(POLICY, component),
+            Refusal::NoUpstream { retry_after_ms } => error = error.retry_after(*retry_after_ms),
+            Refusal::Failed(failure) | Refusal::Declined(failure) => {
                 if let Some(ms) = failure.retry_after_ms {
                     error = error.retry_after(ms);
                 }
@@ -102,7 +98,21 @@ impl ApiError {
             }
             _ => {}
         }
-        error
+        match code {
+            RefusalCode::Own(code) => error.retry(code),
+            RefusalCode::Component(_) => error,
+        }
+    }
+
+    /// An error of the gateway's own: everything but its words follows from the code.
+    fn own(code: ErrorCode, message: impl Into<String>, request_id: &str) -> Self {
+        Self::of_type(code, ErrorType::Api, message, request_id)
+    }
+
+    /// The same for a code that has answers of several types.
+    fn of_type(code: ErrorCode, kind: ErrorType, message: impl Into<String>, request_id: &str) -> Self {
+        let (status, kind) = fixed(code, kind);
+        Self::new(status, kind.as_str(), message, request_id).with(CODE, code.as_str()).retry(code)
     }
 
     /// What a caller is told whose credential is refused.
@@ -120,66 +130,51 @@ impl ApiError {
                 "the gateway could not issue a token",
                 request_id,
             ),
-            _ => Self::new(
-                StatusCode::UNAUTHORIZED,
-                ErrorType::Authentication.as_str(),
-                AuthFault::PUBLIC_MESSAGE,
+            AuthFault::Ambiguous => Self::unreadable(
+                "a request has one credential, in the header authorization or x-api-key",
                 request_id,
-            )
-            .with(SHOULD_RETRY, "false")
-            .with(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
-            .with(CODE, "invalid_token"),
+            ),
+            AuthFault::TierTooLow { needed, .. } => Self::own(
+                ErrorCode::TierRequired,
+                format!("the tenant asks for the tier {} at least", needed.as_str()),
+                request_id,
+            ),
+            _ => Self::own(ErrorCode::InvalidToken, AuthFault::PUBLIC_MESSAGE, request_id)
+                .with(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""),
         }
     }
 
     /// Headers that contradict the credential.
     pub(super) fn mismatch(header_name: &str, request_id: &str) -> Self {
         let message = format!("the header {header_name} does not match the credential");
-        Self::new(StatusCode::FORBIDDEN, ErrorType::Permission.as_str(), message, request_id)
-            .with(SHOULD_RETRY, "false")
-            .with(CODE, "identity_mismatch")
+        Self::own(ErrorCode::IdentityMismatch, message, request_id)
     }
 
     /// A credential that is good, but not for this.
     pub(super) fn scope(scope: &str, request_id: &str) -> Self {
         let message = format!("the credential does not have the scope {scope}");
-        Self::new(StatusCode::FORBIDDEN, ErrorType::Permission.as_str(), message, request_id)
-            .with(SHOULD_RETRY, "false")
-            .with(CODE, "insufficient_scope")
+        Self::own(ErrorCode::InsufficientScope, message, request_id)
     }
 
     /// A body that is longer than the gateway reads.
     pub(super) fn too_large(limit: usize, request_id: &str) -> Self {
         let message = format!("the request is larger than {limit} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge.as_str(), message, request_id)
-            .with(SHOULD_RETRY, "false")
-            .with(CODE, "request_too_large")
+        Self::own(ErrorCode::RequestTooLarge, message, request_id)
     }
 
     /// A body that comes too slowly to be waited for.
     pub(super) fn too_slow(request_id: &str) -> Self {
-        let message = "the body of the request came too slowly";
-        Self::new(StatusCode::REQUEST_TIMEOUT, ErrorType::InvalidRequest.as_str(), message, request_id)
-            .with(header::CONNECTION, "close")
-            .with(CODE, "body_too_slow")
+        Self::own(ErrorCode::BodyTooSlow, "the body of the request came too slowly", request_id)
     }
 
     /// Bodies hold as much memory as they may.
     pub(super) fn bodies_full(full: Full, request_id: &str) -> Self {
-        let (status, kind, message) = match full {
-            Full::User => {
-                (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "your requests hold too much memory")
-            }
-            Full::Tenant => (
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorType::RateLimit,
-                "your tenant's requests hold too much memory",
-            ),
-            Full::Everybody => {
-                (overloaded(), ErrorType::Overloaded, "the gateway holds as many requests as it can")
-            }
+        let (kind, message) = match full {
+            Full::User => (ErrorType::RateLimit, "your requests hold too much memory"),
+            Full::Tenant => (ErrorType::RateLimit, "your tenant's requests hold too much memory"),
+            Full::Everybody => (ErrorType::Overloaded, "the gateway holds as many requests as it can"),
         };
-        Self::new(status, kind.as_str(), message, request_id).retry_after(1000).with(CODE, "bodies_full")
+        Self::of_type(ErrorCode::BodiesFull, kind, message, request_id).retry_after(1000)
     }
 
     /// A request that cannot be read.
@@ -194,19 +189,40 @@ impl ApiError {
 
     /// What an administrator is told whose request was not done.
     pub(super) fn catalog(error: &CatalogError, request_id: &str) -> Self {
-        let (status, kind, code) = catalog_table(error);
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let (Some(source), false) = (cause, kind == ErrorType::Api) {
-            message.push_str(": ");
-            message.push_str(&source.to_string());
-            cause = source.source();
-        }
-        let told = Self::new(status, kind.as_str(), message, request_id).with(CODE, code);
+        let code = catalog_code(error);
+        let (_, kind) = fixed(code, ErrorType::Api);
+        // What is the gateway's own fault is told to its log, not to whoever asks.
+        let message = if kind == ErrorType::Api { error.to_string() } else { Causes(error).to_string() };
+        let told = Self::own(code, message, request_id);
         match error.retry_after() {
             Some(after) => told.retry_after(u32::try_from(after.as_millis()).unwrap_or(u32::MAX)),
             None => told.with(SHOULD_RETRY, "false"),
         }
+    }
+
+    /// A body of another kind.
+    pub(super) fn media(wanted: &str, request_id: &str) -> Self {
+        let message = format!("the body has to be {wanted}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorType::InvalidRequest.as_str(), message, request_id)
+            .with(SHOULD_RETRY, "false")
+    }
+
+    /// A cookie that came without a word on which page sent it, or from another site's.
+    pub(super) fn other_origin(request_id: &str) -> Self {
+        let message = "with a cookie, the header origin has to say that the request comes from the gateway's own address";
+        Self::new(StatusCode::FORBIDDEN, ErrorType::Permission.as_str(), message, request_id)
+            .with(SHOULD_RETRY, "false")
+    }
+
+    /// The same error with where a client learns how to sign in (RFC 9728, section 5.1).
+    pub(super) fn resource_metadata(self, address: &str) -> Self {
+        if self.status != StatusCode::UNAUTHORIZED {
+            return self;
+        }
+        self.with(
+            header::WWW_AUTHENTICATE,
+            &format!("Bearer error=\"invalid_token\", resource_metadata=\"{address}\""),
+        )
     }
 
     pub(super) fn wrong_method(request_id: &str) -> Self {
@@ -216,8 +232,12 @@ impl ApiError {
 
     pub(super) fn audit_unavailable(request_id: &str) -> Self {
         let message = "the audit trail is not available, so the gateway does not answer";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api.as_str(), message, request_id)
-            .with(CODE, "audit_unavailable")
+        Self::own(ErrorCode::AuditUnavailable, message, request_id)
+    }
+
+    /// What the client is told about trying again. A code that has it come back later says when itself.
+    fn retry(self, code: ErrorCode) -> Self {
+        if code.retry() == RetryRule::No { self.with(SHOULD_RETRY, "false") } else { self }
     }
 
     fn with(mut self, name: HeaderName, value: &str) -> Self {
@@ -249,85 +269,78 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// What a client is told that came to a listener with TLS without it: the body of a 400.
+pub(super) fn without_tls(request_id: &str) -> Vec<u8> {
+    let said = "this address speaks TLS: the client's base URL has to begin with https://";
+    wire::body(ErrorType::InvalidRequest.as_str(), said, request_id)
+}
+
 // === private helpers ===
 
-/// The table.
-fn table(refusal: &Refusal, deny: DenyStatus) -> (StatusCode, ErrorType) {
+/// Status and type of what a refused call is told.
+fn table(refusal: &Refusal, code: &RefusalCode, deny: DenyStatus) -> (StatusCode, ErrorType) {
     let denied = match deny {
         DenyStatus::S403 => StatusCode::FORBIDDEN,
         DenyStatus::S400 => StatusCode::BAD_REQUEST,
         DenyStatus::S451 | DenyStatus::Answer => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
     };
-    match refusal {
-        Refusal::Malformed(Malformed::Long | Malformed::Many { .. }) | Refusal::TooLarge { .. } => {
-            (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge)
-        }
-        Refusal::Malformed(_) | Refusal::Unknown { .. } | Refusal::Lossy { .. } => {
-            (StatusCode::BAD_REQUEST, ErrorType::InvalidRequest)
-        }
-        Refusal::NoRoute { .. } => (StatusCode::NOT_FOUND, ErrorType::NotFound),
-        Refusal::Component { refusal, .. } => match refusal.kind {
-            RefusalKind::Denied => (denied, ErrorType::Permission),
+    let told = match code {
+        RefusalCode::Own(code) => code.told(),
+        RefusalCode::Component(_) => Told::ByKind,
+    };
+    match (refusal, told) {
+        (Refusal::Component { refusal, .. }, Told::ByKind) => match &refusal.kind {
+            RefusalKind::Denied | RefusalKind::Other(_) => (denied, ErrorType::Permission),
             RefusalKind::NotEntitled => (StatusCode::BAD_REQUEST, ErrorType::InvalidRequest),
             RefusalKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit),
             RefusalKind::BudgetExceeded => (StatusCode::TOO_MANY_REQUESTS, ErrorType::Billing),
         },
-        Refusal::Undecided { .. } => (denied, ErrorType::Permission),
-        Refusal::Overloaded => (overloaded(), ErrorType::Overloaded),
-        Refusal::AuditUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api),
-        Refusal::NoProvider { .. }
-        | Refusal::Credential
-        | Refusal::ProviderFault { .. }
-        | Refusal::ProviderBroke { .. }
-        | Refusal::BadAnswer { .. }
-        | Refusal::Unreadable { .. }
-        | Refusal::ToolCallTooLarge { .. } => (StatusCode::BAD_GATEWAY, ErrorType::Api),
-        Refusal::Failed(failure) => {
+        (Refusal::Failed(failure) | Refusal::Declined(failure), _) => {
             let status = StatusCode::from_u16(failure.status).ok().filter(|status| status.as_u16() >= 400);
             (status.unwrap_or(StatusCode::BAD_GATEWAY), ErrorType::Api)
         }
+        (Refusal::Malformed(Malformed::Long), told) => answer(told, ErrorType::RequestTooLarge),
+        (_, Told::Denial | Told::ByKind) => (denied, ErrorType::Permission),
+        (_, told) => answer(told, ErrorType::Api),
     }
 }
 
-/// The table of the catalog. An administrator sees causes, but not those of the gateway's own parts.
-pub(super) fn catalog_table(error: &CatalogError) -> (StatusCode, ErrorType, &'static str) {
-    let invalid = ErrorType::InvalidRequest;
+/// The answer of this type that goes with a code, or the usual one.
+fn fixed(code: ErrorCode, kind: ErrorType) -> (StatusCode, ErrorType) {
+    answer(code.told(), kind)
+}
+
+fn answer(told: Told, kind: ErrorType) -> (StatusCode, ErrorType) {
+    told.answer(kind)
+        .and_then(|(status, kind)| Some((StatusCode::from_u16(status).ok()?, kind)))
+        .unwrap_or((StatusCode::BAD_GATEWAY, ErrorType::Api))
+}
+
+/// What an administrator's request is called that was not done. An administrator sees causes, but not those of the gateway's own parts.
+pub(super) fn catalog_code(error: &CatalogError) -> ErrorCode {
     match error {
-        CatalogError::NotFound => (StatusCode::NOT_FOUND, ErrorType::NotFound, "not_found"),
-        CatalogError::Forbidden(_) => (StatusCode::FORBIDDEN, ErrorType::Permission, "forbidden"),
-        CatalogError::Invalid(_) => (StatusCode::BAD_REQUEST, invalid, "invalid"),
-        CatalogError::Package(_) => (StatusCode::BAD_REQUEST, invalid, "malformed_package"),
-        CatalogError::Trust(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "not_trusted"),
-        CatalogError::Revoked(_) => (StatusCode::UNPROCESSABLE_ENTITY, invalid, "revoked"),
-        CatalogError::OtherBytes(_) => (StatusCode::CONFLICT, invalid, "other_bytes"),
-        CatalogError::Grants { .. } => (StatusCode::CONFLICT, invalid, "grant_needed"),
-        CatalogError::Admit(AdmitError::Compile(CompileError::QueueFull)) => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "compile_queue_full")
-        }
-        CatalogError::Admit(AdmitError::Compile(CompileError::Spent { .. })) => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "compile_time_spent")
-        }
+        CatalogError::NotFound => ErrorCode::NotFound,
+        CatalogError::Forbidden(_) => ErrorCode::Forbidden,
+        CatalogError::Invalid(_) | CatalogError::Unread(_) => ErrorCode::Invalid,
+        CatalogError::Package(_) => ErrorCode::MalformedPackage,
+        CatalogError::Trust(_) => ErrorCode::NotTrusted,
+        CatalogError::Revoked(_) => ErrorCode::Revoked,
+        CatalogError::OtherBytes(_) => ErrorCode::OtherBytes,
+        CatalogError::Grants { .. } => ErrorCode::GrantNeeded,
+        CatalogError::Admit(AdmitError::Compile(CompileError::QueueFull)) => ErrorCode::CompileQueueFull,
+        CatalogError::Admit(AdmitError::Compile(CompileError::Spent { .. })) => ErrorCode::CompileTimeSpent,
         CatalogError::Admit(_) | CatalogError::Compiling | CatalogError::NotAdmitted(_) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, invalid, "not_admitted")
+            ErrorCode::NotAdmitted
         }
-        CatalogError::QuotaBytes { .. } => {
-            (StatusCode::PAYLOAD_TOO_LARGE, ErrorType::RequestTooLarge, "quota_bytes")
-        }
-        CatalogError::QuotaVersions { .. } => (StatusCode::CONFLICT, invalid, "quota_versions"),
-        CatalogError::QuotaUploads { .. } => {
-            (StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, "quota_uploads")
-        }
-        CatalogError::InUse(_) => (StatusCode::CONFLICT, invalid, "in_use"),
-        CatalogError::Step(_) => (StatusCode::CONFLICT, invalid, "no_such_step"),
-        CatalogError::Changed => (StatusCode::CONFLICT, invalid, "changed_meanwhile"),
-        CatalogError::NotYet => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "not_in_force_yet"),
-        CatalogError::Audit(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "audit_unavailable"),
-        CatalogError::Db(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorType::Api, "database_unavailable"),
-        CatalogError::Stored(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorType::Api, "unreadable"),
+        CatalogError::QuotaBytes { .. } => ErrorCode::QuotaBytes,
+        CatalogError::QuotaVersions { .. } => ErrorCode::QuotaVersions,
+        CatalogError::QuotaUploads { .. } => ErrorCode::QuotaUploads,
+        CatalogError::InUse(_) => ErrorCode::InUse,
+        CatalogError::Step(_) => ErrorCode::NoSuchStep,
+        CatalogError::Changed => ErrorCode::ChangedMeanwhile,
+        CatalogError::NotYet => ErrorCode::NotInForceYet,
+        CatalogError::Audit(_) => ErrorCode::AuditUnavailable,
+        CatalogError::Db(_) => ErrorCode::DatabaseUnavailable,
+        CatalogError::Stored(_) => ErrorCode::Unreadable,
     }
-}
-
-/// 529 is the API's own status for overload.
-fn overloaded() -> StatusCode {
-    StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -10,7 +10,7 @@ use sallyport_protocol::hooks::Report;
 use sallyport_protocol::package::HookEvent;
 
 use super::error::ApiError;
-use super::{BodyLimits, Edge, TRACE_ID, caller, connections};
+use super::{BodyLimits, Edge, TRACE_ID, caller};
 use crate::pipeline::Reporter;
 
 /// Longest report.
@@ -34,8 +34,7 @@ pub(super) async fn report(
 /// Who calls comes first: a stranger learns nothing about events and bodies.
 async fn answer(edge: &Edge, event: &str, request: Request, request_id: &str) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let principal = caller::caller(edge, &head.headers, request_id).await?;
-    connections::prove(&head.extensions);
+    let principal = caller::caller(edge, &head, request_id).await?;
     let Some(event) = HookEvent::parse(event) else {
         return Err(ApiError::not_found(request_id, "there is no such event"));
     };

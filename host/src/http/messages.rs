@@ -11,12 +11,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::sync::mpsc;
 
 use super::error::ApiError;
-use super::{Edge, TRACE_ID, caller, connections, mark};
+use super::{Edge, TRACE_ID, caller, mark};
 use crate::config::DenyStatus;
-use crate::pipeline::{Inbound, Operation, Reply, ReplyBody};
+use crate::pipeline::{Events, Inbound, Operation, Reply, ReplyBody};
 
 /// `POST /v1/messages`
 pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> Response {
@@ -60,8 +59,7 @@ async fn read(
     request_id: &str,
 ) -> Result<Inbound, ApiError> {
     let (head, body) = request.into_parts();
-    let principal = caller::caller(edge, &head.headers, request_id).await?;
-    connections::prove(&head.extensions);
+    let principal = caller::caller(edge, &head, request_id).await?;
     let limits = edge.settings.load().bodies;
     let who = (principal.tenant.as_str(), principal.user.as_str());
     let body = edge.bodies.read(&head.headers, body, who, &limits, request_id).await?;
@@ -73,7 +71,7 @@ async fn read(
 fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Response {
     let body = match body {
         ReplyBody::Whole(bytes) => Body::from(bytes),
-        ReplyBody::Stream(pieces) => Body::new(Pieces(pieces)),
+        ReplyBody::Stream(events) => Body::new(EventBody(events)),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -81,10 +79,10 @@ fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Response {
     response
 }
 
-/// A stream as a body. Dropped, because the client left, it tells the pump by closing.
-struct Pieces(mpsc::Receiver<Bytes>);
+/// A stream as a body. Dropped, because the client left, it ends the call.
+struct EventBody(Events);
 
-impl http_body::Body for Pieces {
+impl http_body::Body for EventBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -92,6 +90,6 @@ impl http_body::Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_next(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

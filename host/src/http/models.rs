@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,10 +27,10 @@ pub(super) struct Page {
 pub(super) async fn list(
     State(edge): State<Arc<Edge>>,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
+    head: Parts,
 ) -> Response {
     let request_id = edge.request_id();
-    let principal = match caller::caller(&edge, &headers, &request_id).await {
+    let principal = match caller::caller(&edge, &head, &request_id).await {
         Ok(principal) => principal,
         Err(error) => return error.into_response(),
     };
@@ -55,13 +55,9 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/models/{id}`
-pub(super) async fn one(
-    State(edge): State<Arc<Edge>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>, head: Parts) -> Response {
     let request_id = edge.request_id();
-    let principal = match caller::caller(&edge, &headers, &request_id).await {
+    let principal = match caller::caller(&edge, &head, &request_id).await {
         Ok(principal) => principal,
         Err(error) => return error.into_response(),
     };

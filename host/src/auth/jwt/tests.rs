@@ -72,8 +72,14 @@ fn verifier() -> Verifier {
     Verifier::new(&[key], ISSUER, "cowork", &[Tier::Pat]).unwrap()
 }
 
+/// What a token says that is good at [`NOW`].
+fn verify(verifier: &Verifier, token: &str) -> Result<Claims, JwtFault> {
+    let claims = verifier.signed(token)?;
+    claims.check_times(NOW).map(|()| claims)
+}
+
 fn verdict(token: &str) -> Result<(), JwtFault> {
-    verifier().verify(token, NOW).map(|_| ())
+    verify(&verifier(), token).map(|_| ())
 }
 
 #[track_caller]
@@ -83,7 +89,7 @@ fn refused(forge: &Forge, why: JwtFault) {
 
 #[test]
 fn a_token_of_ours_is_believed() {
-    let claims = verifier().verify(&Forge::new().token(), NOW).unwrap();
+    let claims = verify(&verifier(), &Forge::new().token()).unwrap();
     assert_eq!(serde_json::to_value(&claims).unwrap(), Forge::new().claims);
     assert_eq!(claims.pat(), Some("0011223344556677"));
     assert_eq!(verdict(&Forge::new().claim("dept", Value::Null).token()), Ok(()));
@@ -95,7 +101,7 @@ fn what_the_signer_writes_the_verifier_reads() {
     let signer = Signer::new(&Forge::new().key);
     let claims: Claims = serde_json::from_value(Forge::new().claims).unwrap();
     let token = signer.sign(&claims).unwrap();
-    assert_eq!(verifier().verify(&token, NOW), Ok(claims));
+    assert_eq!(verify(&verifier(), &token), Ok(claims));
     let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&header).unwrap(), Forge::new().header);
 }
@@ -180,7 +186,7 @@ fn every_claim_has_to_be_there() {
         refused(&Forge::new().without(name), JwtFault::ClaimMissing);
     }
     // A token bound to a certificate must not pass where nobody checks the certificate.
-    refused(&Forge::new().claim("cnf", json!({ "x5t#S256": "AA" })), JwtFault::ClaimUnknown);
+    refused(&Forge::new().claim("act", json!({ "sub": "u_1" })), JwtFault::ClaimUnknown);
 }
 
 #[test]
@@ -245,7 +251,7 @@ fn a_token_for_somebody_else_or_for_others_too_is_refused() {
     refused(&Forge::new().claim("scope", json!("inference root")), JwtFault::ClaimType);
     refused(&Forge::new().claim("auth_tier", json!("mtls")), JwtFault::ClaimType);
     let none = Verifier::new(&[Forge::new().key.verifying_key()], ISSUER, "cowork", &[]).unwrap();
-    assert_eq!(none.verify(&Forge::new().token(), NOW), Err(JwtFault::Tier));
+    assert_eq!(verify(&none, &Forge::new().token()), Err(JwtFault::Tier));
 }
 
 #[test]
@@ -314,7 +320,7 @@ fn every_single_bit_of_a_token_counts() {
             bytes[at] ^= 1 << bit;
             // What is no UTF-8 never gets here as a string.
             if let Ok(text) = String::from_utf8(bytes) {
-                assert!(verifier.verify(&text, NOW).is_err(), "bit {bit} of byte {at}");
+                assert!(verify(&verifier, &text).is_err(), "bit {bit} of byte {at}");
             }
         }
     }
@@ -331,7 +337,7 @@ fn every_single_bit_of_the_decoded_claims_counts() {
             let mut flipped = payload.clone();
             flipped[at] ^= 1 << bit;
             let token = format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(flipped), parts[2]);
-            assert_eq!(verifier.verify(&token, NOW), Err(JwtFault::Signature), "bit {bit} of byte {at}");
+            assert_eq!(verify(&verifier, &token), Err(JwtFault::Signature), "bit {bit} of byte {at}");
         }
     }
 }
@@ -410,4 +416,31 @@ fn the_key_id_is_the_thumbprint_of_rfc_7638() {
     let x = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
     let key = VerifyingKey::from_bytes(&x.try_into().unwrap()).unwrap();
     assert_eq!(key_id(&key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+}
+
+#[test]
+fn a_binding_is_one_thumbprint_and_goes_with_the_tier_of_certificates_alone() {
+    let all = Verifier::new(&[Forge::new().key.verifying_key()], ISSUER, "cowork", &Tier::ALL).unwrap();
+    let verdict = |tier: &str, cnf: Option<Value>| {
+        let forge = Forge::new().claim("auth_tier", json!(tier));
+        let forge = cnf.into_iter().fold(forge, |forge, cnf| forge.claim("cnf", cnf));
+        verify(&all, &forge.token()).map(|claims| claims.cnf.map(|it| it.thumbprint))
+    };
+    let thumbprint = "A".repeat(43);
+    let bound = json!({ "x5t#S256": thumbprint });
+    assert_eq!(verdict("mtls", Some(bound.clone())), Ok(Some(thumbprint.clone())));
+    assert_eq!(verdict("session", None), Ok(None));
+    assert_eq!(verdict("mtls", None), Err(JwtFault::ClaimType), "a bearer token of this tier does not exist");
+    assert_eq!(verdict("pat", Some(bound)), Err(JwtFault::ClaimType));
+    for wrong in [
+        json!({}),
+        json!(thumbprint),
+        json!({ "x5t#S256": "AA" }),
+        json!({ "x5t#S256": format!("{thumbprint}=") }),
+        json!({ "x5t#S256": thumbprint.replace('A', "+") }),
+        json!({ "x5t#S256": [thumbprint] }),
+        json!({ "x5t#S256": thumbprint, "jkt": thumbprint }),
+    ] {
+        assert_eq!(verdict("mtls", Some(wrong.clone())), Err(JwtFault::ClaimType), "{wrong}");
+    }
 }

@@ -1,0 +1,44 @@
+//! What one person, client or address may take of sign-in, as a part of the table of limits.
+
+use super::{browser, clients, oauth, throttle};
+use crate::limits::Limit;
+
+/// The limits of sign-in.
+pub fn limits() -> Vec<Limit> {
+    const PART: &str = "sign-in";
+    const WAIT: &str = "429, until the window is over";
+    let tries = |name, most: u32| Limit::count(PART, name, most.into(), WAIT);
+    let kept = |name, most: i64, beyond| Limit::count(PART, name, u64::try_from(most).unwrap_or(0), beyond);
+    vec![
+        Limit::time(PART, "window in which attempts are counted", throttle::WINDOW, "they are forgotten"),
+        tries("wrong passwords for one user, in a window", browser::TRIES_PER_USER),
+        tries("wrong passwords from one address, in a window", browser::TRIES_PER_ADDRESS),
+        tries("codes of devices that one user types in, in a window", oauth::DEVICE_TRIES),
+        tries("devices that begin to wait from one address, in a window", oauth::DEVICE_REQUESTS),
+        tries("clients that register themselves from one address, in an hour", clients::REGISTRATIONS),
+        kept("devices that wait", oauth::MOST_WAITING, "429"),
+        kept("clients that registered themselves", clients::MOST_REGISTERED, "429"),
+        Limit::count(
+            PART,
+            "addresses of a client",
+            u64::try_from(clients::MOST_REDIRECTS).unwrap_or(0),
+            "400 `invalid_client_metadata`",
+        ),
+        kept("browsers and devices in which a user is signed in", browser::MOST_SIGN_INS, "the oldest ends"),
+        kept("codes of a user", browser::MOST_CODES, "the oldest is good no more"),
+        kept("grants of a user", oauth::MOST_GRANTS, "the oldest ends, with its tokens"),
+        kept(
+            "used refresh tokens of a grant that are remembered",
+            oauth::MOST_USED_TOKENS,
+            "an older one is refused, and ends nothing",
+        ),
+        Limit::time(PART, "life of a code", browser::CODE_LIFETIME, "400 `invalid_grant`"),
+        Limit::time(
+            PART,
+            "wait of a device for its user",
+            oauth::DEVICE_CODE_LIFETIME,
+            "400 `expired_token`",
+        ),
+        Limit::time(PART, "life of a grant", oauth::GRANT_LIFETIME, "its user signs in again"),
+    ]
+}
