@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
-use sallyport::clock::{SystemClock, SystemEntropy};
+use sallyport::clock::SystemClock;
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{BodyView, Bucket, Budget, Call, Counters, Grants, Principal, Segment};
-use sallyport::component::{Component, Components, ExchangeRequest, Fuel, Settings, Tier};
+use sallyport::component::contract::{BodyView, Bucket, Budget, Call, InstantCounters, Principal, Segment};
+use sallyport::component::{Admission, Component, Components, ExchangeRequest, Fuel, RunsIn, Settings};
 use sallyport_protocol::package::{
     Digest, HookEvent, Kind, Limits, Name, Package, Publisher, Statement, Verified, World,
 };
@@ -36,16 +36,15 @@ const POLICY: &str = r#"
 const SCANNER: &str = r#"(func (export "sallyport:gateway/scanner-api@0.1.0#scan") (param i32 i32 i32) (result i32) (i32.const 1024))"#;
 const HOOK: &str = r#"(func (export "sallyport:gateway/hook-api@0.1.0#on-event") (param i32) (result i32) (i32.const 1024))"#;
 const PROVIDER: &str = r#"
-  (func (export "sallyport:gateway/provider-api@0.1.0#[constructor]exchange") (param i32) (result i32) (call $new (i32.const 7)))
-  (func (export "sallyport:gateway/provider-api@0.1.0#[method]exchange.next") (param i32 i32 i32 i32 i32) (result i32) (i32.const 1024))"#;
-const NEW: &str = r#"(import "[export]sallyport:gateway/provider-api@0.1.0" "[resource-new]exchange" (func $new (param i32) (result i32)))"#;
+  (func (export "sallyport:gateway/provider-api@0.1.0#begin") (param i32) (result i32) (i32.const 1024))
+  (func (export "sallyport:gateway/provider-api@0.1.0#next") (param i32 i32) (result i32) (i32.const 1024))"#;
 const DROP: &str =
     r#"(import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))"#;
 
 struct Hello;
 struct NoCounters;
 
-impl Counters for NoCounters {
+impl InstantCounters for NoCounters {
     fn take(&self, bucket: &Bucket<'_>, _: u32) -> Result<u32, Duration> {
         Ok(bucket.limit)
     }
@@ -71,7 +70,6 @@ impl BodyView for Hello {
 
 fn guest(kind: Kind, functions: &str) -> Verified {
     let import = match kind {
-        Kind::Provider => NEW,
         Kind::Policy => DROP,
         _ => "",
     };
@@ -103,7 +101,10 @@ fn sign(kind: Kind, component: &[u8]) -> Verified {
         size: 0,
         events: if kind == Kind::Hook { vec![HookEvent::PreToolUse] } else { Vec::new() },
         capabilities: Vec::new(),
+        reads: None,
         limits: Limits::default(),
+        upstream: None,
+        credential: None,
         min_host: semver::Version::new(0, 1, 0),
         not_before: datetime!(2026-01-01 00:00 UTC),
         expires: datetime!(2036-01-01 00:00 UTC),
@@ -191,26 +192,23 @@ fn fresh_calls(criterion: &mut Criterion) {
         fuel: Fuel::Off,
         compile_seconds: u32::MAX,
     };
-    let components = Components::start(
-        settings,
-        Arc::new(NoCounters),
-        Arc::new(SystemEntropy),
-        Arc::new(SystemClock::default()),
-    )
-    .unwrap();
+    let components =
+        Components::start(settings, Arc::new(NoCounters), Arc::new(SystemClock::default())).unwrap();
     let admit = |verified: Verified| -> Arc<Component> {
-        runtime.block_on(components.admit(&verified, &json!({}))).expect("the guest is admitted")
+        runtime
+            .block_on(components.admit(&verified, &json!({}), Admission::default()))
+            .expect("the guest is admitted")
     };
     let apart = |verified: Verified| -> Arc<Component> {
         let config = json!({});
-        let admitted = components.admit_to(Tier::Process, None, &verified, &config, Grants::new());
+        let admitted = components.admit(&verified, &config, Admission::new(RunsIn::Process, None));
         runtime.block_on(admitted).expect("the guest is admitted to a worker")
     };
     let policy = admit(guest(Kind::Policy, POLICY));
     let scanner = admit(guest(Kind::Scanner, SCANNER));
     let hook = admit(guest(Kind::Hook, HOOK));
     let provider = admit(guest(Kind::Provider, PROVIDER));
-    let (call, occurrence) = (call(), occurrence());
+    let (call, occurrence) = (Arc::new(call()), occurrence());
     let body: Arc<dyn BodyView> = Arc::new(Hello);
 
     let mut group = criterion.benchmark_group("fresh call");
@@ -235,7 +233,7 @@ fn fresh_calls(criterion: &mut Criterion) {
         bench.to_async(&runtime).iter(tell);
     });
     let request = || ExchangeRequest {
-        call: call.clone(),
+        call: Call::clone(&call),
         body: Arc::clone(&body),
         upstream_model: "claude-opus-4".to_owned(),
         model_span: (9, 15),
@@ -243,25 +241,22 @@ fn fresh_calls(criterion: &mut Criterion) {
         kind: RequestKind::Message,
         target: "/v1/messages".to_owned(),
     };
-    group.bench_function("provider exchange and first next", |bench| {
-        bench.to_async(&runtime).iter(async || {
-            let mut exchange = components.exchange(&provider, request()).await.unwrap();
-            exchange.next(Input::Start).await.unwrap()
-        });
+    group.bench_function("provider begin", |bench| {
+        bench.to_async(&runtime).iter(async || components.exchange(&provider, request()).await.unwrap());
     });
     group.finish();
 
     criterion.bench_function("provider next, one token", |bench| {
-        let mut exchange = runtime.block_on(components.exchange(&provider, request())).unwrap();
+        let (mut exchange, _) = runtime.block_on(components.exchange(&provider, request())).unwrap();
         let mut answered = 0_u32;
         bench.iter(|| {
             let chunk = Input::Chunk(b"data: {\"delta\":\"word\"}\n\n".to_vec());
             // An exchange may use 200 ms in all: a new one now and then, far below a percent of the calls.
             answered += 1;
             if answered.is_multiple_of(10_000) {
-                exchange = runtime.block_on(components.exchange(&provider, request())).unwrap();
+                (exchange, _) = runtime.block_on(components.exchange(&provider, request())).unwrap();
             }
-            runtime.block_on(exchange.next(chunk)).unwrap()
+            runtime.block_on(exchange.next(vec![chunk])).unwrap()
         });
     });
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sallyport::audit::{Audit, AuditSettings, Event, Intent, Kind, Outcome, Who};
-use sallyport::clock::SystemClock;
+use sallyport::audit::{Audit, AuditSettings, Event, Intent, JsonEntries, Kind, Outcome, Who};
+use sallyport::clock::{SystemClock, SystemEntropy};
 use sallyport::db::Db;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -41,7 +41,7 @@ fn event(kind: Kind) -> Event {
     Event {
         occurred_at: OffsetDateTime::UNIX_EPOCH,
         kind,
-        who: who(),
+        who: Arc::new(who()),
         model: Some("claude-sonnet-4-6".into()),
         provider: Some("anthropic".into()),
         tokens_in: Some(1_200),
@@ -50,6 +50,7 @@ fn event(kind: Kind) -> Event {
         latency_ms: Some(2_400),
         outcome: Outcome::Allowed,
         payload: json!({ "components": [{ "name": "sallyport/scope", "version": "1.0.0", "verdict": "allow", "micros": 40 }] }),
+        components: JsonEntries::default(),
     }
 }
 
@@ -71,7 +72,7 @@ fn bench(criterion: &mut Criterion) {
         db.migrate().await.expect("the schema is new");
         let settings = AuditSettings::new(dir.path().join("spool"));
         let clock = Arc::new(SystemClock::default());
-        let audit = Audit::start(settings, db, clock).await.expect("the spool opens");
+        let audit = Audit::start(settings, db, clock, &SystemEntropy).await.expect("the spool opens");
         drainer.spawn(Arc::clone(&audit).run(shutdown.clone()));
         audit
     });

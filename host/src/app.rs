@@ -11,21 +11,31 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::{Audit, ChainKey, Event, Kind, Outcome, Who};
+use crate::audit::{Action, Audit, ChainKey, Event, Outcome, Who};
 use crate::auth::keys::Keys;
 use crate::auth::{self, Auth};
 use crate::catalog::{self, Assembled, Catalog, Keeper};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::component::{self, Components, Registry, first_party_publisher};
+use crate::component::{self, Components, Registry};
 use crate::config::Config;
 use crate::db::Db;
 use crate::evidence::{Evidence, Vault};
-use crate::http::{self, Bodies, Edge, Strangers};
+use crate::http::{self, Bodies, Counts, Edge, HttpListener, Surface, UnauthenticatedRowLimiter};
+use crate::limits::Limit;
+use crate::modes;
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
+use crate::shipped::first_party_publisher;
+use crate::tls::Tls;
+use crate::trust::Trust;
 use crate::upstream::{Outside, Upstream};
 
-/// Where a gateway that serves says its address: a file in its home.
+/// Where a gateway that serves says its address, as `https://..` where it speaks TLS: a file in its home.
 const ADDRESS_FILE: &str = "address";
+/// The same of administration, where that has a listener of its own.
+const ADMIN_ADDRESS_FILE: &str = "admin-address";
+
+/// The same of figures.
+const METRICS_ADDRESS_FILE: &str = "metrics-address";
 
 /// How long to wait after what is stored could not be put in force.
 const RETRY: Duration = Duration::from_millis(500);
@@ -55,6 +65,17 @@ pub struct App {
     reloading: tokio::sync::Mutex<()>,
 }
 
+/// What a gateway listens on.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For clients, and for administration too unless that has a listener of its own.
+    pub clients: TcpListener,
+    /// For administration alone.
+    pub administration: Option<TcpListener>,
+    /// For figures alone.
+    pub metrics: Option<TcpListener>,
+}
+
 // === impl Deps ===
 
 impl Default for Deps {
@@ -66,6 +87,46 @@ impl Default for Deps {
 impl std::fmt::Debug for Deps {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Deps").field("compiler", &self.compiler).finish_non_exhaustive()
+    }
+}
+
+/// Every limit that clients, upstreams and components can meet, by part.
+pub fn limits() -> Vec<Limit> {
+    [
+        http::limits(),
+        auth::limits(),
+        crate::config::limits(),
+        crate::pipeline::limits(),
+        component::limits(),
+        crate::upstream::limits(),
+    ]
+    .concat()
+}
+
+/// The endpoints of administrators, as the reference page prints them.
+pub fn admin_reference() -> String {
+    http::admin_reference()
+}
+
+/// The same as an `OpenAPI` document.
+pub fn admin_openapi() -> String {
+    http::admin_openapi()
+}
+
+// === impl Sockets ===
+
+impl Sockets {
+    /// What they are for. `tls`: for those of them that speak it.
+    fn listeners(self, tls: Option<&Arc<Tls>>) -> Vec<HttpListener> {
+        let listener = |socket, surface: Surface| {
+            let tls = tls.filter(|tls| tls.handshake(surface.name()).is_some()).cloned();
+            HttpListener { socket, surface, tls }
+        };
+        let surface = if self.administration.is_some() { Surface::Clients } else { Surface::Whole };
+        let clients = listener(self.clients, surface);
+        let administration = self.administration.map(|socket| listener(socket, Surface::Administration));
+        let metrics = self.metrics.map(|socket| listener(socket, Surface::Metrics));
+        std::iter::once(clients).chain(administration).chain(metrics).collect()
     }
 }
 
@@ -82,9 +143,10 @@ impl App {
                 config.server.listen
             );
         }
+        modes::keep_others_from_changing(&config.home);
         Keys::complete(&config.keys_dir(), entropy.as_ref()).context("cannot make the gateway's keys")?;
         let keys = Keys::load(&config.keys_dir()).context("cannot load the gateway's keys")?;
-        let db = Db::open(&config.database_url).await.context("cannot open the database")?;
+        let db = Db::open(&config.database.url).await.context("cannot open the database")?;
         db.migrate().await.context("cannot bring the database up to date")?;
 
         // A database that init has never seen gets what init gives one: a tenant and an administrator, and no credential.
@@ -92,7 +154,7 @@ impl App {
 
         let mut audit_settings = config.audit.clone();
         audit_settings.chain_key = Some(ChainKey(*keys.audit_chain().expose()));
-        let audit = Audit::start(audit_settings, db.clone(), Arc::clone(&clock))
+        let audit = Audit::start(audit_settings, db.clone(), Arc::clone(&clock), entropy.as_ref())
             .await
             .context("cannot open the audit trail")?;
         let auth =
@@ -113,19 +175,21 @@ impl App {
             compile_seconds: config.components.quota.compile_seconds_per_hour,
         };
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
-        let components = Components::start(settings, counters, Arc::clone(&entropy), Arc::clone(&clock))
+        let components = Components::start(settings, counters, Arc::clone(&clock))
             .context("cannot start the component host")?;
         let outside = Outside::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?;
-        let catalog = Catalog::new(catalog::Parts {
+        let host = semver::Version::parse(env!("CARGO_PKG_VERSION"))
+            .context("the version of this binary cannot be read")?;
+        let catalog = Catalog::new(catalog::CatalogParts {
             db: db.clone(),
             components: Arc::clone(&components),
             audit: Arc::clone(&audit),
             clock: Arc::clone(&clock),
-            rollback_key: keys.rollback().clone(),
+            trust: Trust::new(db.clone(), keys.rollback().clone(), host),
             ways_out: Box::new(move |way| outside.way(way)),
-            host: semver::Version::parse(env!("CARGO_PKG_VERSION"))
-                .context("the version of this binary cannot be read")?,
         });
+        let tls = config.tls.clone().map(|settings| Tls::open(settings, Arc::clone(&clock)));
+        let tls = tls.transpose().context("cannot use the certificate")?;
         let config = Arc::new(config);
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
         catalog.adopt(&assembled);
@@ -137,12 +201,12 @@ impl App {
             Arc::clone(&entropy),
         ));
         let tasks = TaskTracker::new();
-        let edge_settings = http::Settings::of(&config);
+        let edge_settings = http::HttpSettings::of(&config);
         let home = config.home.clone();
         let pipeline = Pipeline::new(Parts {
             components: Arc::clone(&components),
             audit: Arc::clone(&audit),
-            upstream: Upstream::new().context("cannot load the certificate authorities")?,
+            upstream: Upstream::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?,
             in_force: in_force(config, assembled),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -156,11 +220,13 @@ impl App {
             components,
             catalog,
             db: db.clone(),
+            tls,
             clock,
             entropy,
             settings: ArcSwap::from_pointee(edge_settings),
+            counts: Counts::default(),
             bodies: Bodies::new(),
-            strangers: Strangers::default(),
+            unauthenticated_rows: UnauthenticatedRowLimiter::default(),
         });
         Ok(Self {
             edge,
@@ -173,11 +239,24 @@ impl App {
         })
     }
 
-    /// Serves on `listener` until `shutdown`; then lets running answers end, delivers what it can of the trail, and closes.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let address = listener.local_addr().context("the listener has no address")?;
-        let file = self.home.join(ADDRESS_FILE);
-        announce(&file, &address.to_string()).context("cannot write the address file")?;
+    /// Serves on `sockets` until `shutdown`; then lets running answers end, delivers what it can of the trail, and closes.
+    pub async fn serve(&self, sockets: Sockets, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let files = [ADMIN_ADDRESS_FILE, METRICS_ADDRESS_FILE, ADDRESS_FILE].map(|name| self.home.join(name));
+        for file in &files {
+            // Of an earlier run: administration may have had a listener then.
+            drop(std::fs::remove_file(file));
+        }
+        let listeners = sockets.listeners(self.edge.tls.as_ref());
+        // Last the one of clients: whoever waits for it finds the others.
+        for listener in listeners.iter().rev() {
+            let [admin_file, metrics_file, file] = &files;
+            let file = match listener.surface {
+                Surface::Administration => admin_file,
+                Surface::Metrics => metrics_file,
+                Surface::Whole | Surface::Clients => file,
+            };
+            announce(file, listener).context("cannot write an address file")?;
+        }
         let background = CancellationToken::new();
         let keepers = TaskTracker::new();
         keepers.spawn(Arc::clone(&self.edge.audit).run(background.clone()));
@@ -186,15 +265,18 @@ impl App {
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
 
         tokio::select! {
-            () = http::serve(listener, Arc::clone(&self.edge), &self.tasks, shutdown) => {}
+            () = http::serve(listeners, Arc::clone(&self.edge), &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
             () = self.edge.catalog.keep_revoked_out() => {}
             () = self.edge.catalog.keep_admitting() => {}
             () = self.forget_evidence() => {}
+            () = self.keep_certificates() => {}
         }
         self.keeper.lock().await.rest();
 
-        drop(std::fs::remove_file(&file));
+        for file in &files {
+            drop(std::fs::remove_file(file));
+        }
         self.tasks.close();
         if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
             tracing::warn!("some calls are cut");
@@ -212,6 +294,13 @@ impl App {
     pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
         let _one_at_a_time = self.reloading.lock().await;
         let catalog = &self.edge.catalog;
+        let tls = match (&self.edge.tls, &config.tls) {
+            (Some(tls), Some(settings)) => Some((tls, tls.prepare(settings.clone())?)),
+            (None, None) => None,
+            _ => {
+                bail!("whether listeners speak TLS is fixed for the life of the process: restart the gateway")
+            }
+        };
         let config = Arc::new(config);
         let assembled = catalog.assemble(&config).await.context("cannot put the bundle in force")?;
         let clock = self.edge.clock.as_ref();
@@ -220,11 +309,22 @@ impl App {
             .record(bundle_swapped(assembled.default.version.as_str(), clock))
             .await
             .context("cannot record the change")?;
-        let settings = http::Settings::of(&config);
+        let settings = http::HttpSettings::of(&config);
+        if let Some((tls, prepared)) = tls {
+            tls.adopt(prepared);
+        }
         catalog.adopt(&assembled);
         self.edge.pipeline.swap(in_force(config, assembled));
         self.edge.settings.store(Arc::new(settings));
         Ok(())
+    }
+
+    /// Takes over certificates that change, until it is dropped.
+    async fn keep_certificates(&self) {
+        match &self.edge.tls {
+            Some(tls) => tls.keep().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Deletes evidence whose days are over, at start and every day, until it is dropped.
@@ -293,20 +393,38 @@ fn in_force(config: Arc<Config>, assembled: Assembled) -> InForce {
 /// The row that says that a configuration was put in force.
 fn bundle_swapped(version: &str, clock: &dyn Clock) -> Event {
     let who = Who { policy_ver: version.to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
-    let payload = json!({ "code": "bundle_swapped", "reason": "the configuration was read again" });
-    Event::plain(clock.now(), Kind::Admin, who, Outcome::Allowed, payload)
+    let payload = json!({ "reason": "the configuration was read again" });
+    Event::change(clock.now(), Action::BundleSwap, who, Outcome::Allowed, payload)
 }
 
 /// The row that says that evidence of a tenant is deleted since its days are over.
 fn evidence_expired(tenant: &str, count: i64, keep_days: u16, clock: &dyn Clock) -> Event {
     let who = Who { user_id: "gateway".to_owned(), tenant_id: tenant.to_owned(), ..Who::nobody() };
-    let payload = json!({ "code": "evidence.expire", "detail": { "calls": count, "keep_days": keep_days } });
-    Event::plain(clock.now(), Kind::Admin, who, Outcome::Allowed, payload)
+    let payload = json!({ "detail": { "calls": count, "keep_days": keep_days } });
+    Event::change(clock.now(), Action::EvidenceExpire, who, Outcome::Allowed, payload)
 }
 
 /// Written whole or not at all, so that whoever waits for it never reads half an address.
-fn announce(file: &Path, address: &str) -> std::io::Result<()> {
+fn announce(file: &Path, listener: &HttpListener) -> std::io::Result<()> {
+    let scheme = if listener.tls.is_some() { "https://" } else { "" };
+    let address = format!("{scheme}{}", listener.socket.local_addr()?);
     let fresh = file.with_extension("new");
     std::fs::write(&fresh, address)?;
     std::fs::rename(fresh, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_stands_in_the_table_twice_and_each_says_what_happens() {
+        let all = limits();
+        assert!(all.len() > 20, "{}", all.len());
+        for (at, limit) in all.iter().enumerate() {
+            assert!(!limit.beyond.is_empty() && limit.value > 0, "{limit:?}");
+            let same = |other: &Limit| other.part == limit.part && other.name == limit.name;
+            assert!(!all.iter().take(at).any(same), "{} twice", limit.name);
+        }
+    }
 }

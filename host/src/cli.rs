@@ -16,9 +16,12 @@ pub mod evidence;
 pub mod identity;
 mod init;
 pub mod key;
+mod output;
 mod remote;
+mod route;
 mod serve;
 mod show;
+mod since;
 mod workbench;
 
 use std::io::{self, Write};
@@ -29,7 +32,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use crate::audit::{Event, Kind, Outcome, Who, record_directly};
+use crate::app;
+use crate::audit::{Event, Outcome, Who, record_directly};
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
 use crate::component::{COMPILE_VERB, WORKER_VERB, compile_child, worker_child, worker_trial};
 use crate::config::{self, Config, Report};
@@ -71,7 +75,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a home: configuration, keys, database
-    Init,
+    Init(init::Init),
     /// Run the gateway
     Serve,
     /// Check the configuration; every problem is listed
@@ -82,28 +86,34 @@ enum Command {
     /// Look at everything that the gateway needs to run
     Doctor,
     #[command(flatten)]
-    Identity(identity::Command),
+    Identity(identity::IdentityCommand),
     /// What was asked, and what it cost
     #[command(subcommand)]
     Analytics(audit::Analytics),
     /// The audit trail
     #[command(subcommand)]
-    Audit(audit::Command),
+    Audit(audit::TrailCommand),
     /// Policies: try one on recorded traffic
     #[command(subcommand)]
     Policy(evidence::Policy),
     /// Components: write, build, try, sign and look at them
     #[command(subcommand)]
-    Component(component::Command),
+    Component(component::ComponentCommand),
     /// Keys that sign components
     #[command(subcommand)]
-    Key(key::Command),
+    Key(key::KeyCommand),
     /// Print every limit that clients, upstreams and components can meet
     Limits {
         /// As a table in Markdown
         #[arg(long)]
         markdown: bool,
     },
+    /// Routes: which one takes a call, and why
+    #[command(subcommand)]
+    Route(route::RouteCommand),
+    /// The endpoints for administration
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Compile one component; the gateway calls itself with this, in a limited process
     #[command(name = COMPILE_VERB, hide = true)]
     CompileComponent,
@@ -120,6 +130,19 @@ enum Command {
 enum ConfigCommand {
     /// Print the configuration in force, defaults filled in, secrets masked
     Show,
+    /// Print a JSON Schema of the configuration file, for editors and for tools that write it
+    Schema,
+    /// Print every key of the configuration file as Markdown
+    Reference,
+}
+
+/// `sallyport admin ..`.
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    #[command(about = "Print them as an OpenAPI document")]
+    Openapi,
+    /// Print them as Markdown
+    Reference,
 }
 
 /// How a command ended.
@@ -167,18 +190,25 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
     if let Command::Limits { markdown } = cli.command {
         return show::limits(markdown, cli.json, out);
     }
+    match cli.command {
+        Command::Config(ConfigCommand::Schema) => return show::text(&config::schema(), out),
+        Command::Config(ConfigCommand::Reference) => return show::text(&config::reference(), out),
+        Command::Admin(AdminCommand::Openapi) => return show::text(&app::admin_openapi(), out),
+        Command::Admin(AdminCommand::Reference) => return show::text(&app::admin_reference(), out),
+        _ => {}
+    }
     let file = cli.file()?;
     let json = cli.json;
     match cli.command {
-        Command::Init => init::run(&file, json, out).await,
+        Command::Init(asked) => init::run(&asked, &file, json, out).await,
         Command::Check => check::run(&file, json, out),
-        Command::Config(ConfigCommand::Show) => show::run(&Config::load(&file)?, json, out),
+        Command::Config(_) => show::run(&Config::load(&file)?, json, out),
         Command::Doctor => doctor::run(&file, json, out).await,
         Command::Serve => Box::pin(serve::run(&file)).await,
         Command::Identity(command) => {
             let config = Config::load(&file)?;
             let db = open(&config).await?;
-            let mut desk = identity::Desk {
+            let mut desk = identity::IdentityContext {
                 db: &db,
                 keys: &config.keys_dir(),
                 settings: &config.auth,
@@ -193,13 +223,17 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
             db.close().await;
             Ok(Ending::Done)
         }
-        Command::Audit(audit::Command::Replay(asked)) => {
+        Command::Audit(audit::TrailCommand::Replay(asked)) => {
             Box::pin(evidence::replay_trace(&asked, &Config::load(&file)?, json, out)).await
+        }
+        Command::Audit(audit::TrailCommand::Reconcile(asked)) => {
+            audit::reconcile(&asked, &Config::load(&file)?, json, out).await?;
+            Ok(Ending::Done)
         }
         Command::Policy(evidence::Policy::Try(asked)) => {
             Box::pin(evidence::try_policy(&asked, &Config::load(&file)?, json, out)).await
         }
-        Command::Audit(command) => {
+        Command::Audit(audit::TrailCommand::Read(command)) => {
             let db = open(&Config::load(&file)?).await?;
             audit::run(command, &mut Context { db: db.clone(), json, out }).await?;
             db.close().await;
@@ -212,8 +246,15 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
             Ok(Ending::Done)
         }
         Command::Component(command) => Box::pin(component::run(command, &file, json, out)).await,
+        Command::Route(route::RouteCommand::Explain(asked)) => {
+            route::explain(&asked, &Config::load(&file)?, json, out).await
+        }
         Command::Key(command) => key::run(&command, file.parent().unwrap_or(&file), json, out).await,
-        Command::CompileComponent | Command::RunComponents | Command::TryWorker | Command::Limits { .. } => {
+        Command::CompileComponent
+        | Command::RunComponents
+        | Command::TryWorker
+        | Command::Admin(_)
+        | Command::Limits { .. } => {
             anyhow::bail!("runs in a process of its own")
         }
     }
@@ -259,13 +300,13 @@ fn row(change: identity::Change) -> Event {
         tenant_id: if tenant.is_empty() { nobody.tenant_id.clone() } else { tenant },
         ..nobody
     };
-    let payload = json!({ "code": action, "subject": subject, "detail": detail });
-    Event::plain(SystemClock::default().now(), Kind::Admin, who, Outcome::Allowed, payload)
+    let payload = json!({ "subject": subject, "detail": detail });
+    Event::change(SystemClock::default().now(), action, who, Outcome::Allowed, payload)
 }
 
 /// The database, up to date.
 async fn open(config: &Config) -> anyhow::Result<Db> {
-    let db = Db::open(&config.database_url).await.context("cannot open the database")?;
+    let db = Db::open(&config.database.url).await.context("cannot open the database")?;
     db.migrate().await.context("cannot bring the database up to date")?;
     Ok(db)
 }

@@ -1,28 +1,43 @@
-//! `sallyport analytics requests list`, `sallyport audit lineage` and `sallyport audit tail`: the audit trail for people.
+//! `sallyport analytics requests list`, `sallyport audit lineage`, `session` and `tail`: the audit trail for people.
+
+mod reconcile;
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+pub(super) use self::reconcile::{Reconcile, run as reconcile, survey};
 use super::Context;
-use crate::clip;
+use super::output::{clean, dash, table};
+use super::since::since;
 use crate::clock::{Clock as _, SystemClock};
 use crate::db::Db;
 use crate::db::audit::{Filter, Row};
 
 /// `sallyport audit ..`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Show everything that one call caused, in order.
-    Lineage(Lineage),
-    /// Show the newest rows.
-    Tail(Tail),
+pub enum TrailCommand {
+    /// What reads rows
+    #[command(flatten)]
+    Read(ReadCommand),
     /// Run the decisions of a recorded call again, and say whether they come out the same.
     Replay(super::evidence::Replay),
+    /// Let a gateway go on whose database was exchanged, emptied or brought back from a backup.
+    Reconcile(Reconcile),
+}
+
+/// Commands that read rows, and need no key of the gateway.
+#[derive(Debug, Subcommand)]
+pub enum ReadCommand {
+    /// Show everything that one call caused, in order.
+    Lineage(LineageArgs),
+    /// Show everything that happened in one session, or for one prompt of it, in order.
+    Session(SessionArgs),
+    /// Show the newest rows.
+    Tail(Tail),
 }
 
 /// `sallyport analytics ..`.
@@ -42,9 +57,22 @@ pub enum Requests {
 
 /// What `audit lineage` is asked.
 #[derive(Debug, Args)]
-pub struct Lineage {
+pub struct LineageArgs {
     /// The trace, as in the x-trace-id of the response.
     pub trace: String,
+    /// Only rows of this tenant.
+    #[arg(long)]
+    pub tenant: Option<String>,
+}
+
+/// What `audit session` is asked.
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// The session, as in the column `session_id`: for Claude Code, `sess_` and the id of its session.
+    pub session: String,
+    /// Only what this prompt caused, by the client's id of it.
+    #[arg(long)]
+    pub prompt: Option<String>,
     /// Only rows of this tenant.
     #[arg(long)]
     pub tenant: Option<String>,
@@ -79,6 +107,9 @@ pub struct List {
     /// Only calls of this tenant.
     #[arg(long)]
     pub tenant: Option<String>,
+    /// Also calls that only counted tokens.
+    #[arg(long)]
+    pub count_tokens: bool,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     pub limit: i64,
@@ -89,12 +120,12 @@ const POLL: Duration = Duration::from_millis(500);
 /// So many rows come in one answer.
 const PAGE: i64 = 500;
 
-/// Runs `sallyport audit ..`.
-pub async fn run(command: Command, context: &mut Context<'_>) -> anyhow::Result<()> {
+/// Runs `sallyport audit lineage`, `session` and `tail`.
+pub async fn run(command: ReadCommand, context: &mut Context<'_>) -> anyhow::Result<()> {
     let answer = match command {
-        Command::Lineage(asked) => lineage(&asked, &context.db, context.json, &mut *context.out).await,
-        Command::Tail(asked) => tail(&asked, &context.db, context.json, &mut *context.out).await,
-        Command::Replay(_) => bail!("needs the keys of the gateway"),
+        ReadCommand::Lineage(asked) => lineage(&asked, &context.db, context.json, &mut *context.out).await,
+        ReadCommand::Session(asked) => session(&asked, &context.db, context.json, &mut *context.out).await,
+        ReadCommand::Tail(asked) => tail(&asked, &context.db, context.json, &mut *context.out).await,
     };
     until_the_reader_left(answer)
 }
@@ -118,6 +149,7 @@ async fn list(
         user: asked.user.clone(),
         model: asked.model.clone(),
         tenant: asked.tenant.clone(),
+        counts: asked.count_tokens,
         limit: asked.limit,
     };
     let rows = db.audit_requests(&filter).await?;
@@ -134,22 +166,22 @@ async fn list(
         .map(|row| {
             [
                 clock(row),
-                clean(&row.user_id),
-                clean(row.model.as_deref().unwrap_or("-")),
-                clean(row.provider.as_deref().unwrap_or("-")),
+                row.user_id.clone(),
+                row.model.clone().unwrap_or_else(dash),
+                row.provider.clone().unwrap_or_else(dash),
                 row.outcome.clone(),
                 number(row.tokens_in),
                 number(row.tokens_out),
                 row.cost_micro.map_or_else(dash, dollars),
                 number(row.latency_ms),
-                clean(&row.trace_id),
+                row.trace_id.clone(),
             ]
         })
         .collect();
-    table(head, &lines, out)
+    table(&head, &lines, out)
 }
 
-async fn lineage(asked: &Lineage, db: &Db, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn lineage(asked: &LineageArgs, db: &Db, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let rows = db.audit_lineage(&asked.trace, asked.tenant.as_deref()).await?;
     if json {
         return whole(&rows, out);
@@ -169,6 +201,20 @@ async fn lineage(asked: &Lineage, db: &Db, json: bool, out: &mut dyn Write) -> a
     for (index, row) in rows.iter().enumerate() {
         let branch = if index + 1 == rows.len() { "└─" } else { "├─" };
         writeln!(out, "{branch} {}", line(row))?;
+    }
+    Ok(())
+}
+
+async fn session(asked: &SessionArgs, db: &Db, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let rows = db.audit_session(&asked.session, asked.prompt.as_deref(), asked.tenant.as_deref()).await?;
+    if json {
+        return whole(&rows, out);
+    }
+    if rows.is_empty() {
+        bail!("no rows have the session {}", clean(&asked.session));
+    }
+    for row in &rows {
+        one(row, false, out)?;
     }
     Ok(())
 }
@@ -234,29 +280,8 @@ fn line(row: &Row) -> String {
     parts.join("  ").trim_end().to_owned()
 }
 
-/// A table for people: columns as wide as what stands in them.
-pub(super) fn table<const N: usize>(
-    head: [&str; N],
-    lines: &[[String; N]],
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let mut widths = head.map(|name| name.chars().count());
-    for line in lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let head = head.map(str::to_owned);
-    for line in std::iter::once(&head).chain(lines) {
-        let cells: Vec<String> =
-            line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
-}
-
 fn clock(row: &Row) -> String {
-    let text = row.occurred_at.text();
+    let Ok(text) = row.occurred_at.text() else { return dash() };
     // Seconds and milliseconds are enough for people.
     text.get(..23).unwrap_or(&text).replace('T', " ")
 }
@@ -265,39 +290,10 @@ fn number(value: Option<i32>) -> String {
     value.map_or_else(dash, |value| value.to_string())
 }
 
-fn dash() -> String {
-    "-".to_owned()
-}
-
 fn dollars(micro: i64) -> String {
     let sign = if micro < 0 { "-" } else { "" };
     let micro = micro.unsigned_abs();
     format!("{sign}${}.{:06}", micro / 1_000_000, micro % 1_000_000)
-}
-
-/// Names come from clients and tools: a terminal must not obey them, and nobody must be misled by them.
-pub(super) fn clean(text: &str) -> String {
-    clip::visible(text)
-}
-
-pub(super) fn since(text: &str, now: OffsetDateTime) -> anyhow::Result<OffsetDateTime> {
-    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(at);
-    }
-    let hint = "a time like 2026-04-01T00:00:00Z, or how long ago: 30m, 24h, 7d";
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 60 * 60,
-        Some('d') => 24 * 60 * 60,
-        _ => bail!("--since {} is not {hint}", clean(text)),
-    };
-    let count: i64 = text
-        .get(..text.len() - 1)
-        .and_then(|count| count.parse().ok())
-        .with_context(|| format!("--since {} is not {hint}", clean(text)))?;
-    let ago = time::Duration::seconds(count.saturating_mul(unit));
-    now.checked_sub(ago).with_context(|| format!("--since {} is too long ago", clean(text)))
 }
 
 /// `audit tail | head` is not an error.

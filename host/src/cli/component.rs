@@ -2,6 +2,7 @@
 //! configuration; and what an administrator does with it at a gateway that runs.
 
 mod build;
+mod conformance;
 mod inspect;
 mod new;
 mod online;
@@ -26,7 +27,7 @@ mod kit {
 
 /// `sallyport component ..`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum ComponentCommand {
     /// Make a project with a small component that works, in Rust, JavaScript, TypeScript or Python
     New(new::New),
     /// Build the component of a project with the tools of its language
@@ -43,11 +44,11 @@ pub enum Command {
     Wit(wit::Wit),
     /// What is done at a gateway
     #[command(flatten)]
-    Online(online::Command),
+    Online(online::CatalogCommand),
 }
 
 /// What a command works with.
-struct Desk<'a> {
+struct CommandContext<'a> {
     /// The configuration file that the command line names.
     config: &'a Path,
     /// Whether the answer is JSON.
@@ -58,22 +59,22 @@ struct Desk<'a> {
 
 /// Runs `sallyport component ..`.
 pub async fn run(
-    command: Command,
+    command: ComponentCommand,
     config: &Path,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Ending> {
     let home = config.parent().unwrap_or_else(|| Path::new("."));
-    let mut desk = Desk { config, json, out };
+    let mut desk = CommandContext { config, json, out };
     match command {
-        Command::New(asked) => new::run(&asked, &mut desk),
-        Command::Build(asked) => build::run(&asked, &mut desk),
-        Command::Test(asked) => test::run(&asked, &mut desk).await,
-        Command::Sign(asked) => sign::run(&asked, &mut desk),
-        Command::Verify(asked) => verify::run(&asked, &mut desk),
-        Command::Inspect(asked) => inspect::run(&asked, &mut desk),
-        Command::Wit(asked) => wit::run(&asked, &mut desk),
-        Command::Online(asked) => online::run(&asked, home, json, desk.out).await,
+        ComponentCommand::New(asked) => new::run(&asked, &mut desk),
+        ComponentCommand::Build(asked) => build::run(&asked, &mut desk),
+        ComponentCommand::Test(asked) => test::run(&asked, &mut desk).await,
+        ComponentCommand::Sign(asked) => sign::run(&asked, &mut desk),
+        ComponentCommand::Verify(asked) => verify::run(&asked, &mut desk),
+        ComponentCommand::Inspect(asked) => inspect::run(&asked, &mut desk),
+        ComponentCommand::Wit(asked) => wit::run(&asked, &mut desk),
+        ComponentCommand::Online(asked) => online::run(&asked, home, json, desk.out).await,
     }
 }
 

@@ -6,20 +6,24 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Ending, open};
+use super::audit::survey;
+use super::{Ending, open, remote};
 use crate::auth::keys::Keys;
+use crate::clock::{Clock as _, SystemClock};
 use crate::component;
 use crate::config::Config;
+use crate::db::Db;
+use crate::tls::{Shown, TlsSettings};
 
 /// What one look found.
 struct Finding {
     what: &'static str,
-    state: State,
+    state: CheckState,
     detail: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CheckState {
     Ok,
     Warning,
     Failure,
@@ -38,7 +42,7 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
             let warnings = config.warnings.iter();
             findings.extend(warnings.map(|warning| Finding {
                 what: "configuration",
-                state: State::Warning,
+                state: CheckState::Warning,
                 detail: warning.to_string(),
             }));
             findings.push(ok("secrets", format!("{} known", config.secrets.names().count())));
@@ -46,20 +50,23 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
                 Ok(_) => ok("keys", config.keys_dir().display().to_string()),
                 Err(error) => failure("keys", format!("{:#}", anyhow::Error::new(error))),
             });
-            findings.push(match open(&config).await {
+            match open(&config).await {
                 Ok(db) => {
+                    findings.push(ok("database", crate::config::masked_url(&config.database.url)));
+                    findings.push(trail(&config, &db).await);
                     db.close().await;
-                    ok("database", crate::config::masked_url(&config.database_url))
                 }
-                Err(error) => failure("database", format!("{error:#}")),
-            });
+                Err(error) => findings.push(failure("database", format!("{error:#}"))),
+            }
             findings.push(writable("audit spool", &config.audit.spool_dir));
             findings.push(writable("component cache", &config.cache_dir()));
             findings.push(worker().await);
+            findings.extend(config.tls.as_ref().and_then(certificate));
             findings.push(port(&config));
+            findings.extend(gateway(&config).await);
         }
     }
-    let failed = findings.iter().any(|finding| finding.state == State::Failure);
+    let failed = findings.iter().any(|finding| finding.state == CheckState::Failure);
     if json {
         let all: Vec<Value> = findings
             .iter()
@@ -74,9 +81,9 @@ pub(super) async fn run(file: &Path, json: bool, out: &mut (dyn Write + Send)) -
     Ok(if failed { Ending::Failed } else { Ending::Done })
 }
 
-// === impl State ===
+// === impl CheckState ===
 
-impl State {
+impl CheckState {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -87,11 +94,11 @@ impl State {
 }
 
 fn ok(what: &'static str, detail: impl Into<String>) -> Finding {
-    Finding { what, state: State::Ok, detail: detail.into() }
+    Finding { what, state: CheckState::Ok, detail: detail.into() }
 }
 
 fn failure(what: &'static str, detail: impl Into<String>) -> Finding {
-    Finding { what, state: State::Failure, detail: detail.into() }
+    Finding { what, state: CheckState::Failure, detail: detail.into() }
 }
 
 fn writable(what: &'static str, directory: &Path) -> Finding {
@@ -99,6 +106,18 @@ fn writable(what: &'static str, directory: &Path) -> Finding {
     match std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory)) {
         Ok(_) => ok(what, shown.to_string()),
         Err(error) => failure(what, format!("{shown} cannot be written: {error}")),
+    }
+}
+
+/// The database is the one that the spool delivered to.
+async fn trail(config: &Config, db: &Db) -> Finding {
+    let what = "audit trail";
+    match survey(config, db, "").await {
+        Ok(None) => ok(what, "the database is the one that the spool delivers to"),
+        Ok(Some(survey)) => {
+            failure(what, format!("{}; see `sallyport audit reconcile --help`", survey.found))
+        }
+        Err(error) => failure(what, format!("{error:#}")),
     }
 }
 
@@ -111,9 +130,34 @@ async fn worker() -> Finding {
     };
     match component::try_worker(&program).await {
         Ok(confinement) if confinement.is_whole() => ok(what, confinement.to_string()),
-        Ok(confinement) => Finding { what, state: State::Warning, detail: confinement.to_string() },
+        Ok(confinement) => Finding { what, state: CheckState::Warning, detail: confinement.to_string() },
         Err(fault) => failure(what, fault.to_string()),
     }
+}
+
+/// Until when the certificate is valid.
+fn certificate(tls: &TlsSettings) -> Option<Finding> {
+    let Shown { fingerprint, valid_until } = Shown::of(tls)?;
+    let left = valid_until - SystemClock::default().now();
+    let state = match left {
+        left if left <= time::Duration::ZERO => CheckState::Failure,
+        left if left <= tls.warn_before => CheckState::Warning,
+        _ => CheckState::Ok,
+    };
+    let detail = format!("valid until {}, SHA-256 {fingerprint}", valid_until.date());
+    Some(Finding { what: "certificate", state, detail })
+}
+
+/// What the gateway that serves this home says of itself; nothing if none does.
+async fn gateway(config: &Config) -> Option<Finding> {
+    let what = "gateway";
+    Some(match remote::ready(&config.home).await? {
+        Ok(status) if status == "ready" => ok(what, "ready"),
+        Ok(status) => {
+            Finding { what, state: CheckState::Warning, detail: format!("{status}: look at its /ready") }
+        }
+        Err(error) => failure(what, format!("{error:#}")),
+    })
 }
 
 /// The address is free, or somebody (most likely this very gateway) is there already.
@@ -121,8 +165,10 @@ fn port(config: &Config) -> Finding {
     let listen = config.server.listen;
     match TcpListener::bind(listen) {
         Ok(_) => ok("address", format!("{listen} is free")),
-        Err(error) => {
-            Finding { what: "address", state: State::Warning, detail: format!("{listen} is taken: {error}") }
-        }
+        Err(error) => Finding {
+            what: "address",
+            state: CheckState::Warning,
+            detail: format!("{listen} is taken: {error}"),
+        },
     }
 }

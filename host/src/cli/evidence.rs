@@ -1,7 +1,7 @@
 //! `sallyport audit replay` and `sallyport policy try`: decisions that were recorded, run again in this process. Both open what
 //! tenants sent, so each says so in a row before it does.
 
-mod shelf;
+mod packages;
 mod tryout;
 
 use std::collections::HashMap;
@@ -13,19 +13,19 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::shelf::Shelf;
-use super::audit::{clean, table};
+use self::packages::RecordedPackages;
+use super::output::{clean, dash, table};
 use super::workbench::workbench;
 use super::{Ending, open};
-use crate::audit::{Event, Kind, Outcome, Who, record_directly};
+use crate::audit::{Action, Event, Outcome, Who, record_directly};
 use crate::auth::keys::Keys;
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
 use crate::component::contract::nowhere;
-use crate::component::{Component, Components, Tier};
+use crate::component::{Admission, Component, Components};
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::evidence::SealedCall;
-use crate::evidence::{Again, Recorded, Sameness, Step, Vault, replay};
+use crate::evidence::{Again, Recorded, RecordedStep, Sameness, Vault, replay};
 
 pub(super) use self::tryout::try_policy;
 
@@ -66,14 +66,14 @@ pub struct Try {
 struct Files {
     db: Db,
     vault: Vault,
-    shelf: Shelf,
+    packages: RecordedPackages,
 }
 
 /// A replayed call.
-struct Call {
+struct ListedCall {
     sealed: SealedCall,
     outcome: String,
-    steps: Vec<(Step, Again)>,
+    steps: Vec<(RecordedStep, Again)>,
 }
 
 /// What `audit replay` works with.
@@ -101,7 +101,7 @@ pub(super) async fn replay_trace(
     let mut tenants: Vec<&str> = sealed.iter().map(|call| call.tenant_id.as_str()).collect();
     tenants.dedup();
     for tenant in tenants {
-        files.say(tenant, "evidence.replay", &asked.trace, json!({})).await?;
+        files.say(tenant, Action::EvidenceReplay, &asked.trace, json!({})).await?;
     }
     let folder = tempfile::tempdir().context("cannot make a folder for compiled code")?;
     let components = workbench(&folder.path().join("code"))?;
@@ -118,7 +118,7 @@ pub(super) async fn replay_trace(
             let again = rerun.step(&sealed.tenant_id, &recorded, step).await?;
             steps.push((step.clone(), again));
         }
-        calls.push(Call { sealed, outcome: recorded.head.outcome, steps });
+        calls.push(ListedCall { sealed, outcome: recorded.head.outcome, steps });
     }
     let all_same =
         calls.iter().flat_map(|call| &call.steps).all(|(_, again)| again.sameness == Sameness::Same);
@@ -145,20 +145,20 @@ impl Files {
         let named = config.bundle.iter().map(|entry| &entry.component).filter(|name| name.ends_with(SUFFIX));
         let mut packages = config.components.packages.clone();
         packages.extend(named.map(|name| config.home.join(name)));
-        let shelf = Shelf::new(db.clone(), &packages);
-        Ok(Self { db, vault, shelf })
+        let packages = RecordedPackages::new(db.clone(), &packages);
+        Ok(Self { db, vault, packages })
     }
 
     /// Writes the row that somebody on this host opens what a tenant sent.
-    async fn say(&self, tenant: &str, code: &str, subject: &str, detail: Value) -> anyhow::Result<()> {
+    async fn say(&self, tenant: &str, action: Action, subject: &str, detail: Value) -> anyhow::Result<()> {
         let who = Who {
             client_id: "sp_cli".to_owned(),
             call_source: "cli".to_owned(),
             tenant_id: tenant.to_owned(),
             ..Who::nobody()
         };
-        let payload = json!({ "code": code, "subject": subject, "detail": detail });
-        let row = Event::plain(SystemClock::default().now(), Kind::Admin, who, Outcome::Allowed, payload);
+        let payload = json!({ "subject": subject, "detail": detail });
+        let row = Event::change(SystemClock::default().now(), action, who, Outcome::Allowed, payload);
         record_directly(&self.db, row).await.context("what is opened has to have a row")
     }
 }
@@ -166,7 +166,12 @@ impl Files {
 // === impl Rerun ===
 
 impl Rerun<'_> {
-    async fn step(&mut self, tenant: &str, recorded: &Recorded, step: &Step) -> anyhow::Result<Again> {
+    async fn step(
+        &mut self,
+        tenant: &str,
+        recorded: &Recorded,
+        step: &RecordedStep,
+    ) -> anyhow::Result<Again> {
         let name = (step.digest.clone(), step.config.clone());
         if !self.ready.contains_key(&name) {
             let component = self.component(tenant, step).await?;
@@ -180,8 +185,12 @@ impl Rerun<'_> {
     }
 
     /// The component with the step's digest and configuration, or why there is none any more.
-    async fn component(&self, tenant: &str, step: &Step) -> anyhow::Result<Result<Arc<Component>, String>> {
-        let Some(verified) = self.files.shelf.find(tenant, &step.digest).await? else {
+    async fn component(
+        &self,
+        tenant: &str,
+        step: &RecordedStep,
+    ) -> anyhow::Result<Result<Arc<Component>, String>> {
+        let Some(verified) = self.files.packages.find(tenant, &step.digest).await? else {
             return Ok(Err("the package is not kept any more".to_owned()));
         };
         let config = match self.files.vault.config(tenant, &step.config).await {
@@ -193,14 +202,14 @@ impl Rerun<'_> {
             }
         };
         let grants = nowhere(&verified.statement().capabilities);
-        let admitted =
-            match self.components.admit_untested(Tier::Shared, None, &verified, &config, grants).await {
-                Ok(admitted) => admitted,
-                Err(error) => {
-                    let error = anyhow::Error::new(error);
-                    return Ok(Err(format!("this version does not admit it: {error:#}")));
-                }
-            };
+        let admission = Admission::default().granted(grants).untested();
+        let admitted = match self.components.admit(&verified, &config, admission).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                return Ok(Err(format!("this version does not admit it: {error:#}")));
+            }
+        };
         if admitted.config_digest() != step.config {
             return Ok(Err("its configuration is another one".to_owned()));
         }
@@ -234,23 +243,23 @@ async fn missing(asked: &Replay, db: &Db) -> anyhow::Result<String> {
     })
 }
 
-fn report(calls: &[Call], out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
-    for Call { sealed, outcome, steps } in calls {
+fn report(calls: &[ListedCall], out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+    for ListedCall { sealed, outcome, steps } in calls {
         writeln!(out, "{} of {}: {outcome}", clean(&sealed.request_id), clean(&sealed.tenant_id))?;
         let lines: Vec<[String; 6]> = steps
             .iter()
             .map(|(step, again)| {
                 [
-                    clean(&step.name),
+                    step.name.clone(),
                     step.version.clone(),
-                    clean(&again.recorded),
-                    again.replayed.as_deref().map_or_else(|| "-".to_owned(), clean),
+                    again.recorded.clone(),
+                    again.replayed.clone().unwrap_or_else(dash),
                     sameness(&again.sameness).to_owned(),
-                    again.fuel.map_or_else(|| "-".to_owned(), |fuel| fuel.to_string()),
+                    again.fuel.map_or_else(dash, |fuel| fuel.to_string()),
                 ]
             })
             .collect();
-        table(["COMPONENT", "VERSION", "RECORDED", "REPLAYED", "", "FUEL"], &lines, &mut *out)?;
+        table(&["COMPONENT", "VERSION", "RECORDED", "REPLAYED", "", "FUEL"], &lines, &mut *out)?;
         for (step, again) in steps {
             if let Sameness::Unknown(why) = &again.sameness {
                 writeln!(out, "{} cannot be run again: {}", clean(&step.name), clean(why))?;
@@ -260,8 +269,8 @@ fn report(calls: &[Call], out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn call_json(call: &Call) -> Value {
-    let Call { sealed, outcome, steps } = call;
+fn call_json(call: &ListedCall) -> Value {
+    let ListedCall { sealed, outcome, steps } = call;
     let steps: Vec<_> = steps
         .iter()
         .map(|(step, again)| {

@@ -2,7 +2,7 @@
 //!
 //! Works on the database alone, beside a running gateway, which notices within two seconds.
 
-use std::io::Write;
+use std::io::{BufRead as _, Read as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,11 +12,15 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::output::{cell, pairs, table};
+use crate::audit::Action;
 use crate::auth::keys::Keys;
+use crate::auth::password;
 use crate::auth::pat::{self, NewPat};
 use crate::auth::{self, ADMIN, AuthSettings, DEFAULT_TENANT, form};
 use crate::clock::{Clock, Entropy};
 use crate::db::Db;
+use crate::db::oauth::OauthClient;
 use crate::db::pat::PatRecord;
 use crate::db::revocation::Revocation;
 use crate::db::tenant::Tenant;
@@ -24,7 +28,7 @@ use crate::db::user::User;
 
 /// Commands about identity.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub enum IdentityCommand {
     /// Organisations that share this gateway
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -59,6 +63,14 @@ pub enum TenantCommand {
         /// Its id
         id: String,
     },
+    /// Say what the weakest way to sign in is that a tenant takes; holds for tokens that are out already too
+    SetTier {
+        /// Its id
+        id: String,
+        /// pat, session or mtls
+        #[arg(value_parser = ["pat", "session", "mtls"])]
+        tier: String,
+    },
     /// Make everything unreadable for good that was sealed for a tenant as evidence
     ShredEvidence {
         /// Its id
@@ -89,6 +101,20 @@ pub enum UserCommand {
         #[command(flatten)]
         tenant: InTenant,
     },
+    /// Say what roles a user has, or its department; its access tokens and sign-ins end
+    Set {
+        /// Its name or id
+        user: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+        /// A role; may be given several times. The roles that it has are replaced
+        #[arg(long = "role")]
+        roles: Vec<String>,
+        /// Its department; an empty text takes it away
+        #[arg(long)]
+        department: Option<String>,
+    },
     /// Refuse every call of a user, from now on
     Disable {
         /// Its name or id
@@ -101,6 +127,37 @@ pub enum UserCommand {
     Enable {
         /// Its name or id
         user: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Give a user a password to sign in with at a browser; whoever signed in with an old one is signed out
+    SetPassword {
+        /// Its name or id
+        user: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+        /// Make one and show it once, instead of reading a line of standard input
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Have a name in certificates stand for a user, who then needs no other sign-in on a device that holds one
+    LinkCertificate {
+        /// Its name or id
+        user: String,
+        /// A subject alternative name with its kind before it: email:alice@example.org, dns:laptop-7.example.org, uri:spiffe://...
+        name: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Take a name in certificates from a user, and revoke the user's access tokens
+    UnlinkCertificate {
+        /// Its name or id
+        user: String,
+        /// The name, as it was linked
+        name: String,
         /// Where
         #[command(flatten)]
         tenant: InTenant,
@@ -127,8 +184,40 @@ pub enum GatewayCommand {
     /// Access tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// OAuth clients
+    #[command(subcommand)]
+    Client(ClientCommand),
     /// Show which ways to sign in the gateway offers
     Capabilities,
+}
+
+/// `gateway client ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum ClientCommand {
+    /// Make a client
+    Create {
+        /// Its name, which its users see
+        name: String,
+        /// Where codes are sent; may be given several times
+        #[arg(long = "redirect")]
+        redirects: Vec<String>,
+        /// What it may ask for; may be given several times
+        #[arg(long = "scope", default_values_t = ["inference".to_owned(), "openid".to_owned()])]
+        scopes: Vec<String>,
+        /// Give it a secret, shown once, with which it may also ask about tokens
+        #[arg(long)]
+        confidential: bool,
+        /// The tenant whose users may let it in; everybody's unless given
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// List the clients, without their secrets
+    List,
+    /// Delete a client, and end all that was granted to it
+    Delete {
+        /// Its id
+        id: String,
+    },
 }
 
 /// `gateway pat ...`
@@ -200,7 +289,7 @@ pub struct InTenant {
 }
 
 /// What the commands work with.
-pub struct Desk<'a> {
+pub struct IdentityContext<'a> {
     /// The database.
     pub db: &'a Db,
     /// The directory of the gateway's keys.
@@ -220,8 +309,8 @@ pub struct Desk<'a> {
 /// What a command changed, for the audit row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// For example `user.disable`.
-    pub action: &'static str,
+    /// What was done.
+    pub action: Action,
     /// The tenant it concerns; empty where it concerns none.
     pub tenant: String,
     /// The id of what was changed.
@@ -231,22 +320,23 @@ pub struct Change {
 }
 
 /// Runs a command. Returns what it changed, if it changed anything.
-pub async fn run(command: Command, desk: &mut Desk<'_>) -> anyhow::Result<Option<Change>> {
+pub async fn run(command: IdentityCommand, desk: &mut IdentityContext<'_>) -> anyhow::Result<Option<Change>> {
     match command {
-        Command::Tenant(command) => desk.tenant(command).await,
-        Command::User(command) => desk.user(command).await,
-        Command::Gateway(GatewayCommand::Pat(command)) => desk.pat(command).await,
-        Command::Gateway(GatewayCommand::Session(SessionCommand::Revoke { id })) => {
+        IdentityCommand::Tenant(command) => desk.tenant(command).await,
+        IdentityCommand::User(command) => desk.user(command).await,
+        IdentityCommand::Gateway(GatewayCommand::Pat(command)) => desk.pat(command).await,
+        IdentityCommand::Gateway(GatewayCommand::Session(SessionCommand::Revoke { id })) => {
             let session = SessionId::parse(&id).context("not a session id")?;
-            desk.revoke(Revocation::Session(session), "session.revoke", &id).await
+            desk.revoke(Revocation::Session(session), Action::SessionRevoke, &id).await
         }
-        Command::Gateway(GatewayCommand::Token(TokenCommand::Revoke { jti })) => {
+        IdentityCommand::Gateway(GatewayCommand::Token(TokenCommand::Revoke { jti })) => {
             if !form::token_id(&jti) {
                 bail!("not the id of an access token");
             }
-            desk.revoke(Revocation::Token(jti.clone()), "token.revoke", &jti).await
+            desk.revoke(Revocation::Token(jti.clone()), Action::TokenRevoke, &jti).await
         }
-        Command::Gateway(GatewayCommand::Capabilities) => {
+        IdentityCommand::Gateway(GatewayCommand::Client(command)) => desk.client(command).await,
+        IdentityCommand::Gateway(GatewayCommand::Capabilities) => {
             let keys = Keys::load(desk.keys)?;
             desk.show(&auth::capabilities(desk.settings, &keys), &["modes", "issuer", "key"])?;
             Ok(None)
@@ -254,14 +344,14 @@ pub async fn run(command: Command, desk: &mut Desk<'_>) -> anyhow::Result<Option
     }
 }
 
-// === impl Desk ===
+// === impl IdentityContext ===
 
-impl Desk<'_> {
+impl IdentityContext<'_> {
     async fn tenant(&mut self, command: TenantCommand) -> anyhow::Result<Option<Change>> {
         let (action, id) = match command {
             TenantCommand::List => {
                 let tenants: Vec<_> = self.db.tenants().await?.iter().map(tenant_json).collect();
-                self.list(tenants, &["id", "name", "created_at", "disabled_at"])?;
+                self.list(tenants, &["id", "name", "min_auth_tier", "created_at", "disabled_at"])?;
                 return Ok(None);
             }
             TenantCommand::Create { id, name } => {
@@ -274,33 +364,44 @@ impl Desk<'_> {
                 if !self.db.insert_tenant(&tenant, &name, self.clock.now()).await? {
                     bail!("there is a tenant {id} already");
                 }
-                ("tenant.create", tenant)
+                (Action::TenantCreate, tenant)
             }
             TenantCommand::Disable { id } => {
                 let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
                 if !self.db.disable_tenant(&tenant, self.clock.now()).await? {
                     bail!("there is no tenant {id}");
                 }
-                ("tenant.disable", tenant)
+                (Action::TenantDisable, tenant)
             }
             TenantCommand::Enable { id } => {
                 let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
                 if !self.db.enable_tenant(&tenant).await? {
                     bail!("there is no tenant {id}");
                 }
-                ("tenant.enable", tenant)
+                (Action::TenantEnable, tenant)
+            }
+            TenantCommand::SetTier { id, tier } => {
+                let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
+                if !self.db.set_weakest_tier(&tenant, &tier).await? {
+                    bail!("there is no tenant {id}");
+                }
+                (Action::TenantTier, tenant)
             }
             TenantCommand::ShredEvidence { id } => {
                 let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
                 if !self.db.delete_tenant_data_key(tenant.as_str()).await? {
                     bail!("nothing is sealed for the tenant {id}");
                 }
-                ("evidence.shred", tenant)
+                (Action::EvidenceShred, tenant)
             }
         };
         let tenant = self.db.tenant(&id).await?.context("the tenant is gone")?;
-        self.show(&tenant_json(&tenant), &["id", "name", "created_at", "disabled_at"])?;
-        Ok(Some(Change { action, tenant: id.to_string(), subject: id.to_string(), detail: json!({}) }))
+        self.show(&tenant_json(&tenant), &["id", "name", "min_auth_tier", "created_at", "disabled_at"])?;
+        let detail = match action {
+            Action::TenantTier => json!({ "min_auth_tier": tenant.min_auth_tier }),
+            _ => json!({}),
+        };
+        Ok(Some(Change { action, tenant: id.to_string(), subject: id.to_string(), detail }))
     }
 
     async fn user(&mut self, command: UserCommand) -> anyhow::Result<Option<Change>> {
@@ -318,23 +419,54 @@ impl Desk<'_> {
                 if !self.db.insert_user(&user).await? {
                     bail!("there is a user {} in tenant {} already", user.name, user.tenant);
                 }
-                ("user.create", user.tenant, user.id)
+                (Action::UserCreate, user.tenant, user.id)
+            }
+            UserCommand::Set { user, tenant, roles, department } => {
+                let user = self.known_user(&tenant, &user).await?;
+                if roles.is_empty() && department.is_none() {
+                    bail!("say --role or --department");
+                }
+                let roles = if roles.is_empty() { user.roles } else { roles };
+                let department = match department {
+                    Some(text) => Some(text).filter(|text| !text.is_empty()),
+                    None => user.department,
+                };
+                // Under the same rules as a new one.
+                let (roles, department) = {
+                    let checked = self.new_user(user.tenant.clone(), user.name, roles, department)?;
+                    (checked.roles, checked.department)
+                };
+                let now = self.clock.now();
+                self.db.change_user(&user.tenant, &user.id, &roles, department.as_deref(), now).await?;
+                (Action::UserChange, user.tenant, user.id)
             }
             UserCommand::Disable { user, tenant } => {
                 let user = self.known_user(&tenant, &user).await?;
                 self.db.disable_user(&user.tenant, &user.id, self.clock.now()).await?;
-                ("user.disable", user.tenant, user.id)
+                (Action::UserDisable, user.tenant, user.id)
             }
             UserCommand::Enable { user, tenant } => {
                 let user = self.known_user(&tenant, &user).await?;
                 self.db.enable_user(&user.tenant, &user.id).await?;
-                ("user.enable", user.tenant, user.id)
+                (Action::UserEnable, user.tenant, user.id)
+            }
+            UserCommand::SetPassword { user, tenant, generate } => {
+                let user = self.known_user(&tenant, &user).await?;
+                return self.set_password(&user, generate).await.map(Some);
+            }
+            UserCommand::LinkCertificate { user, name, tenant } => {
+                let user = self.known_user(&tenant, &user).await?;
+                return self.link(&user, &name, Action::CertificateLink).await.map(Some);
+            }
+            UserCommand::UnlinkCertificate { user, name, tenant } => {
+                let user = self.known_user(&tenant, &user).await?;
+                return self.link(&user, &name, Action::CertificateUnlink).await.map(Some);
             }
             UserCommand::Revoke { user, tenant } => {
                 let user = self.known_user(&tenant, &user).await?;
                 let what = Revocation::User(user.tenant.clone(), user.id.clone());
                 self.db.revoke(&what, self.clock.now()).await?;
-                ("user.revoke", user.tenant, user.id)
+                (Action::UserRevoke, user.tenant, user.id)
             }
         };
         let user = self.db.user(&tenant, &id).await?.context("the user is gone")?;
@@ -358,7 +490,7 @@ impl Desk<'_> {
                     fields.insert("token".to_owned(), Value::from(minted.text.as_str()));
                 }
                 self.show(&shown, &["id", "user", "name", "scopes", "expires_at", "token"])?;
-                Ok(Some(change_of("pat.create", &minted.record)))
+                Ok(Some(change_of(Action::PatCreate, &minted.record)))
             }
             PatCommand::List { user, tenant } => {
                 let user = match user {
@@ -375,15 +507,107 @@ impl Desk<'_> {
                 let revoked = self.db.revoke_pat(&tenant, &id, self.clock.now()).await?;
                 let record = revoked.with_context(|| format!("there is no token {id} in tenant {tenant}"))?;
                 self.show(&pat_json(&record), &columns)?;
-                Ok(Some(change_of("pat.revoke", &record)))
+                Ok(Some(change_of(Action::PatRevoke, &record)))
             }
         }
+    }
+
+    async fn set_password(&mut self, user: &User, generate: bool) -> anyhow::Result<Change> {
+        let password = if generate {
+            password::generate(self.entropy)
+        } else {
+            let mut line = zeroize::Zeroizing::new(String::new());
+            std::io::stdin().lock().take(4096).read_line(&mut line).context("no password could be read")?;
+            zeroize::Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let hash = password::hash(&password, self.entropy)?;
+        self.db.set_password(&user.tenant, &user.id, &hash, self.clock.now()).await?;
+        let mut shown = json!({ "id": user.id, "name": user.name, "tenant": user.tenant });
+        if let (true, Some(fields)) = (generate, shown.as_object_mut()) {
+            fields.insert("password".to_owned(), password.as_str().into());
+        }
+        self.show(&shown, &["id", "name", "tenant", "password"])?;
+        let (tenant, subject) = (user.tenant.to_string(), user.id.to_string());
+        Ok(Change { action: Action::UserPassword, tenant, subject, detail: json!({ "name": user.name }) })
+    }
+
+    async fn client(&mut self, command: ClientCommand) -> anyhow::Result<Option<Change>> {
+        let columns = ["id", "name", "tenant", "redirect_uris", "scope", "registered", "confidential"];
+        match command {
+            ClientCommand::List => {
+                let clients = self.db.oauth_clients().await?;
+                self.list(clients.iter().map(client_json).collect(), &columns)?;
+                Ok(None)
+            }
+            ClientCommand::Create { name, redirects, scopes, confidential, tenant } => {
+                let tenant = match tenant {
+                    Some(tenant) => self.known_tenant(&InTenant { tenant }).await?.to_string(),
+                    None => String::new(),
+                };
+                let scope = scopes.join(" ");
+                let (client, secret) = auth::new_client(
+                    &name,
+                    &tenant,
+                    redirects,
+                    &scope,
+                    confidential,
+                    self.clock,
+                    self.entropy,
+                )?;
+                self.db.insert_oauth_client(&client).await?;
+                let mut shown = client_json(&client);
+                if let (Some(secret), Some(fields)) = (secret, shown.as_object_mut()) {
+                    fields.insert("secret".to_owned(), secret.as_str().into());
+                }
+                self.show(&shown, &["id", "name", "tenant", "redirect_uris", "scope", "secret"])?;
+                let detail = json!({ "name": client.name, "redirect_uris": client.redirect_uris, "scope": client.scope });
+                Ok(Some(Change { action: Action::ClientCreate, tenant, subject: client.id, detail }))
+            }
+            ClientCommand::Delete { id } => {
+                if !self.db.delete_oauth_client(&id, self.clock.now()).await? {
+                    bail!("there is no client {id}");
+                }
+                self.show(&json!({ "deleted": id }), &["deleted"])?;
+                Ok(Some(Change {
+                    action: Action::ClientDelete,
+                    tenant: String::new(),
+                    subject: id,
+                    detail: json!({}),
+                }))
+            }
+        }
+    }
+
+    /// Links a name in certificates to a user, or takes it away.
+    async fn link(&mut self, user: &User, name: &str, action: Action) -> anyhow::Result<Change> {
+        let kinds = ["email:", "dns:", "uri:", "ip:"];
+        let is_name = form::label(name)
+            && kinds.iter().any(|kind| name.strip_prefix(kind).is_some_and(|it| !it.is_empty()));
+        if !is_name {
+            bail!("a name in certificates has its kind before it: email:, dns:, uri: or ip:");
+        }
+        let now = self.clock.now();
+        if action == Action::CertificateLink {
+            if !self.db.link_certificate(name, &user.tenant, &user.id, now).await? {
+                bail!("{name} is linked already: take it from its user first");
+            }
+        } else if !self.db.unlink_certificate(name, &user.tenant, &user.id, now).await? {
+            bail!("{name} is not linked to {}", user.name);
+        }
+        let names: Vec<String> =
+            self.db.certificate_names(&user.tenant, &user.id).await?.into_iter().map(|it| it.name).collect();
+        self.show(
+            &json!({ "id": user.id, "name": user.name, "certificates": names }),
+            &["id", "name", "certificates"],
+        )?;
+        let detail = json!({ "name": name });
+        Ok(Change { action, tenant: user.tenant.to_string(), subject: user.id.to_string(), detail })
     }
 
     async fn revoke(
         &mut self,
         what: Revocation,
-        action: &'static str,
+        action: Action,
         subject: &str,
     ) -> anyhow::Result<Option<Change>> {
         self.db.revoke(&what, self.clock.now()).await?;
@@ -450,11 +674,9 @@ impl Desk<'_> {
             writeln!(self.out, "{object:#}")?;
             return Ok(());
         }
-        let width = columns.iter().map(|name| name.len()).max().unwrap_or(0);
-        for name in columns {
-            writeln!(self.out, "{name:width$}  {}", cell(object.get(*name)))?;
-        }
-        Ok(())
+        let lines: Vec<_> =
+            columns.iter().map(|name| ((*name).to_owned(), cell(object.get(*name)))).collect();
+        pairs(&lines, &mut *self.out)
     }
 
     /// Several objects: a table, or an array as JSON.
@@ -463,22 +685,13 @@ impl Desk<'_> {
             writeln!(self.out, "{:#}", Value::Array(objects))?;
             return Ok(());
         }
-        let mut rows = vec![columns.iter().map(|name| name.to_uppercase()).collect::<Vec<_>>()];
-        rows.extend(
-            objects.iter().map(|object| columns.iter().map(|name| cell(object.get(*name))).collect()),
-        );
-        let mut widths = vec![0; columns.len()];
-        for row in &rows {
-            for (width, text) in widths.iter_mut().zip(row) {
-                *width = text.chars().count().max(*width);
-            }
-        }
-        for row in rows {
-            let line: Vec<_> =
-                row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
-            writeln!(self.out, "{}", line.join("  ").trim_end())?;
-        }
-        Ok(())
+        let head: Vec<String> = columns.iter().map(|name| name.to_uppercase()).collect();
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        let rows: Vec<Vec<String>> = objects
+            .iter()
+            .map(|object| columns.iter().map(|name| cell(object.get(*name))).collect())
+            .collect();
+        table(&head, &rows, &mut *self.out)
     }
 }
 
@@ -488,6 +701,7 @@ fn tenant_json(tenant: &Tenant) -> Value {
         "name": tenant.name,
         "created_at": stamp(Some(tenant.created_at)),
         "disabled_at": stamp(tenant.disabled_at),
+        "min_auth_tier": tenant.min_auth_tier,
     })
 }
 
@@ -500,6 +714,19 @@ fn user_json(user: &User) -> Value {
         "department": user.department,
         "created_at": stamp(Some(user.created_at)),
         "disabled_at": stamp(user.disabled_at),
+    })
+}
+
+fn client_json(client: &OauthClient) -> Value {
+    json!({
+        "id": client.id,
+        "name": client.name,
+        "tenant": client.tenant,
+        "redirect_uris": client.redirect_uris,
+        "scope": client.scope,
+        "registered": client.registered,
+        "confidential": client.secret.is_some(),
+        "created_at": stamp(Some(client.created_at)),
     })
 }
 
@@ -517,22 +744,13 @@ fn pat_json(pat: &PatRecord) -> Value {
     })
 }
 
-fn change_of(action: &'static str, pat: &PatRecord) -> Change {
+fn change_of(action: Action, pat: &PatRecord) -> Change {
     let detail = json!({ "user": pat.user, "name": pat.name, "scopes": pat.scopes, "expires_at": stamp(Some(pat.expires_at)) });
     Change { action, tenant: pat.tenant.to_string(), subject: pat.id.clone(), detail }
 }
 
 fn stamp(at: Option<OffsetDateTime>) -> Option<String> {
     at.and_then(|at| at.format(&Rfc3339).ok())
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
-        Some(other) => other.to_string(),
-    }
 }
 
 #[cfg(test)]

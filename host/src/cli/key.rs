@@ -12,24 +12,25 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Ending;
+use super::output::{cell, table};
 use super::remote::{Remote, Where};
 use crate::auth::keys::write_private;
 use crate::clock::{Entropy as _, SystemEntropy};
 
 /// `sallyport key ..`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum KeyCommand {
     /// Make a key that signs components of your namespace
     Generate(Generate),
     /// Have a gateway trust a publisher's key
-    Trust(Trust),
+    Trust(TrustKey),
     /// List the keys that a gateway trusts
     List(Where),
 }
 
 /// What `key trust` is asked.
 #[derive(Debug, Args)]
-pub struct Trust {
+pub struct TrustKey {
     /// The public key, as key generate shows it
     pub public_key: String,
     /// The namespace whose components it may sign
@@ -68,14 +69,14 @@ pub struct Generate {
 
 /// Runs `sallyport key ..`.
 pub async fn run(
-    command: &Command,
+    command: &KeyCommand,
     home: &Path,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Ending> {
     match command {
-        Command::Generate(asked) => generate(asked, json, out),
-        Command::Trust(asked) => {
+        KeyCommand::Generate(asked) => generate(asked, json, out),
+        KeyCommand::Trust(asked) => {
             let mut body = json!({
                 "public_key": asked.public_key,
                 "namespace": asked.namespace,
@@ -95,16 +96,16 @@ pub async fn run(
             }
             Ok(Ending::Done)
         }
-        Command::List(at) => {
+        KeyCommand::List(at) => {
             let answer = Remote::open(at, home)?.get("publishers").await?;
             if json {
                 writeln!(out, "{answer}")?;
                 return Ok(Ending::Done);
             }
-            for key in answer.get("publishers").and_then(Value::as_array).into_iter().flatten() {
-                let text = |name| key.get(name).and_then(Value::as_str).unwrap_or("-");
-                writeln!(out, "{:<42} {:<24} {}", text("key"), text("namespace"), text("label"))?;
-            }
+            let keys = answer.get("publishers").and_then(Value::as_array).into_iter().flatten();
+            let rows: Vec<_> =
+                keys.map(|key| ["key", "namespace", "label"].map(|name| cell(key.get(name)))).collect();
+            table(&["KEY", "NAMESPACE", "LABEL"], &rows, out)?;
             Ok(Ending::Done)
         }
     }

@@ -1,20 +1,27 @@
 //! Talking to a running gateway as an administrator: what the online commands do their work with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
 use sallyport_protocol::id::TenantId;
+use sallyport_protocol::package::CredentialForm;
 use serde_json::Value;
 
+use crate::clock::SystemClock;
 use crate::component::contract::Attribute;
 use crate::component::contract::provider::{Auth, RequestBody, UpstreamRequest};
-use crate::config::{Endpoint, Patience, Scheme, SecretString};
-use crate::upstream::{Destination, Upstream};
+use crate::config::{self, Endpoint, Scheme, SecretString, Timeouts};
+use crate::upstream::{Destination, TrustedServers, Upstream, UpstreamCredential};
 
-/// Where a gateway that serves says its address: a file in its home.
-const ADDRESS_FILE: &str = "address";
+/// Where a gateway that serves says its address: files in its home. The first is there if administration has a listener of its own.
+const ADDRESS_FILES: [&str; 2] = ["admin-address", CLIENTS_ADDRESS];
+const CLIENTS_ADDRESS: &str = "address";
+/// How long a gateway may take to say how it does.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the token is looked for in the home, unless the command line says otherwise.
 const TOKEN_FILE: &str = "admin.token";
 /// Longest answer.
@@ -29,6 +36,10 @@ pub struct Where {
     /// A file that holds a personal access token with the scope admin [default: admin.token in the home]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// PEM file with the authorities that the gateway's certificate may lead to [default: those of the system; for the gateway that
+    /// serves this home, the certificate that its configuration names]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// The catalog of this tenant instead of the platform's
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<String>,
@@ -47,12 +58,16 @@ pub(super) struct Remote {
 impl Remote {
     /// The gateway that `at` names, or the one that serves `home`.
     pub(super) fn open(at: &Where, home: &Path) -> anyhow::Result<Self> {
+        let mut trusted = at.ca.clone().map_or(TrustedServers::System, TrustedServers::Authorities);
         let url = if let Some(url) = &at.gateway {
             url.clone()
         } else {
-            let address = std::fs::read_to_string(home.join(ADDRESS_FILE))
+            let url = own_url(home, &ADDRESS_FILES)
                 .with_context(|| format!("no gateway serves {}: name one with --gateway", home.display()))?;
-            format!("http://{}", address.trim())
+            if url.starts_with("https://") && at.ca.is_none() {
+                trusted = TrustedServers::Exactly(certificate(home)?);
+            }
+            url
         };
         let endpoint = Endpoint::parse(&url).with_context(|| format!("{url:?} is no gateway's URL"))?;
         if endpoint.scheme == Scheme::Http && !endpoint.is_loopback() {
@@ -65,7 +80,8 @@ impl Remote {
                 file.display()
             )
         })?;
-        let upstream = Upstream::new().context("cannot load the certificate authorities")?;
+        let upstream = Upstream::trusting(&trusted, Arc::new(SystemClock::default()))
+            .context("cannot load the certificate authorities")?;
         let token = SecretString::from(token.trim().to_owned());
         let tenant =
             at.tenant.as_deref().map(TenantId::parse).transpose().context("--tenant is no tenant's id")?;
@@ -103,12 +119,12 @@ impl Remote {
                 value: "application/json".to_owned(),
             }],
             body,
-            auth: Auth::Bearer,
+            auth: Auth::Credential,
         };
         let to = Destination {
             endpoint: &self.endpoint,
-            credential: Some(&self.token),
-            patience: Patience::default(),
+            credential: Some(UpstreamCredential::Text { secret: &self.token, form: &CredentialForm::Bearer }),
+            timeouts: Timeouts::default(),
         };
         let mut answer = self
             .upstream
@@ -138,6 +154,61 @@ impl Remote {
     }
 }
 
+/// The status of the gateway that serves a home, as its `/ready` says it; `None` where none serves.
+pub(super) async fn ready(home: &Path) -> Option<anyhow::Result<String>> {
+    let url = own_url(home, &[CLIENTS_ADDRESS])?;
+    Some(ask_ready(home, &url).await.with_context(|| format!("the gateway at {url} does not answer")))
+}
+
+async fn ask_ready(home: &Path, url: &str) -> anyhow::Result<String> {
+    let trusted = if url.starts_with("https://") {
+        TrustedServers::Exactly(certificate(home)?)
+    } else {
+        TrustedServers::System
+    };
+    let wanted = UpstreamRequest {
+        method: "GET".to_owned(),
+        path: "/ready".to_owned(),
+        headers: Vec::new(),
+        body: RequestBody::Empty,
+        auth: Auth::None,
+    };
+    let endpoint = Endpoint::parse(url)?;
+    let timeouts = Timeouts { first_byte: READY_TIMEOUT, ..Timeouts::default() };
+    let to = Destination { endpoint: &endpoint, credential: None, timeouts };
+    let mut answer = Upstream::trusting(&trusted, Arc::new(SystemClock::default()))?
+        .send(to, wanted, &Bytes::new())
+        .await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.body.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_ANSWER {
+            bail!("the gateway's answer is too long");
+        }
+    }
+    let said: Value = serde_json::from_slice(&bytes).context("what answers is no gateway")?;
+    let status = said.get("status").and_then(Value::as_str).context("what answers is no gateway")?;
+    Ok(status.to_owned())
+}
+
+/// Where the gateway of a home says that it is: the first of the files that is there.
+fn own_url(home: &Path, files: &[&str]) -> Option<String> {
+    let text = files.iter().find_map(|file| std::fs::read_to_string(home.join(file)).ok())?;
+    let address = text.trim();
+    Some(if address.contains("://") { address.to_owned() } else { format!("http://{address}") })
+}
+
+/// The file of the certificate that a home's configuration names. The rest of the configuration is not looked at: secrets in it may
+/// come from commands.
+pub(super) fn certificate(home: &Path) -> anyhow::Result<PathBuf> {
+    let file = home.join(config::FILE);
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let value = config::value(&text).map_err(anyhow::Error::msg)?;
+    let named = value.pointer("/tls/certificate").and_then(Value::as_str);
+    let named = named.with_context(|| format!("{} names no tls.certificate: give --ca", file.display()))?;
+    Ok(home.join(named))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,8 +216,11 @@ mod tests {
     fn refusal(gateway: &str, tenant: Option<&str>) -> String {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join(TOKEN_FILE), "sp_pat_x").unwrap();
-        let at =
-            Where { gateway: Some(gateway.to_owned()), token_file: None, tenant: tenant.map(str::to_owned) };
+        let at = Where {
+            gateway: Some(gateway.to_owned()),
+            tenant: tenant.map(str::to_owned),
+            ..Where::default()
+        };
         Remote::open(&at, home.path()).map(drop).unwrap_err().to_string()
     }
 

@@ -1,6 +1,7 @@
 //! `sallyport serve`: the gateway, until it is told to stop. SIGHUP reads the configuration again; SIGTERM and SIGINT let
 //! running answers end.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -12,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Ending;
-use crate::app::{App, Deps};
-use crate::config::Config;
+use crate::app::{App, Deps, Sockets};
+use crate::config::{Config, Server};
 
 /// Serves until a signal ends it.
 pub(super) async fn run(file: &Path) -> anyhow::Result<Ending> {
     let config = Config::load(file)?;
     warn_about(&config);
-    let listen = config.server.listen;
+    let Server { listen, admin_listen, metrics_listen, .. } = config.server;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 
     let app = App::build(config, Deps::default()).await?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    info!(server.address = %address, "listening on {address}");
+    let clients = bind(listen).await?;
+    let (administration, metrics) = (bind_one(admin_listen).await?, bind_one(metrics_listen).await?);
+    let sockets = Sockets { clients, administration, metrics };
 
     let shutdown = CancellationToken::new();
     // Side by side: a gateway that compiles what it has just read serves on, and can be stopped.
@@ -46,10 +47,24 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<Ending> {
         }
     };
     tokio::select! {
-        ended = app.serve(listener, shutdown.clone()) => ended.map(|()| Ending::Done),
+        ended = app.serve(sockets, shutdown.clone()) => ended.map(|()| Ending::Done),
         never = reloads => never,
         never = stops => never,
     }
+}
+
+async fn bind_one(listen: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    Ok(match listen {
+        Some(listen) => Some(bind(listen).await?),
+        None => None,
+    })
+}
+
+async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    info!(server.address = %address, "listening on {address}");
+    Ok(listener)
 }
 
 fn stop(shutdown: &CancellationToken) {

@@ -36,6 +36,7 @@ async fn init_makes_a_home_that_checks_and_is_shut_to_others() {
     assert!(said.contains("serve"), "{said}");
     assert_eq!(mode(&home.join("secrets.yaml")), 0o600);
     assert_eq!(mode(&home.join("keys")), 0o700);
+    assert_eq!(mode(&home.join("sallyport.sqlite")), 0o600);
     for name in ["spool", "cache", "sallyport.sqlite", "sallyport.yaml"] {
         assert!(home.join(name).exists(), "{name}");
     }

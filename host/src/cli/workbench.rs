@@ -11,7 +11,7 @@ use sallyport_protocol::signature::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
-use crate::component::contract::{Bucket, Budget, Counters};
+use crate::component::contract::{Bucket, Budget, InstantCounters};
 use crate::component::{Components, Fuel, Settings, own_program};
 
 /// Live guests: one at a time, and room for its parts.
@@ -22,7 +22,7 @@ struct NoCounters;
 
 // === impl NoCounters ===
 
-impl Counters for NoCounters {
+impl InstantCounters for NoCounters {
     fn take(&self, bucket: &Bucket<'_>, _: u32) -> Result<u32, Duration> {
         Err(bucket.window)
     }
@@ -50,8 +50,7 @@ pub(super) fn workbench(code: &Path) -> anyhow::Result<Arc<Components>> {
         compile_seconds: u32::MAX,
     };
     let clock = Arc::new(SystemClock::default());
-    Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock)
-        .context("cannot start the component host")
+    Components::start(settings, Arc::new(NoCounters), clock).context("cannot start the component host")
 }
 
 /// The component host runs what is signed and nothing else. Who signed it is not what is asked here, so it is signed by a

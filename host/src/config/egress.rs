@@ -1,32 +1,84 @@
-//! Ways out that hooks may be granted: the `egress:` list. Who may use which, where it leads, and as whom.
+//! The `egress:` list: requests to the outside that hooks may be granted, where they go, and with which credential.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ::http::HeaderName;
 use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::address::is_public;
 use super::endpoint::{Endpoint, Scheme};
+use super::file::millis;
+use super::key::{Absent, ConfigBlock, ConfigKey, Form, Word};
 use super::node::{Node, Section};
-use super::read::secret_named;
-use super::secrets::{SecretString, Secrets};
+use super::secrets::{SecretString, Secrets, secret_named};
 
-/// Keys of a way out.
-pub(super) const KEYS: [&str; 11] = [
+const NAME: ConfigKey = ConfigKey::text(
     "name",
-    "url",
-    "methods",
-    "path_prefix",
+    "What packages call it. At most 64 lower-case letters, digits, dots, dashes and underscores",
+)
+.required();
+const URL: ConfigKey =
+    ConfigKey::text("url", "`https://host[:port]`, without a path; `http` for loopback with `allow_private`")
+        .required();
+const METHODS: ConfigKey = ConfigKey::list("methods", &Form::Choice(methods), "What may be asked").required();
+const PATH_PREFIX: ConfigKey =
+    ConfigKey::text("path_prefix", "What every path begins with, in whole segments").or(Absent::Text("/"));
+const AUTH: ConfigKey = ConfigKey::of(
     "auth",
-    "secret",
-    "max_request_bytes",
-    "max_response_bytes",
-    "timeout_ms",
-    "allow_private",
-    "components",
-];
+    Form::Either(&[Form::Choice(bearer), Form::Mapping(&HEADER_AUTH)]),
+    "How the secret is sent: `bearer`, or `{ header: NAME }`",
+);
+const SECRET: ConfigKey = ConfigKey::text("secret", "Name in the secrets file; needed with `auth`");
+const MAX_REQUEST_BYTES: ConfigKey =
+    ConfigKey::number("max_request_bytes", &(0..=512 * 1024), 64 * 1024, "Longest body of a request");
+const MAX_RESPONSE_BYTES: ConfigKey =
+    ConfigKey::number("max_response_bytes", &(0..=4 * 1024 * 1024), 256 * 1024, "Longest body of an answer");
+const TIMEOUT: ConfigKey = ConfigKey::number("timeout_ms", &(10..=8_000), 2_000, "For one request");
+const ALLOW_PRIVATE: ConfigKey =
+    ConfigKey::flag("allow_private", "Addresses of this machine and its networks may be dialled");
+const COMPONENTS: ConfigKey =
+    ConfigKey::list("components", &Form::Text, "`namespace/name` of the hooks that may use it").required();
+
+const HEADER: ConfigKey = ConfigKey::text("header", "Name of the header that carries the secret").required();
+const HEADER_AUTH: ConfigBlock =
+    ConfigBlock { about: "A header that carries the secret.", keys: &[HEADER], notes: "" };
+
+/// An entry of the list.
+const ENTRY: ConfigBlock = ConfigBlock {
+    about: "Requests to the outside that hooks may be granted, a list. A hook whose package declares the capability `egress:<name>` is admitted only where an \
+            entry of that name lists it. No redirect is followed, an event has 32 requests, and only addresses of the public \
+            internet are dialled.",
+    keys: &[
+        NAME,
+        URL,
+        METHODS,
+        PATH_PREFIX,
+        AUTH,
+        SECRET,
+        MAX_REQUEST_BYTES,
+        MAX_RESPONSE_BYTES,
+        TIMEOUT,
+        ALLOW_PRIVATE,
+        COMPONENTS,
+    ],
+    notes: "```yaml
+egress:
+  - name: moderation
+    url: https://moderation.example.com
+    path_prefix: /v1/check
+    methods: [POST]
+    auth: bearer
+    secret: moderation_key
+    components: [acme/moderate]
+```",
+};
+
+/// The list in the file.
+pub(super) const KEY: ConfigKey =
+    ConfigKey::list("egress", &Form::Mapping(&ENTRY), "Requests to the outside that hooks may be granted");
 
 /// Headers that frame a message, and no credential.
 const FRAMING: [&str; 10] = [
@@ -41,14 +93,9 @@ const FRAMING: [&str; 10] = [
     "transfer-encoding",
     "upgrade",
 ];
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-const MAX_REQUEST: usize = 64 * 1024;
-const MAX_RESPONSE: usize = 256 * 1024;
-const TIMEOUT_MS: u64 = 2_000;
-
-/// One way out. `Debug` shows no credential.
+/// A grant: requests to one upstream. `Debug` shows no credential.
 #[derive(Debug, Clone)]
-pub struct Egress {
+pub struct EgressSettings {
     /// What packages call it: `egress:<name>`.
     pub name: String,
     /// Scheme and authority.
@@ -82,12 +129,78 @@ pub enum EgressAuth {
     Header(String, SecretString),
 }
 
-// === impl Egress ===
+// === impl EgressSettings ===
 
-impl Egress {
+impl EgressSettings {
     /// Whether the component `name` was given it.
     pub fn allows(&self, name: &str) -> bool {
         self.components.iter().any(|component| component == name)
+    }
+
+    fn read(item: &Node<'_>, secrets: &Secrets) -> Option<Self> {
+        let section = item.section(&ENTRY);
+        let name = section.required(&NAME).and_then(|node| node.parsed(name));
+        let allow_private = section.flag(&ALLOW_PRIVATE);
+        let endpoint = section.required(&URL).and_then(|node| {
+            let endpoint = node.parsed(Endpoint::parse)?;
+            let complaint = complaint(&endpoint, node.text()?, allow_private);
+            complaint.map_or(Some(endpoint), |complaint| {
+                node.error(complaint);
+                None
+            })
+        });
+        let methods = section.required(&METHODS).map_or_else(Vec::new, |node| {
+            let methods = node.items().iter().filter_map(Node::choice::<Method>).collect::<Vec<_>>();
+            methods.into_iter().map(|method| method.0.to_owned()).collect()
+        });
+        let prefix = section.get(&PATH_PREFIX).map(|node| {
+            node.parsed(|text| {
+                let plain = text.starts_with('/') && is_plain_path(text) && !text.contains('?');
+                plain
+                    .then(|| text.trim_end_matches('/').to_owned())
+                    .ok_or("must be a plain path that starts with /")
+            })
+        });
+        let components = section.required(&COMPONENTS).map_or_else(Vec::new, |node| {
+            node.items().iter().filter_map(|item| item.text().map(str::to_owned)).collect::<Vec<_>>()
+        });
+        let auth = EgressAuth::read(&section, secrets);
+        let timeout = section.millis(&TIMEOUT);
+        Some(Self {
+            name: name?,
+            endpoint: endpoint?,
+            methods,
+            path_prefix: match prefix {
+                Some(prefix) => prefix?,
+                None => String::new(),
+            },
+            auth: auth?,
+            max_request: section.number(&MAX_REQUEST_BYTES),
+            max_response: section.number(&MAX_RESPONSE_BYTES),
+            timeout,
+            allow_private,
+            components,
+        })
+    }
+
+    /// As `sallyport config show` prints it.
+    pub(super) fn show(&self) -> Value {
+        json!({
+            "name": self.name,
+            "url": self.endpoint.to_string(),
+            "methods": self.methods,
+            "path_prefix": if self.path_prefix.is_empty() { "/" } else { &self.path_prefix },
+            "auth": match &self.auth {
+                EgressAuth::None => Value::Null,
+                EgressAuth::Bearer(_) => json!(Bearer.word()),
+                EgressAuth::Header(name, _) => json!({ "header": name }),
+            },
+            "max_request_bytes": self.max_request,
+            "max_response_bytes": self.max_response,
+            "timeout_ms": millis(self.timeout),
+            "allow_private": self.allow_private,
+            "components": self.components,
+        })
     }
 
     /// Changes with everything that a user of it could notice, the credential included.
@@ -101,38 +214,60 @@ impl Egress {
     }
 }
 
-/// Whether an address is one of the public internet: neither this machine, nor its network, nor its cloud's metadata service, nor
-/// a form that hides an address of another kind. After the registries of special-purpose addresses (RFC 6890).
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
+// === impl EgressAuth ===
+
+impl EgressAuth {
+    fn read(section: &Section<'_>, secrets: &Secrets) -> Option<Self> {
+        let secret = section.get(&SECRET).map(|node| {
+            let name = node.text()?;
+            secret_named(&node, name, secrets).cloned()
+        });
+        let Some(node) = section.get(&AUTH) else {
+            if let Some(node) = section.get(&SECRET) {
+                node.error_beside(AUTH.name, "is missing: how the secret is sent");
+                return None;
+            }
+            return Some(Self::None);
+        };
+        if secret.is_none() {
+            section.missing(&SECRET);
+        }
+        let header = match node.value() {
+            Value::String(_) => node.choice::<Bearer>().map(|_| None)?,
+            _ => Some(node.section(&HEADER_AUTH).required(&HEADER)?.parsed(credential_header)?),
+        };
+        let secret = secret??;
+        Some(match header {
+            Some(header) => Self::Header(header, secret),
+            None => Self::Bearer(secret),
+        })
     }
 }
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !matches!(
-        (a, b, c),
-        (0 | 10 | 127 | 224.., _, _)
-            | (100, 64..=127, _)
-            | (169, 254, _)
-            | (172, 16..=31, _)
-            | (192, 0, 0 | 2)
-            | (192, 88, 99)
-            | (192, 168, _)
-            | (198, 18 | 19, _)
-            | (198, 51, 100)
-            | (203, 0, 113)
-    )
+// === impl Method ===
+
+/// An HTTP method that a hook may be granted.
+#[derive(Clone, Copy)]
+struct Method(&'static str);
+
+impl Word for Method {
+    const ALL: &'static [Self] = &[Self("GET"), Self("POST"), Self("PUT"), Self("PATCH"), Self("DELETE")];
+
+    fn word(self) -> &'static str {
+        self.0
+    }
 }
 
-/// Only global unicast, and of that neither documentation nor what wraps an IPv4 address (6to4, Teredo). Mapped addresses and
-/// NAT64 lie outside of global unicast.
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, ..] = address.segments();
-    let special = matches!((a, b), (0x2001, 0..=0x01ff | 0x0db8) | (0x2002, _) | (0x3fff, 0..=0x0fff));
-    (0x2000..=0x3fff).contains(&a) && !special
+/// The one way of sending a secret that has no settings.
+#[derive(Clone, Copy)]
+struct Bearer;
+
+impl Word for Bearer {
+    const ALL: &'static [Self] = &[Self];
+
+    fn word(self) -> &'static str {
+        "bearer"
+    }
 }
 
 /// Whether a path stays where it begins, however the server at the other end reads it.
@@ -146,67 +281,16 @@ pub fn is_plain_path(path: &str) -> bool {
 }
 
 /// Reads the list.
-pub(super) fn egress(top: &Section<'_>, secrets: &Secrets) -> BTreeMap<String, Egress> {
-    let mut ways: BTreeMap<String, Egress> = BTreeMap::new();
-    for item in top.get("egress").map_or_else(Vec::new, |node| node.items()) {
-        let Some(way) = way(&item, secrets) else { continue };
-        if ways.contains_key(&way.name) {
-            item.error_below(".name", format!("{} stands there twice", way.name));
+pub(super) fn read(top: &Section<'_>, secrets: &Secrets) -> BTreeMap<String, EgressSettings> {
+    let mut grants: BTreeMap<String, EgressSettings> = BTreeMap::new();
+    for item in top.items(&KEY) {
+        let Some(grant) = EgressSettings::read(&item, secrets) else { continue };
+        if grants.contains_key(&grant.name) {
+            item.error_below(".name", format!("{} stands there twice", grant.name));
         }
-        ways.insert(way.name.clone(), way);
+        grants.insert(grant.name.clone(), grant);
     }
-    ways
-}
-
-fn way(item: &Node<'_>, secrets: &Secrets) -> Option<Egress> {
-    let section = item.section(&KEYS);
-    let name = section.required("name").and_then(|node| node.parsed(name));
-    let allow_private = section.get("allow_private").and_then(|node| node.flag()).unwrap_or(false);
-    let endpoint = section.required("url").and_then(|node| {
-        let endpoint = node.parsed(Endpoint::parse)?;
-        let complaint = complaint(&endpoint, node.text()?, allow_private);
-        complaint.map_or(Some(endpoint), |complaint| {
-            node.error(complaint);
-            None
-        })
-    });
-    let methods = section.required("methods").map_or_else(Vec::new, |node| {
-        let choices = METHODS.map(|method| (method, method));
-        node.items().iter().filter_map(|item| item.choice(&choices)).map(str::to_owned).collect::<Vec<_>>()
-    });
-    let prefix = section.get("path_prefix").map(|node| {
-        node.parsed(|text| {
-            let plain = text.starts_with('/') && is_plain_path(text) && !text.contains('?');
-            plain
-                .then(|| text.trim_end_matches('/').to_owned())
-                .ok_or("must be a plain path that starts with /")
-        })
-    });
-    let components = section.required("components").map_or_else(Vec::new, |node| {
-        node.items().iter().filter_map(|item| item.text().map(str::to_owned)).collect::<Vec<_>>()
-    });
-    let auth = auth(&section, secrets);
-    let bytes = |key: &str, usual: usize, most: usize| {
-        let node = section.get(key);
-        let number = node.and_then(|node| node.number(0..=u64::try_from(most).unwrap_or(u64::MAX)));
-        number.and_then(|number| usize::try_from(number).ok()).unwrap_or(usual)
-    };
-    let timeout = section.get("timeout_ms").and_then(|node| node.number(10..=8_000)).unwrap_or(TIMEOUT_MS);
-    Some(Egress {
-        name: name?,
-        endpoint: endpoint?,
-        methods,
-        path_prefix: match prefix {
-            Some(prefix) => prefix?,
-            None => String::new(),
-        },
-        auth: auth?,
-        max_request: bytes("max_request_bytes", MAX_REQUEST, 512 * 1024),
-        max_response: bytes("max_response_bytes", MAX_RESPONSE, 4 * 1024 * 1024),
-        timeout: Duration::from_millis(timeout),
-        allow_private,
-        components,
-    })
+    grants
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -228,7 +312,7 @@ fn credential_header(text: &str) -> Result<String, &'static str> {
 
 /// What is wrong with a URL. A name is looked up only when it is dialled, and its addresses are checked there.
 fn complaint(endpoint: &Endpoint, text: &str, allow_private: bool) -> Option<&'static str> {
-    if endpoint.to_string() != text.trim_end_matches('/') {
+    if endpoint.to_string() != text.trim_end_matches('/') || !endpoint.path.is_empty() {
         return Some("must be scheme and host alone: say the path in path_prefix");
     }
     if endpoint.scheme == Scheme::Http && !(allow_private && endpoint.is_loopback()) {
@@ -239,79 +323,17 @@ fn complaint(endpoint: &Endpoint, text: &str, allow_private: bool) -> Option<&'s
     (private && !allow_private).then_some("is not on the public internet: say allow_private if that is meant")
 }
 
-fn auth(section: &Section<'_>, secrets: &Secrets) -> Option<EgressAuth> {
-    let secret = section.get("secret").map(|node| {
-        let name = node.text()?;
-        secret_named(&node, name, secrets).cloned()
-    });
-    let Some(node) = section.get("auth") else {
-        if let Some(node) = section.get("secret") {
-            node.error_beside("auth", "is missing: how the secret is sent");
-            return None;
-        }
-        return Some(EgressAuth::None);
-    };
-    if secret.is_none() {
-        section.required("secret");
-    }
-    let header = match node.value() {
-        serde_json::Value::String(_) => node.choice(&[("bearer", ())]).map(|()| None)?,
-        _ => Some(node.section(&["header"]).required("header")?.parsed(credential_header)?),
-    };
-    let secret = secret??;
-    Some(match header {
-        Some(header) => EgressAuth::Header(header, secret),
-        None => EgressAuth::Bearer(secret),
-    })
+fn methods() -> Vec<&'static str> {
+    Method::ALL.iter().map(|method| method.word()).collect()
+}
+
+fn bearer() -> Vec<&'static str> {
+    vec![Bearer.word()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_plain_path, is_public};
-
-    #[test]
-    fn only_addresses_of_the_public_internet_are_public() {
-        for address in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"] {
-            assert!(is_public(address.parse().unwrap()), "{address}");
-        }
-        for address in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "127.255.255.255",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.1",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.0.1",
-            "198.18.0.1",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:1.1.1.1",
-            "::7f00:1",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::a00:1",
-            "100::1",
-            "2001::1",
-            "2001:db8::1",
-            "2002:7f00:1::",
-            "3fff::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "ff02::1",
-        ] {
-            assert!(!is_public(address.parse().unwrap()), "{address}");
-        }
-    }
+    use super::is_plain_path;
 
     #[test]
     fn a_path_that_another_server_could_read_otherwise_is_not_plain() {

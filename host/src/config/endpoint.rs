@@ -1,9 +1,13 @@
 //! Where an upstream is: a base URL, or the full path of its API as the vendors document it. Both lead to the same target.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use ::http::Uri;
+
+/// What the paths of a provider begin with.
+const VERSION: &str = "/v1";
 
 /// An upstream's address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,9 +54,14 @@ pub enum EndpointError {
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Reads a URL. A path that ends in `/v1/messages`, `/v1/chat/completions` or `/v1` is cut back to what stands before
-    /// it; one that ends in `/messages` or `/chat/completions` without `/v1` belongs to an API without that version in its path.
+    /// Reads a URL. `/v1` at the end of its path is cut off: it belongs to the paths of a provider.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        Self::of_api(text, &BTreeSet::new())
+    }
+
+    /// Reads the URL of an upstream's API, whose address its vendor documents with one of `paths` at the end (`/v1/messages`). Such a
+    /// path is cut back to what stands before it. Where the URL ends in one without its `/v1`, the API has no version in its paths.
+    pub fn of_api(text: &str, paths: &BTreeSet<String>) -> Result<Self, EndpointError> {
         if text.contains('#') {
             return Err(EndpointError::Query);
         }
@@ -78,13 +87,13 @@ impl Endpoint {
         if !is_plain(path) {
             return Err(EndpointError::Path);
         }
-        let (path, unversioned) = base(path);
+        let (path, unversioned) = base(path, paths);
         Ok(Self { scheme, authority: authority.as_str().to_owned(), path: path.to_owned(), unversioned })
     }
 
     /// The path and query to ask for when a provider wants `target` (`/v1/messages?beta=true`).
     pub fn join(&self, target: &str) -> String {
-        let target = match target.strip_prefix("/v1") {
+        let target = match target.strip_prefix(VERSION) {
             Some(rest) if self.unversioned && rest.starts_with('/') => rest,
             _ => target,
         };
@@ -101,6 +110,18 @@ impl Endpoint {
         self.authority.get(..end).unwrap_or(&self.authority)
     }
 
+    /// The AWS region that the host's name says: `bedrock-runtime.eu-central-1.amazonaws.com`, also behind a VPC endpoint
+    /// (`vpce-1.bedrock-runtime.eu-central-1.vpce.amazonaws.com`) and in other partitions (`.amazonaws.com.cn`, `.api.aws`).
+    pub fn aws_region(&self) -> Option<&str> {
+        let labels: Vec<&str> = self.host().split('.').collect();
+        let end = labels.iter().position(|label| *label == "amazonaws").or_else(|| {
+            let of_api = labels.iter().rev().take(2).eq(["aws", "api"].iter());
+            of_api.then(|| labels.len().saturating_sub(2))
+        })?;
+        let mut before = labels.get(..end)?.iter().rev().filter(|label| **label != "vpce");
+        before.next().copied().filter(|label| is_aws_region(label))
+    }
+
     /// Whether it is on this very machine.
     pub fn is_loopback(&self) -> bool {
         let host = self.host().trim_start_matches('[').trim_end_matches(']');
@@ -112,6 +133,19 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path)
     }
+}
+
+/// Whether a text is the name of an AWS region: `eu-central-1`, `us-gov-west-1`.
+pub(super) fn is_aws_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [area, places @ .., number] = parts.as_slice() else { return false };
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    area.len() == 2
+        && word(area)
+        && !places.is_empty()
+        && places.iter().all(|place| word(place))
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 // === impl Scheme ===
@@ -138,18 +172,16 @@ fn is_plain(path: &str) -> bool {
 }
 
 /// What stands before the API's own path, and whether `/v1` is missing from that.
-fn base(path: &str) -> (&str, bool) {
-    for versioned in ["/v1/messages", "/v1/chat/completions", "/v1"] {
-        if let Some(base) = path.strip_suffix(versioned) {
-            return (base, false);
-        }
+fn base<'a>(path: &'a str, paths: &BTreeSet<String>) -> (&'a str, bool) {
+    let longest = |ends: &mut dyn Iterator<Item = &str>| {
+        ends.filter_map(|end| path.strip_suffix(end)).min_by_key(|base| base.len())
+    };
+    let whole = longest(&mut paths.iter().map(String::as_str));
+    if let Some(base) = whole.or_else(|| path.strip_suffix(VERSION)) {
+        return (base, false);
     }
-    for unversioned in ["/messages", "/chat/completions"] {
-        if let Some(base) = path.strip_suffix(unversioned) {
-            return (base, true);
-        }
-    }
-    (path, false)
+    let unversioned = longest(&mut paths.iter().filter_map(|end| end.strip_prefix(VERSION)));
+    unversioned.map_or((path, false), |base| (base, true))
 }
 
 #[cfg(test)]
@@ -157,9 +189,27 @@ mod tests {
     use super::{Endpoint, EndpointError};
 
     #[test]
+    fn the_region_of_an_aws_endpoint_is_read_from_its_name_and_from_no_other_name() {
+        for (endpoint, region) in [
+            ("https://bedrock-runtime.eu-central-1.amazonaws.com", Some("eu-central-1")),
+            ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com:443/model", Some("us-gov-west-1")),
+            ("https://vpce-0a1b.bedrock-runtime.ap-southeast-2.vpce.amazonaws.com", Some("ap-southeast-2")),
+            ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),
+            ("https://bedrock-mantle.us-east-1.api.aws", Some("us-east-1")),
+            ("https://bedrock.amazonaws.com", None),
+            ("https://eu-central-1.example.com", None),
+            ("http://127.0.0.1:8000", None),
+            ("http://[::1]:8000", None),
+        ] {
+            assert_eq!(Endpoint::parse(endpoint).unwrap().aws_region(), region, "{endpoint}");
+        }
+    }
+
+    #[test]
     fn a_base_url_and_the_full_path_lead_to_the_same_target() {
+        let paths = ["/v1/messages", "/v1/chat/completions"].map(str::to_owned).into();
         let target = |endpoint: &str, path: &str| {
-            let endpoint = Endpoint::parse(endpoint).unwrap();
+            let endpoint = Endpoint::of_api(endpoint, &paths).unwrap();
             format!("{}://{}{}", endpoint.scheme.as_str(), endpoint.authority, endpoint.join(path))
         };
         let messages = "https://api.anthropic.com/v1/messages?beta=true";
@@ -182,6 +232,18 @@ mod tests {
         ] {
             assert_eq!(target(endpoint, "/v1/chat/completions"), expected, "{endpoint}");
         }
+    }
+
+    #[test]
+    fn only_a_path_that_a_provider_describes_is_cut_off() {
+        let base = |text: &str, paths: &[&str]| {
+            let paths = paths.iter().map(|&path| path.to_owned()).collect();
+            Endpoint::of_api(text, &paths).unwrap().path
+        };
+        let url = "https://h.example/team/v1/messages";
+        assert_eq!(base(url, &[]), "/team/v1/messages");
+        assert_eq!(base(url, &["/v1/chat/completions"]), "/team/v1/messages");
+        assert_eq!(base(url, &["/messages", "/v1/messages"]), "/team", "the longest path counts");
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! Reads a parsed document key by key and notes every mismatch with its path, where a derived deserialiser would stop at
-//! the first one.
+//! Reads a parsed document key by key, each after its description, and notes every mismatch with its path, where a derived
+//! deserialiser would stop at the first one.
 
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::key::{Absent, ConfigBlock, ConfigKey, Form, Word};
 use super::report::Problems;
 
 /// A value and where it stands.
@@ -63,8 +64,8 @@ impl<'a> Node<'a> {
         self.problems.warn(self.path.clone(), message);
     }
 
-    /// As a mapping whose keys are among `known`; other keys are errors.
-    pub(super) fn section(&self, known: &[&str]) -> Section<'a> {
+    /// As a mapping whose keys are those of `block`; other keys are errors.
+    pub(super) fn section(&self, block: &ConfigBlock) -> Section<'a> {
         let entries = match self.value {
             Value::Object(entries) => Some(entries),
             Value::Null => None,
@@ -73,9 +74,11 @@ impl<'a> Node<'a> {
                 None
             }
         };
-        for key in entries.into_iter().flat_map(Map::keys).filter(|key| !known.contains(&key.as_str())) {
-            self.problems
-                .error(join(&self.path, key), format!("unknown key; known here are {}", known.join(", ")));
+        let known = |name: &str| block.keys.iter().any(|key| key.name == name);
+        for name in entries.into_iter().flat_map(Map::keys).filter(|name| !known(name)) {
+            let names: Vec<_> = block.keys.iter().map(|key| key.name).collect();
+            let message = format!("unknown key; known here are {}", names.join(", "));
+            self.problems.error(join(&self.path, name), message);
         }
         Section { entries, path: self.path.clone(), problems: self.problems }
     }
@@ -118,25 +121,26 @@ impl<'a> Node<'a> {
         flag
     }
 
-    /// As a whole number within `range`.
-    pub(super) fn number(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let number = self.value.as_u64().filter(|number| range.contains(number));
+    /// As a whole number within the range of its key.
+    pub(super) fn number(&self, key: &ConfigKey) -> Option<u64> {
+        let Form::Number(least, most) = key.form else { return None };
+        let number = self.value.as_u64().filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            self.error(format!("must be a whole number from {} to {}", range.start(), range.end()));
+            self.error(format!("must be a whole number from {least} to {most}"));
         }
         number
     }
 
     /// As one of a few words.
-    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choice<T: Word>(&self) -> Option<T> {
         let word = match self.value {
             Value::String(word) => word.clone(),
             Value::Number(number) => number.to_string(),
             _ => String::new(),
         };
-        let found = choices.iter().find(|(name, _)| *name == word).map(|(_, choice)| *choice);
+        let found = T::ALL.iter().find(|value| value.word() == word).copied();
         if found.is_none() {
-            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            let names: Vec<_> = T::ALL.iter().map(|value| value.word()).collect();
             self.error(format!("must be one of {}", names.join(", ")));
         }
         found
@@ -164,18 +168,73 @@ impl<'a> Node<'a> {
 
 impl<'a> Section<'a> {
     /// The value of a key; none if the key is missing or has nothing behind it.
-    pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
-        let value = self.entries?.get(key).filter(|value| !value.is_null())?;
-        Some(Node { value, path: join(&self.path, key), problems: self.problems })
+    pub(super) fn get(&self, key: &ConfigKey) -> Option<Node<'a>> {
+        let value = self.entries?.get(key.name).filter(|value| !value.is_null())?;
+        Some(Node { value, path: join(&self.path, key.name), problems: self.problems })
     }
 
     /// The value of a key that has to be there.
-    pub(super) fn required(&self, key: &str) -> Option<Node<'a>> {
+    pub(super) fn required(&self, key: &ConfigKey) -> Option<Node<'a>> {
         let node = self.get(key);
         if node.is_none() {
-            self.problems.error(join(&self.path, key), "is missing");
+            self.missing(key);
         }
         node
+    }
+
+    /// Notes that a key has to be there.
+    pub(super) fn missing(&self, key: &ConfigKey) {
+        self.problems.error(join(&self.path, key.name), "is missing");
+    }
+
+    /// The mapping behind a key; without any keys if there is none.
+    pub(super) fn block(&self, key: &ConfigKey) -> Section<'a> {
+        match (self.get(key), key.form) {
+            (Some(node), Form::Mapping(block)) => node.section(block),
+            _ => Section { entries: None, path: join(&self.path, key.name), problems: self.problems },
+        }
+    }
+
+    /// The items of the list behind a key; none if there is no list.
+    pub(super) fn items(&self, key: &ConfigKey) -> Vec<Node<'a>> {
+        self.get(key).map_or_else(Vec::new, |node| node.items())
+    }
+
+    /// Text.
+    pub(super) fn text(&self, key: &ConfigKey) -> Option<String> {
+        self.get(key)?.text().map(ToOwned::to_owned)
+    }
+
+    /// `true` or `false`; what the key's description says if it is absent.
+    pub(super) fn flag(&self, key: &ConfigKey) -> bool {
+        let usual = matches!(key.absent, Absent::Flag(true));
+        self.get(key).and_then(|node| node.flag()).unwrap_or(usual)
+    }
+
+    /// A whole number within the range of the key's description, or its default. A number that the type cannot hold is noted: what is
+    /// returned for it is never used.
+    pub(super) fn number<T: TryFrom<u64> + Default>(&self, key: &ConfigKey) -> T {
+        let usual = if let Absent::Number(usual) = key.absent { usual } else { 0 };
+        let number = self.get(key).and_then(|node| node.number(key)).unwrap_or(usual);
+        T::try_from(number).unwrap_or_else(|_| {
+            self.problems.error(join(&self.path, key.name), "is more than this machine can count");
+            T::default()
+        })
+    }
+
+    /// A number of milliseconds.
+    pub(super) fn millis(&self, key: &ConfigKey) -> Duration {
+        Duration::from_millis(self.number(key))
+    }
+
+    /// A number of seconds.
+    pub(super) fn seconds(&self, key: &ConfigKey) -> Duration {
+        Duration::from_secs(self.number(key))
+    }
+
+    /// One of a few words; the usual one if the key is absent.
+    pub(super) fn choice<T: Word + Default>(&self, key: &ConfigKey) -> T {
+        self.get(key).and_then(|node| node.choice()).unwrap_or_default()
     }
 }
 

@@ -3,45 +3,89 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
 
 pub use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use zeroize::Zeroizing;
+use serde_json::{Map, Value, json};
 
-use super::report::Problem;
+use super::credential::CloudCredential;
+use super::file::MASK;
+use super::key::{Absent, ConfigKey};
+use super::node::{Node, Section};
+use super::report::{Problem, Problems};
+use crate::modes;
 
-/// Longest credential accepted: 64 KiB holds a service account's key file.
-const MAX_SECRET: u64 = 64 * 1024;
-/// How long a command may take.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) use self::fields::SecretFields;
+use self::source::Source;
+pub(super) use self::tree::Tree;
+
+mod fields;
+mod source;
+mod tree;
+
+/// The key in the file.
+pub(super) const KEY: ConfigKey = ConfigKey::text(
+    "secrets_file",
+    "Path of the secrets file. It maps names to values:
+```yaml
+anthropic_prod: \"sk-ant-...\"                     # the value itself
+openai_prod: { file: /run/secrets/openai }       # first line to last, line end removed; mode at most 0640
+groq_prod: { env: GROQ_API_KEY }
+vault_key: { command: [vault, kv, get, -field=key, secret/upstream] }   # sees PATH and HOME only; 10 s
+bedrock_prod: { aws: { profile: gateway } }      # a credential of a cloud: see below
+```
+Values are wiped from memory when they are no longer needed and never reach a log, an error, the audit trail or a child process",
+)
+.or(Absent::Text(super::SECRETS_FILE));
 
 /// Named credentials.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    values: BTreeMap<String, SecretString>,
+    values: BTreeMap<String, RouteCredential>,
 }
 
-/// Where a secret's value comes from.
-enum Source {
-    Value(SecretString),
-    File(PathBuf),
-    Env(String),
-    Command(Vec<String>),
-    Malformed(String),
+/// What a name of the secrets file stands for.
+#[derive(Debug, Clone)]
+pub enum RouteCredential {
+    /// A text that is sent as it is.
+    Text(SecretString),
+    /// An identity in a cloud: what is sent is made of it, call by call or for an hour.
+    Cloud(Arc<CloudCredential>),
 }
 
 // === impl Secrets ===
 
 impl Secrets {
-    /// The secret of this name.
+    /// Reads the file that the configuration names.
+    pub(super) fn read(top: &Section<'_>, home: &Path, problems: &Problems) -> Self {
+        let node = top.get(&KEY);
+        let name = node.as_ref().and_then(Node::text).unwrap_or(super::SECRETS_FILE);
+        Self::load(&home.join(name)).unwrap_or_else(|found| {
+            problems.extend(found);
+            Self::default()
+        })
+    }
+
+    /// As `sallyport config show` prints them: the names, and which cloud they are of.
+    pub(super) fn show(&self) -> Value {
+        let shown = |credential: &RouteCredential| match credential {
+            RouteCredential::Text(_) => Value::from(MASK),
+            RouteCredential::Cloud(cloud) => json!({ cloud.cloud(): MASK }),
+        };
+        self.values.iter().map(|(name, it)| (name.clone(), shown(it))).collect::<Map<_, _>>().into()
+    }
+
+    /// The secret of this name, if it is a text.
     pub fn get(&self, name: &str) -> Option<&SecretString> {
+        match self.values.get(name)? {
+            RouteCredential::Text(text) => Some(text),
+            RouteCredential::Cloud(_) => None,
+        }
+    }
+
+    /// The credential of this name.
+    pub fn credential(&self, name: &str) -> Option<&RouteCredential> {
         self.values.get(name)
     }
 
@@ -58,19 +102,19 @@ impl Secrets {
         if !path.exists() {
             return Ok(Self::default());
         }
-        let text = read_private(path, 0o077, u64::MAX).map_err(fail)?;
+        let text = modes::read_private(path, 0o077, u64::MAX).map_err(fail)?;
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        let sources: Option<BTreeMap<String, Source>> =
-            serde_saphyr::from_str_with_options(&text, options)
-                .map_err(|error| fail(format!("must map names to values{}", place(&error))))?;
+        let entries: Option<BTreeMap<String, Tree>> = serde_saphyr::from_str_with_options(&text, options)
+            .map_err(|error| fail(format!("must map names to values{}", place(&error))))?;
 
         let mut problems = Vec::new();
         let mut values = BTreeMap::new();
         let home = path.parent().unwrap_or_else(|| Path::new("."));
-        for (key, source) in sources.into_iter().flatten() {
-            match source.resolve(home) {
+        for (key, tree) in entries.into_iter().flatten() {
+            let path = format!("{name}: {key}");
+            match RouteCredential::read(&key, &tree, path, home) {
                 Ok(value) => drop(values.insert(key, value)),
-                Err(message) => problems.push(Problem::new(format!("{name}: {key}"), message)),
+                Err(found) => problems.extend(found),
             }
         }
         if problems.is_empty() { Ok(Self { values }) } else { Err(problems) }
@@ -79,7 +123,8 @@ impl Secrets {
 
 impl<N: Into<String>, V: Into<SecretString>> FromIterator<(N, V)> for Secrets {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self { values: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+        let text = |(name, value): (N, V)| (name.into(), RouteCredential::Text(value.into()));
+        Self { values: pairs.into_iter().map(text).collect() }
     }
 }
 
@@ -89,163 +134,67 @@ impl fmt::Debug for Secrets {
     }
 }
 
-// === impl Source ===
+// === impl RouteCredential ===
 
-impl Source {
-    fn resolve(self, home: &Path) -> Result<SecretString, String> {
-        let text = match self {
-            Self::Value(value) => return Ok(value),
-            Self::Malformed(message) => return Err(message),
-            // Orchestrators mount secrets readable for a group: that far is accepted for files that are not ours.
-            Self::File(path) => read_private(&home.join(path), 0o037, MAX_SECRET)?,
-            Self::Env(name) => environment(&name)?,
-            Self::Command(words) => output(&words)?,
-        };
-        let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.into()) }
-    }
-}
-
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SourceVisitor)
-    }
-}
-
-/// Takes whatever stands there, so that one odd entry does not hide what is wrong with the others.
-struct SourceVisitor;
-
-impl<'de> Visitor<'de> for SourceVisitor {
-    type Value = Source;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value, or where to find it")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Source, E> {
-        Ok(if text.trim().is_empty() {
-            Source::Malformed("is empty".to_owned())
-        } else {
-            Source::Value(text.into())
-        })
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Source, E> {
-        Ok(unquoted())
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Source, E> {
-        Ok(unquoted())
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Source, E> {
-        Ok(unquoted())
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Source, E> {
-        Ok(unquoted())
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Source, E> {
-        Ok(Source::Malformed("is empty".to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Source, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Source::Malformed("must be text, or one of {file: ..}, {env: ..}, {command: [..]}".to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Source, A::Error> {
-        let mut sources = Vec::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            sources.push(match key.as_str() {
-                "file" => Source::File(entries.next_value()?),
-                "env" => Source::Env(entries.next_value()?),
-                "command" => Source::Command(entries.next_value()?),
-                _ => return Err(A::Error::custom("unknown source")),
-            });
+impl RouteCredential {
+    fn read(name: &str, tree: &Tree, path: String, home: &Path) -> Result<Self, Vec<Problem>> {
+        if let Tree::Map(entries) = tree {
+            let mut clouds = entries.keys().filter(|key| CloudCredential::CLOUDS.contains(&key.as_str()));
+            match (clouds.next(), entries.len()) {
+                (Some(_), 2..) => {
+                    return Err(vec![Problem::new(path, "must hold a cloud alone: aws, gcp or azure")]);
+                }
+                (Some(cloud), _) => {
+                    let Some(tree) = entries.get(cloud) else { return Err(Vec::new()) };
+                    return CloudCredential::read(name, cloud, tree, &format!("{path}.{cloud}"), home)
+                        .map(|credential| Self::Cloud(Arc::new(credential)));
+                }
+                (None, _) => {}
+            }
         }
-        Ok(match sources.pop() {
-            Some(source) if sources.is_empty() => source,
-            _ => Source::Malformed("must name exactly one of file, env and command".to_owned()),
-        })
+        let value = Source::of(tree).and_then(|source| source.resolve(home));
+        value.map(Self::Text).map_err(|message| vec![Problem::new(path, message)])
     }
 }
 
-fn unquoted() -> Source {
-    Source::Malformed("must be text: quote it".to_owned())
+/// The secret that a key names, which has to be a text; noted, where there is none.
+pub(super) fn secret_named<'s>(
+    node: &Node<'_>,
+    name: &str,
+    secrets: &'s Secrets,
+) -> Option<&'s SecretString> {
+    match credential_named(node, name, secrets)? {
+        RouteCredential::Text(text) => Some(text),
+        RouteCredential::Cloud(cloud) => {
+            let cloud = cloud.cloud();
+            node.error(format!(
+                "{name} is a credential of a cloud ({cloud}): only api_key_secret of a route may name it"
+            ));
+            None
+        }
+    }
 }
+
+/// The credential that a key names; noted, where there is none.
+pub(super) fn credential_named<'s>(
+    node: &Node<'_>,
+    name: &str,
+    secrets: &'s Secrets,
+) -> Option<&'s RouteCredential> {
+    let credential = secrets.credential(name);
+    if credential.is_none() {
+        node.error(format!("the secrets file has no value for {name}"));
+    }
+    credential
+}
+
+// === private helpers ===
 
 /// Only the place of a parser's message is repeated: the message itself may quote the file.
 fn place(error: &serde_saphyr::Error) -> String {
     error.location().map_or_else(String::new, |location| {
         format!(" (line {}, column {})", location.line(), location.column())
     })
-}
-
-/// Reads a file that nobody else may read: none of the bits of `forbidden` may be set in its mode.
-fn read_private(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<String>, String> {
-    let shown = path.display();
-    let mut file = std::fs::File::open(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let metadata = file.metadata().map_err(|error| format!("cannot read {shown}: {error}"))?;
-    if !metadata.is_file() {
-        return Err(format!("{shown} is not a file"));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & forbidden != 0 {
-        return Err(format!("{shown} can be read or changed by others (mode {mode:04o}): chmod 600 {shown}"));
-    }
-    if metadata.len() > limit {
-        return Err(format!("{shown} is longer than {limit} bytes"));
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    Ok(text)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the environment, and only for secrets"
-)]
-fn environment(name: &str) -> Result<Zeroizing<String>, String> {
-    std::env::var(name).map(Zeroizing::new).map_err(|_| format!("the environment has no variable {name}"))
-}
-
-/// What a command prints. It sees where to find programs and its home, and nothing else of the environment.
-fn output(words: &[String]) -> Result<Zeroizing<String>, String> {
-    let Some((program, arguments)) = words.split_first() else {
-        return Err("the command is empty".to_owned());
-    };
-    let kept = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(kept)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("cannot run {program}: {error}"))?;
-    let stdout = child.stdout.take();
-    let (done, printed) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut text = Zeroizing::new(String::new());
-        let read = stdout.map(|stdout| stdout.take(MAX_SECRET).read_to_string(&mut text));
-        // Nobody listens any more once the time is over.
-        drop(done.send(matches!(read, Some(Ok(_))).then_some(text)));
-    });
-    let Ok(text) = printed.recv_timeout(COMMAND_TIMEOUT) else {
-        drop(child.kill());
-        drop(child.wait());
-        return Err(format!("{program} took longer than {} seconds", COMMAND_TIMEOUT.as_secs()));
-    };
-    match child.wait() {
-        Ok(status) if status.success() => {
-            text.ok_or_else(|| format!("{program} printed something that is not text"))
-        }
-        Ok(status) => Err(format!("{program} failed: {status}")),
-        Err(error) => Err(format!("{program} failed: {error}")),
-    }
 }
 
 #[cfg(test)]

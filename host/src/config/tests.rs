@@ -1,15 +1,23 @@
 //! Stories about `sallyport.yaml`: what is read, and what is said about what cannot be.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use sallyport_protocol::cost;
+use sallyport_protocol::facts::{ApiStyle, Effort, ModelFacts, ReasoningStyle};
 use sallyport_protocol::hooks::OnFault;
+use sallyport_protocol::messages::event::Usage;
+use serde_json::json;
+
+use super::key::{Absent, ConfigBlock, Form};
+use crate::tls::ClientAuth;
 
 use super::{
-    Attachment, Config, DenyStatus, Durability, EgressAuth, EvidenceSettings, ExposeSecret as _, Mode,
-    Recording, Secrets, Sink, egress, read, template,
+    Attachment, Config, DenyStatus, Durability, EgressAuth, EvidenceSettings, ExposeSecret as _, ModeSetting,
+    Recording, Secrets, Sink, file, prices, route, target, template,
 };
 
 const PRICE: &str = "{ provider: '*', model: m, input: 1, output: 1, cache_read: 1, cache_write: 1 }";
@@ -46,10 +54,10 @@ fn a_route_is_enough() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.public_url, "http://127.0.0.1:8080");
     assert_eq!(config.server.body_limit, 32 * 1024 * 1024);
-    assert_eq!(config.database_url, "sqlite:/srv/sallyport/sallyport.sqlite");
+    assert_eq!(config.database.url, "sqlite:/srv/sallyport/sallyport.sqlite");
     assert_eq!(config.audit.durability, Durability::Spool);
     assert_eq!(config.auth.audience, "cowork");
-    assert_eq!(config.deny_status, DenyStatus::S451);
+    assert_eq!(config.deny.status, DenyStatus::S451);
     assert!(config.gateway.enabled && config.warnings.is_empty());
 }
 
@@ -108,14 +116,17 @@ prices:
     );
     let first = |model: &'static str| config.gateway.candidates(model).next();
     let route = first("gpt-4.1-mini").unwrap();
-    assert_eq!((route.provider.as_str(), route.upstream_model.as_deref()), ("openai", Some("gpt-4.1")));
-    assert_eq!(route.endpoint.as_ref().unwrap().join("/v1/chat/completions"), "/v1/chat/completions");
+    assert_eq!(
+        (route.own.provider.as_str(), route.own.upstream_model.as_deref()),
+        ("openai", Some("gpt-4.1"))
+    );
+    assert_eq!(route.own.endpoint.as_ref().unwrap().join("/v1/chat/completions"), "/v1/chat/completions");
     let route = first("internal-llama-3").unwrap();
     assert!(route.lossless && route.strict && !route.forward_user_id);
-    let (first_byte, idle) = (route.patience.first_byte.as_secs(), route.patience.idle.as_secs());
+    let (first_byte, idle) = (route.own.timeouts.first_byte.as_secs(), route.own.timeouts.idle.as_secs());
     assert_eq!((first_byte, idle), (600, 20), "what the file does not say keeps its default");
     assert_eq!(route.models[0].display_name, "internal-llama-70b");
-    assert_eq!(first("claude-opus-4-6").unwrap().provider, "anthropic");
+    assert_eq!(first("claude-opus-4-6").unwrap().own.provider, "anthropic");
     assert!(first("mistral").is_none());
     assert!(
         config.prices.version.contains('+'),
@@ -130,7 +141,7 @@ fn the_first_route_that_matches_wins() {
         "gateway:\n  routes:\n    - { model_pattern: 'a-*', provider: echo, upstream_model: one }\n    - { model_pattern: '*', provider: echo, upstream_model: two }\n",
     );
     let upstream = |model: &'static str| {
-        config.gateway.candidates(model).next().unwrap().upstream_model.clone().unwrap()
+        config.gateway.candidates(model).next().unwrap().own.upstream_model.clone().unwrap()
     };
     assert_eq!((upstream("a-1"), upstream("b-1")), ("one".into(), "two".into()));
 }
@@ -181,6 +192,26 @@ auth: { ttl_seconds: 5 }
 }
 
 #[test]
+fn a_route_may_say_how_its_credential_is_sent_and_nothing_that_is_no_header() {
+    let with =
+        |more: &str| format!("gateway:\n  routes:\n    - {{ model_pattern: '*', provider: echo{more} }}\n");
+    let form = |form: &str| with(&format!(", api_key_secret: openai_prod, api_key_form: {form}"));
+    for sent in ["bearer", "x-api-key", "api-key"] {
+        let route = parse(&form(sent)).gateway.routes.remove(0);
+        assert_eq!(route.own.api_key_form.as_ref().map(ToString::to_string).as_deref(), Some(sent));
+    }
+    assert_eq!(
+        parse(&with("")).gateway.routes.remove(0).own.api_key_form,
+        None,
+        "as the provider's package says"
+    );
+    for wrong in ["host", "Bearer", "''", "'x y'"] {
+        complains(&form(wrong), "gateway.routes[0].api_key_form");
+    }
+    complains(&with(", api_key_form: bearer"), "gateway.routes[0].api_key_form");
+}
+
+#[test]
 fn a_file_that_is_no_yaml_or_says_a_thing_twice_is_refused() {
     for text in ["gateway: [", "- a\n- b\n", "just words", "gateway: {}\ngateway: {}\n", ""] {
         assert!(Config::parse(text, Path::new("/srv"), secrets()).is_err(), "{text:?}");
@@ -205,9 +236,10 @@ fn a_model_without_a_price_is_refused() {
 
 #[test]
 fn serving_other_machines_needs_a_public_url_and_no_development_key() {
-    let exposed = "server: { listen: '0.0.0.0:8080' }\n";
+    let exposed = "server: { listen: '0.0.0.0:8080', trusted_proxies: [10.0.0.7] }\n";
     complains(&format!("{exposed}{MINIMAL}"), "server.listen");
-    let public = "server: { listen: '0.0.0.0:8080', public_url: 'https://ai.example' }\n";
+    let public =
+        "server: { listen: '0.0.0.0:8080', public_url: 'https://ai.example', trusted_proxies: [10.0.0.7] }\n";
     assert!(!parse(&format!("{public}{MINIMAL}")).is_local());
     // The base point of the curve: a valid public key that nobody needs to guard.
     let key = "5866666666666666666666666666666666666666666666666666666666666666";
@@ -216,6 +248,142 @@ fn serving_other_machines_needs_a_public_url_and_no_development_key() {
     );
     complains(&format!("{public}{publisher}{MINIMAL}"), "server.listen");
     assert_eq!(parse(&format!("{publisher}{MINIMAL}")).components.publishers.len(), 1);
+}
+
+#[test]
+fn a_listener_for_administration_is_held_to_the_same_and_is_another_one() {
+    let with = |listen: &str| {
+        format!("server: {{ admin_listen: '{listen}', trusted_proxies: [10.1.0.0/16] }}\n{MINIMAL}")
+    };
+    let config = parse(&with("127.0.0.1:9090"));
+    assert_eq!(config.server.admin_listen.unwrap().port(), 9090);
+    assert!(config.is_local() && config.warnings.is_empty());
+    complains(&with("127.0.0.1:8080"), "server.admin_listen");
+    complains(&with("localhost"), "server.admin_listen");
+    let exposed = parse(&with("0.0.0.0:9090"));
+    assert!(!exposed.is_local() && exposed.warnings.is_empty());
+    let key = "5866666666666666666666666666666666666666666666666666666666666666";
+    let publisher = format!(
+        "components: {{ publishers: [{{ key: '{key}', namespace: acme, kinds: [policy], development: true }}] }}\n"
+    );
+    complains(&format!("{publisher}{}", with("0.0.0.0:9090")), "server.admin_listen");
+}
+
+#[test]
+fn a_listener_for_figures_is_another_one_and_warns_where_others_reach_it() {
+    let with = |more: &str| format!("server: {{ {more} }}\n{MINIMAL}");
+    let config = parse(&with("metrics_listen: '127.0.0.1:9100'"));
+    assert_eq!(config.server.metrics_listen.unwrap().port(), 9100);
+    assert!(config.is_local() && config.warnings.is_empty());
+    complains(&with("metrics_listen: '127.0.0.1:8080'"), "server.metrics_listen");
+    complains(&with("metrics_listen: '127.0.0.1:9', admin_listen: '127.0.0.1:9'"), "server.metrics_listen");
+    let exposed = parse(&with("metrics_listen: '0.0.0.0:9100'"));
+    assert!(!exposed.is_local());
+    assert_eq!(exposed.warnings.len(), 1, "{:?}", exposed.warnings);
+}
+
+/// A `tls` block with files that can be used, and the directory that holds them.
+fn tls(more: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tls");
+    for name in ["good.pem", "key.pem", "authority.pem"] {
+        fs::copy(fixtures.join(name), directory.path().join(name)).unwrap();
+        fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let at = directory.path().display().to_string();
+    let more = more.replace("AT", &at);
+    let block = format!("tls: {{ certificate: {at}/good.pem, key: {at}/key.pem{more} }}\n");
+    (directory, block)
+}
+
+#[test]
+fn in_clear_the_gateway_serves_this_machine_or_proxies_that_are_named() {
+    let plain = "is reachable from other machines and not encrypted";
+    let said = |text: &str| {
+        let found = complaints(text);
+        found
+            .into_iter()
+            .filter(|line| line.contains(plain))
+            .map(|line| line.split(':').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let server = |more: &str| {
+        format!(
+            "server: {{ listen: '[::]:8080', admin_listen: '0.0.0.0:9090', public_url: 'https://ai.example'{more} }}\n{MINIMAL}"
+        )
+    };
+    assert_eq!(said(&server("")), ["server.listen", "server.admin_listen"]);
+    assert_eq!(said(&server(", trusted_proxies: []")), ["server.listen", "server.admin_listen"]);
+    parse(&server(", trusted_proxies: [10.0.0.7, '2001:db8::/32']"));
+    for (proxy, problem) in
+        [("proxy.example", "must be an address"), ("10.0.0.1/8", "has bits behind its prefix")]
+    {
+        let found = complaints(&server(&format!(", trusted_proxies: [{proxy}]")));
+        assert!(
+            found
+                .iter()
+                .any(|line| line.starts_with("server.trusted_proxies[0]: ") && line.contains(problem)),
+            "{found:?}"
+        );
+    }
+    let (_files, block) = tls("");
+    assert!(parse(&format!("{block}{}", server(""))).warnings.is_empty());
+    let (_files, block) = tls(", listeners: [public]");
+    assert_eq!(said(&format!("{block}{}", server(""))), ["server.admin_listen"]);
+    let (_files, block) = tls(", listeners: [admin]");
+    assert_eq!(said(&format!("{block}{}", server(""))), ["server.listen"]);
+}
+
+#[test]
+fn with_a_certificate_clients_reach_the_gateway_by_https() {
+    let (_files, block) = tls("");
+    assert_eq!(parse(&format!("{block}{MINIMAL}")).server.public_url, "https://127.0.0.1:8080");
+    let config = parse(&format!("{block}server: {{ public_url: 'http://127.0.0.1:8080' }}\n{MINIMAL}"));
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    let (_files, block) = tls(", listeners: [admin]");
+    assert_eq!(parse(&format!("{block}{MINIMAL}")).server.public_url, "http://127.0.0.1:8080");
+}
+
+#[test]
+fn certificates_of_clients_are_asked_for_where_an_authority_is_named() {
+    let with = |more: &str| {
+        let (files, block) = tls(more);
+        (files, format!("{block}{MINIMAL}"))
+    };
+    let (_files, text) =
+        with(", client_ca: AT/authority.pem, client_certificates: { public: request, admin: require }");
+    let clients = parse(&text).tls.unwrap().clients;
+    assert_eq!((clients.public, clients.admin), (ClientAuth::Request, ClientAuth::Require));
+    let (_files, text) = with(", client_ca: AT/authority.pem");
+    assert_eq!(parse(&text).warnings.len(), 1, "nobody is asked");
+    for (more, path) in [
+        (", client_certificates: { public: require }", "tls.client_certificates.public"),
+        (
+            ", client_ca: AT/authority.pem, client_certificates: { public: always }",
+            "tls.client_certificates.public",
+        ),
+        (
+            ", client_ca: AT/authority.pem, listeners: [public], client_certificates: { admin: require }",
+            "tls.client_certificates.admin",
+        ),
+        (", client_crls: [AT/authority.pem]", "tls.client_crls[0]"),
+        (", client_ca: AT/nothing.pem, client_certificates: { public: require }", "tls.client_ca"),
+    ] {
+        let (_files, text) = with(more);
+        complains(&text, path);
+    }
+    complains(&format!("tls: {{}}\n{MINIMAL}"), "tls.certificate");
+    complains(&format!("tls: {{}}\n{MINIMAL}"), "tls.key");
+}
+
+#[test]
+fn the_example_of_the_guide_is_one() {
+    let guide = include_str!("../../../docs/guide/configuration.md");
+    let example = guide.split("## A small example\n```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = parse(example);
+    assert_eq!(config.gateway.routes.len(), 2);
+    assert_eq!(config.gateway.routes[1].own.endpoint.as_ref().unwrap().path, "");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
 #[test]
@@ -233,7 +401,7 @@ fn a_password_belongs_into_the_secrets_file() {
     complains(&format!("database: {{ url: 'mysql://db/x' }}\n{MINIMAL}"), "database.url");
     complains(&format!("database: {{ url_secret: nowhere }}\n{MINIMAL}"), "database.url_secret");
     let config = parse(&format!("database: {{ url_secret: db }}\n{MINIMAL}"));
-    assert!(config.database_url.starts_with("postgres://"));
+    assert!(config.database.url.starts_with("postgres://"));
 }
 
 #[test]
@@ -285,28 +453,28 @@ fn what_no_package_here_has_may_be_the_catalogs_if_it_is_named_in_full() {
     }
 }
 
-const WAY: &str = "name: moderation, url: 'https://mod.example', methods: [POST], components: [acme/ask]";
+const GRANT: &str = "name: moderation, url: 'https://mod.example', methods: [POST], components: [acme/ask]";
 
 #[test]
-fn a_way_out_is_narrow_unless_said_otherwise() {
+fn an_egress_grant_has_narrow_defaults() {
     let config = parse(&format!(
-        "egress: [{{ {WAY}, path_prefix: /v1/check, auth: bearer, secret: openai_prod }}]\n{MINIMAL}"
+        "egress: [{{ {GRANT}, path_prefix: /v1/check, auth: bearer, secret: openai_prod }}]\n{MINIMAL}"
     ));
-    let way = &config.egress["moderation"];
+    let grant = &config.egress["moderation"];
     assert_eq!(
-        (way.endpoint.to_string().as_str(), way.path_prefix.as_str()),
+        (grant.endpoint.to_string().as_str(), grant.path_prefix.as_str()),
         ("https://mod.example", "/v1/check")
     );
-    assert_eq!((way.max_request, way.max_response), (64 * 1024, 256 * 1024));
-    assert_eq!(way.timeout, Duration::from_secs(2));
-    assert!(!way.allow_private && way.allows("acme/ask") && !way.allows("acme/other"));
-    assert!(matches!(&way.auth, EgressAuth::Bearer(secret) if secret.expose_secret() == "canary-2"));
-    assert!(!format!("{way:?} {}", config.effective()).contains("canary"));
+    assert_eq!((grant.max_request, grant.max_response), (64 * 1024, 256 * 1024));
+    assert_eq!(grant.timeout, Duration::from_secs(2));
+    assert!(!grant.allow_private && grant.allows("acme/ask") && !grant.allows("acme/other"));
+    assert!(matches!(&grant.auth, EgressAuth::Bearer(secret) if secret.expose_secret() == "canary-2"));
+    assert!(!format!("{grant:?} {}", config.effective()).contains("canary"));
 }
 
 #[test]
-fn a_way_out_that_leads_astray_is_refused() {
-    let way = |more: &str| format!("egress: [{{ {WAY}, {more} }}]\n{MINIMAL}");
+fn an_egress_grant_with_a_dangerous_value_is_refused() {
+    let grant = |more: &str| format!("egress: [{{ {GRANT}, {more} }}]\n{MINIMAL}");
     for (more, path) in [
         ("path_prefix: v1", "egress[0].path_prefix"),
         ("path_prefix: /a/../b", "egress[0].path_prefix"),
@@ -318,9 +486,9 @@ fn a_way_out_that_leads_astray_is_refused() {
         ("follow_redirects: true", "egress[0].follow_redirects"),
         ("max_request_bytes: 99999999", "egress[0].max_request_bytes"),
     ] {
-        complains(&way(more), path);
+        complains(&grant(more), path);
     }
-    let url = |url: &str| format!("egress: [{{ {} }}]\n{MINIMAL}", WAY.replace("https://mod.example", url));
+    let url = |url: &str| format!("egress: [{{ {} }}]\n{MINIMAL}", GRANT.replace("https://mod.example", url));
     for wrong in [
         "http://mod.example",
         "https://mod.example/v1",
@@ -334,13 +502,19 @@ fn a_way_out_that_leads_astray_is_refused() {
         complains(&url(wrong), "egress[0].url");
     }
     let private = |url: &str| {
-        format!("egress: [{{ {}, allow_private: true }}]\n{MINIMAL}", WAY.replace("https://mod.example", url))
+        format!(
+            "egress: [{{ {}, allow_private: true }}]\n{MINIMAL}",
+            GRANT.replace("https://mod.example", url)
+        )
     };
     assert_eq!(parse(&private("http://127.0.0.1:1")).egress.len(), 1);
     assert_eq!(parse(&private("https://10.0.0.1")).egress.len(), 1);
     complains(&private("http://10.0.0.1"), "egress[0].url");
-    complains(&format!("egress: [{{ {WAY} }}, {{ {WAY} }}]\n{MINIMAL}"), "egress[1].name");
-    complains(&format!("egress: [{{ {} }}]\n{MINIMAL}", WAY.replace("POST", "get")), "egress[0].methods[0]");
+    complains(&format!("egress: [{{ {GRANT} }}, {{ {GRANT} }}]\n{MINIMAL}"), "egress[1].name");
+    complains(
+        &format!("egress: [{{ {} }}]\n{MINIMAL}", GRANT.replace("POST", "get")),
+        "egress[0].methods[0]",
+    );
 }
 
 #[test]
@@ -348,7 +522,7 @@ fn the_word_off_is_a_mode_and_not_a_boolean() {
     let config = parse(&format!(
         "bundle: [{{ component: sallyport/scope, mode: off }}]\naudit: {{ siem: [stdout, {{ file: rows.jsonl }}] }}\n{MINIMAL}"
     ));
-    assert_eq!(config.bundle[0].mode, Mode::Off);
+    assert_eq!(config.bundle[0].mode, ModeSetting::Off);
     assert_eq!(config.audit.siem, [Sink::Stdout, Sink::File("/srv/sallyport/rows.jsonl".into())]);
 }
 
@@ -367,7 +541,7 @@ fn a_hook_is_attached_to_what_its_entry_says() {
     let Attachment { matcher, on_fault, timeout } = &config.bundle[0].attachment;
     assert!(matcher.fits(Some("mcp__a__b")) && !matcher.fits(Some("Bash")));
     assert_eq!((*on_fault, *timeout), (Some(OnFault::Continue), Some(Duration::from_millis(50))));
-    assert_eq!(config.session_idle, Duration::from_mins(1));
+    assert_eq!(config.hooks.session_idle, Duration::from_mins(1));
     let shown = &config.effective()["bundle"][0];
     assert_eq!((shown["matcher"].as_str(), shown["timeout_ms"].as_u64()), (Some("Edit|mcp__.*"), Some(50)));
 
@@ -384,7 +558,7 @@ fn the_file_that_init_writes_checks_without_a_warning() {
     let config = parse(template::CONFIG);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.bundle.len(), 4);
-    assert!(config.bundle.iter().all(|entry| entry.mode == Mode::Enforce));
+    assert!(config.bundle.iter().all(|entry| entry.mode == ModeSetting::Enforce));
     assert!(config.is_local());
 }
 
@@ -402,27 +576,147 @@ fn a_home_is_where_its_file_is_and_loads_again_and_again() {
     assert_eq!(Config::load(&file).unwrap().secrets.get("a").unwrap().expose_secret(), "b");
 }
 
+/// Every block of the file, with its path.
+fn blocks() -> Vec<(String, &'static ConfigBlock)> {
+    fn below(path: &str, form: Form, all: &mut Vec<(String, &'static ConfigBlock)>) {
+        match form {
+            Form::Mapping(block) => {
+                all.push((path.to_owned(), block));
+                for key in block.keys {
+                    below(&format!("{path}.{}", key.name), key.form, all);
+                }
+            }
+            Form::List(item) => below(path, *item, all),
+            Form::Either(forms) => forms.iter().for_each(|form| below(path, *form, all)),
+            _ => {}
+        }
+    }
+    let mut all = Vec::new();
+    for key in file::FILE.keys {
+        below(key.name, key.form, &mut all);
+    }
+    all
+}
+
 #[test]
-fn the_guide_names_every_key() {
-    let guide = include_str!("../../../docs/guide/configuration.md");
-    let keys = [
-        &read::TOP[..],
-        &read::SERVER,
-        &read::DATABASE,
-        &read::GATEWAY,
-        &read::ROUTE,
-        &read::TIMEOUTS,
-        &read::ENTRY,
-        &read::HOOKS,
-        &egress::KEYS,
-        &read::COMPONENTS,
-        &read::QUOTA,
-        &read::PUBLISHER,
-        &read::AUDIT,
-        &read::AUTH,
-        &read::PRICES,
-    ];
-    let missing: Vec<_> =
-        keys.concat().into_iter().filter(|key| !guide.contains(&format!("`{key}`"))).collect();
-    assert!(missing.is_empty(), "docs/guide/configuration.md does not name {missing:?}");
+fn every_key_has_one_description_whose_default_it_would_accept() {
+    let blocks = blocks();
+    assert!(blocks.len() > 15, "{}", blocks.len());
+    for (path, block) in blocks {
+        let names: BTreeSet<_> = block.keys.iter().map(|key| key.name).collect();
+        assert_eq!(names.len(), block.keys.len(), "{path} has a key twice");
+        for key in block.keys {
+            let path = format!("{path}.{}", key.name);
+            assert!(!key.about.is_empty() && !key.about.ends_with('.'), "{path}: {:?}", key.about);
+            let fits = match (key.form, key.absent) {
+                (_, Absent::Required | Absent::Nothing | Absent::Derived(_))
+                | (Form::Flag, Absent::Flag(_))
+                | (Form::Text, Absent::Text(_)) => true,
+                (Form::Number(least, most), Absent::Number(usual)) => (least..=most).contains(&usual),
+                (Form::Choice(words), Absent::Word(usual)) => words().contains(&usual()),
+                _ => false,
+            };
+            assert!(fits, "{path}: the default is none of its values");
+        }
+    }
+}
+
+#[test]
+fn a_model_without_a_price_is_refused_or_free_by_name() {
+    let route = "gateway:\n  routes:\n    - { model_pattern: 'own-*', provider: openai, endpoint: 'http://127.0.0.1:8000', upstream_model: my-llama }\n";
+    complains(route, "gateway.routes[0].upstream_model");
+    let free = parse(&format!("{route}prices: {{ free: ['my-*'] }}\n"));
+    let usage = Usage { input: Some(1_000_000), output: Some(1_000_000), ..Usage::default() };
+    assert_eq!(free.prices.price("openai", "my-llama", &usage), Some(0));
+    assert_ne!(free.prices.price("openai", "gpt-5", &usage), Some(0), "and nothing else is");
+    assert!(
+        free.prices.version.contains('+'),
+        "a row names the list that priced it: {}",
+        free.prices.version
+    );
+    complains(&format!("{route}prices: {{ free: [1] }}\n"), "prices.free[0]");
+    let steps = "{ above: 20, input: 1, output: 1, cache_read: 1, cache_write: 1 }, { above: 10, input: 1, output: 1, cache_read: 1, cache_write: 1 }";
+    let price = format!(
+        "{{ provider: p, model: m, input: 1, output: 1, cache_read: 1, cache_write: 1, long_prompt: [{steps}] }}"
+    );
+    complains(&format!("prices: {{ models: [{price}] }}\n"), "prices.models[0].long_prompt");
+}
+
+#[test]
+fn entries_that_other_readers_take_are_described_as_they_read_them() {
+    let keys =
+        |block: &ConfigBlock| block.keys.iter().map(|key| key.name.to_owned()).collect::<BTreeSet<_>>();
+    let read = |value: serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let price = cost::Price {
+        provider: String::new(),
+        model: String::new(),
+        input: 0,
+        output: 0,
+        cache_read: 0,
+        cache_write: 0,
+        cache_write_1h: Some(0),
+        long_prompt: vec![cost::LongPrompt {
+            above: 0,
+            input: 0,
+            output: 0,
+            cache_read: 0,
+            cache_write: 0,
+            cache_write_1h: Some(0),
+        }],
+    };
+    assert_eq!(keys(&prices::LONG_PROMPT), read(json!(price.long_prompt[0])));
+    assert_eq!(keys(&prices::PRICE), read(json!(price)));
+    let facts = ModelFacts {
+        api: Some(ApiStyle::Responses),
+        reasoning: Some(ReasoningStyle::None),
+        efforts: Some(Vec::new()),
+        effort_with_tools: Some(Effort::None),
+        parallel_tool_calls: Some(true),
+        reasoning_content: Some(true),
+        max_output_tokens: Some(1),
+    };
+    assert_eq!(keys(&target::MODEL_FACTS), read(json!(facts)));
+    for (key, words) in target::MODEL_FACTS.keys.iter().filter_map(|key| match key.form {
+        Form::Choice(words) => Some((key.name, words())),
+        Form::List(Form::Choice(words)) => Some((key.name, words())),
+        _ => None,
+    }) {
+        for word in words {
+            let value = if key == "efforts" { json!([word]) } else { json!(word) };
+            assert!(serde_json::from_value::<ModelFacts>(json!({ key: value })).is_ok(), "{key}: {word}");
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_names_every_key_of_its_block_that_holds_something() {
+    let (_files, tls) = tls(", client_ca: AT/authority.pem, client_certificates: { public: request }");
+    let shown = parse(&format!("{tls}{MINIMAL}audit: {{ siem: [{{ file: rows.jsonl }}] }}\n")).effective();
+    // Where a key says where another value comes from, that value is shown and not the key.
+    let elsewhere = ["url_secret", "config_file", "file", "secrets_file"];
+    for key in file::FILE.keys.iter().filter(|key| !elsewhere.contains(&key.name)) {
+        let block = &shown[key.name];
+        assert!(!block.is_null(), "{} is not shown", key.name);
+        let Form::Mapping(described) = key.form else { continue };
+        for key in described.keys.iter().filter(|key| !elsewhere.contains(&key.name)) {
+            assert!(block.get(key.name).is_some(), "{} is not shown: {block}", key.name);
+        }
+    }
+    let route = &shown["gateway"]["routes"][0];
+    for key in route::ROUTE.keys {
+        assert!(route.get(key.name).is_some(), "{} of a route is not shown", key.name);
+    }
+}
+
+#[test]
+fn a_provider_that_adapts_an_upstream_needs_its_address_as_its_package_says() {
+    let route = |provider: &str| {
+        format!(
+            "gateway:\n  routes:\n    - {{ model_pattern: '*', provider: {provider} }}\nprices: {{ models: [{PRICE}] }}\n"
+        )
+    };
+    parse(&route("echo"));
+    for provider in ["anthropic", "openai"] {
+        complains(&route(provider), "gateway.routes[0].endpoint");
+    }
 }

@@ -10,14 +10,16 @@ async fn database(dir: &tempfile::TempDir) -> Db {
     let at = datetime!(2026-11-01 08:00:00.123 UTC);
     let row = |sequence: i64, kind: &str, fields: serde_json::Value| {
         let mut all = json!({
-            "occurred_at": At(at + time::Duration::microseconds(sequence)).text(), "kind": kind, "user_id": "u_1",
+            "occurred_at": At(at + time::Duration::microseconds(sequence)).text().unwrap(), "kind": kind, "user_id": "u_1",
             "session_id": "sess_1", "trace_id": "t_1", "client_id": "sp_1", "tenant_id": "org_acme",
             "policy_ver": "v1", "call_source": "cowork", "outcome": "allowed", "payload": {},
         });
         for (name, value) in fields.as_object().unwrap() {
             all[name] = value.clone();
         }
-        NewRow { sequence, ..serde_json::from_value(all).unwrap() }
+        let mut rows = Vec::new();
+        NewRow::read(json!([all]).to_string().as_bytes(), sequence, &mut rows).unwrap();
+        rows.remove(0)
     };
     let rows = [
         row(
@@ -33,12 +35,12 @@ async fn database(dir: &tempfile::TempDir) -> Db {
     db
 }
 
-async fn told(command: Command, db: &Db, json: bool) -> anyhow::Result<String> {
+async fn shown(command: ReadCommand, db: &Db, json: bool) -> anyhow::Result<String> {
     let mut out = Vec::new();
     match command {
-        Command::Lineage(asked) => lineage(&asked, db, json, &mut out).await?,
-        Command::Tail(asked) => tail(&asked, db, json, &mut out).await?,
-        Command::Replay(_) => bail!("has stories of its own"),
+        ReadCommand::Lineage(asked) => lineage(&asked, db, json, &mut out).await?,
+        ReadCommand::Session(asked) => session(&asked, db, json, &mut out).await?,
+        ReadCommand::Tail(asked) => tail(&asked, db, json, &mut out).await?,
     }
     Ok(String::from_utf8(out).unwrap())
 }
@@ -48,19 +50,19 @@ async fn a_lineage_reads_as_a_tree() {
     let dir = tempfile::tempdir().unwrap();
     let db = database(&dir).await;
     let asked = |trace: &str, tenant: Option<&str>| {
-        Command::Lineage(Lineage { trace: trace.into(), tenant: tenant.map(Into::into) })
+        ReadCommand::Lineage(LineageArgs { trace: trace.into(), tenant: tenant.map(Into::into) })
     };
-    insta::assert_snapshot!(told(asked("t_1", None), &db, false).await.unwrap(), @r"
+    insta::assert_snapshot!(shown(asked("t_1", None), &db, false).await.unwrap(), @r"
     t_1  user u_1  tenant org_acme  session sess_1  client sp_1  source cowork  policy v1
     ├─ 2026-11-01 08:00:00.123 inference allowed  echo-1 via echo  in 12  out 5  840 ms
     ├─ 2026-11-01 08:00:00.123 tool_call denied   tool Ba�[31msh
     └─ 2026-11-01 08:00:00.123 cost      allowed  $0.001234
     ");
     let json: serde_json::Value =
-        serde_json::from_str(&told(asked("t_1", None), &db, true).await.unwrap()).unwrap();
+        serde_json::from_str(&shown(asked("t_1", None), &db, true).await.unwrap()).unwrap();
     assert_eq!(json[2]["cost_micro"], 1_234);
     assert_eq!(json.as_array().unwrap().len(), 3);
-    let error = told(asked("t_1", Some("org_other")), &db, false).await.unwrap_err();
+    let error = shown(asked("t_1", Some("org_other")), &db, false).await.unwrap_err();
     assert_eq!(error.to_string(), "no rows have the trace t_1");
 }
 
@@ -68,7 +70,8 @@ async fn a_lineage_reads_as_a_tree() {
 async fn a_list_shows_what_each_call_cost() {
     let dir = tempfile::tempdir().unwrap();
     let db = database(&dir).await;
-    let mut asked = List { since: None, user: None, model: None, tenant: None, limit: 10 };
+    let mut asked =
+        List { since: None, user: None, model: None, tenant: None, count_tokens: false, limit: 10 };
     let now = datetime!(2026-11-01 09:00 UTC);
     let mut out = Vec::new();
     list(&asked, now, &db, false, &mut out).await.unwrap();
@@ -86,13 +89,13 @@ async fn a_list_shows_what_each_call_cost() {
 async fn a_tail_shows_the_newest_rows_last() {
     let dir = tempfile::tempdir().unwrap();
     let db = database(&dir).await;
-    let asked = |lines| Command::Tail(Tail { follow: false, lines, tenant: Some("org_acme".into()) });
-    insta::assert_snapshot!(told(asked(2), &db, false).await.unwrap(), @r"
+    let asked = |lines| ReadCommand::Tail(Tail { follow: false, lines, tenant: Some("org_acme".into()) });
+    insta::assert_snapshot!(shown(asked(2), &db, false).await.unwrap(), @r"
     2026-11-01 08:00:00.123 tool_call denied   tool Ba�[31msh  u_1  t_1
     2026-11-01 08:00:00.123 cost      allowed  $0.001234  u_1  t_1
     ");
-    assert_eq!(told(asked(2), &db, true).await.unwrap().lines().count(), 2);
-    assert_eq!(told(asked(0), &db, false).await.unwrap(), "");
+    assert_eq!(shown(asked(2), &db, true).await.unwrap().lines().count(), 2);
+    assert_eq!(shown(asked(0), &db, false).await.unwrap(), "");
 }
 
 #[test]

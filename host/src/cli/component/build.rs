@@ -9,7 +9,7 @@ use sallyport_protocol::package::Digest;
 use serde_json::json;
 
 use super::project::{self, MANIFEST, Project};
-use super::{Desk, toolchain};
+use super::{CommandContext, toolchain};
 use crate::cli::Ending;
 
 /// What `component build` is asked.
@@ -21,7 +21,7 @@ pub struct Build {
 }
 
 /// Runs `component build`.
-pub(super) fn run(asked: &Build, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Build, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let project = Project::open(&asked.dir)?;
     let samples = project.samples()?;
     samples.read(project.manifest.kind)?;

@@ -8,10 +8,10 @@ use clap::Args;
 use sallyport_protocol::package::{Digest, Kind, Limits as Declared, Statement};
 use serde_json::{Value, json};
 
-use super::Desk;
+use super::CommandContext;
 use super::project::{Artifact, Project, manifest};
 use crate::cli::Ending;
-use crate::cli::audit::clean;
+use crate::cli::output::pairs;
 use crate::component::sample::Samples;
 use crate::component::{Limits, Structure, can_be_snapshotted, check_world, inspect, kind_of};
 
@@ -24,7 +24,7 @@ pub struct Inspect {
 }
 
 /// Runs `component inspect`.
-pub(super) fn run(asked: &Inspect, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Inspect, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let (artifact, path) = if asked.path.is_dir() {
         let project = Project::open(&asked.path)?;
         (Artifact::Wasm(project.built()?), project.wasm())
@@ -46,10 +46,9 @@ pub(super) fn run(asked: &Inspect, desk: &mut Desk<'_>) -> anyhow::Result<Ending
     if desk.json {
         writeln!(desk.out, "{}", Value::Object(about))?;
     } else {
-        let width = about.keys().map(String::len).max().unwrap_or(0);
-        for (name, value) in &about {
-            writeln!(desk.out, "{:width$}  {}", name.replace('_', " "), shown(value))?;
-        }
+        let lines: Vec<_> =
+            about.iter().map(|(name, value)| (name.replace('_', " "), shown(value))).collect();
+        pairs(&lines, &mut *desk.out)?;
     }
     Ok(if problems.is_empty() { Ending::Done } else { Ending::Failed })
 }
@@ -102,6 +101,9 @@ fn about(
     if let Some(said) = said {
         tell("events", json!(said.events));
         tell("capabilities", json!(said.capabilities));
+        if let Some(reads) = &said.reads {
+            tell("reads", json!(reads));
+        }
         tell("min_host", json!(said.min_host.to_string()));
         tell("valid", json!([said.not_before.date().to_string(), said.expires.date().to_string()]));
     }
@@ -118,13 +120,13 @@ fn about(
     about
 }
 
-/// A value for people. Names come out of the component: a terminal must not obey them.
+/// A value for people.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no: configured in every instance".to_owned(),
-        Value::String(text) => clean(text),
+        Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
         other => other.to_string(),

@@ -10,7 +10,7 @@ use clap::Args;
 use sallyport_protocol::package::{Kind, Name};
 use serde_json::json;
 
-use super::{Desk, kit, project};
+use super::{CommandContext, kit, project};
 use crate::cli::{Ending, key};
 use crate::clock::{Clock as _, SystemClock};
 use crate::component::WORLD_VERSION;
@@ -38,7 +38,7 @@ const SHARED: &str = "all";
 const RESERVED: &str = "sallyport";
 
 /// Runs `component new`.
-pub(super) fn run(asked: &New, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &New, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let New { name, kind, lang, .. } = asked;
     if name.namespace() == RESERVED {
         bail!(

@@ -8,11 +8,12 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::cli::Ending;
+use crate::cli::output::{self, cell, clean};
 use crate::cli::remote::{Remote, Where};
 
 /// `sallyport component push`, `list`, `activate`, ..
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CatalogCommand {
     /// Upload a package: it is verified, compiled and tried, and then staged
     Push(Push),
     /// List what was uploaded, and where each release is in its life
@@ -20,13 +21,13 @@ pub enum Command {
     /// Show one component: its releases, its place, what it may do and what the newest one wants
     Show(Named),
     /// Try a release in the shadow of what is in force: what it says is recorded
-    Shadow(Step),
+    Shadow(StepArgs),
     /// Try a release with a share of users; it ends by itself if it does badly
     Canary(Canary),
     /// Put a release in force
-    Activate(Step),
+    Activate(StepArgs),
     /// Put an earlier release in force again
-    Rollback(Step),
+    Rollback(StepArgs),
     /// End what is tried
     Withdraw(Named),
     /// Take a component out of force
@@ -34,9 +35,9 @@ pub enum Command {
     /// Delete a version that nobody uses
     Delete(Delete),
     /// Permit a component to use a capability
-    Grant(Grant),
+    Grant(GrantArgs),
     /// Take a capability back
-    Ungrant(Grant),
+    Ungrant(GrantArgs),
     /// End a digest, a release or everything that a key signed, at once and everywhere
     Revoke(Revoke),
 }
@@ -78,7 +79,7 @@ pub struct Named {
 
 /// What a step is asked.
 #[derive(Debug, Args)]
-pub struct Step {
+pub struct StepArgs {
     /// `namespace/name`
     pub name: String,
     /// Which release [default: what is tried; for a rollback, what was before]
@@ -129,12 +130,12 @@ pub struct Canary {
     pub max_p95_micros: Option<u64>,
     /// Which one
     #[command(flatten)]
-    pub step: Step,
+    pub step: StepArgs,
 }
 
 /// What `grant` is asked.
 #[derive(Debug, Args)]
-pub struct Grant {
+pub struct GrantArgs {
     /// `namespace/name`
     pub name: String,
     /// As the package names it
@@ -162,41 +163,41 @@ pub struct Revoke {
 
 /// Runs one of them against a gateway.
 pub(super) async fn run(
-    command: &Command,
+    command: &CatalogCommand,
     home: &Path,
     json: bool,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Ending> {
     let answer = match command {
-        Command::Push(Push { package, at }) => {
+        CatalogCommand::Push(Push { package, at }) => {
             let bytes =
                 std::fs::read(package).with_context(|| format!("cannot read {}", package.display()))?;
             Remote::open(at, home)?.upload("components", bytes).await?
         }
-        Command::List(at) => Remote::open(at, home)?.get("components").await?,
-        Command::Show(Named { name, at, .. }) => {
+        CatalogCommand::List(at) => Remote::open(at, home)?.get("components").await?,
+        CatalogCommand::Show(Named { name, at, .. }) => {
             Remote::open(at, home)?.get(&format!("components/{}", checked(name)?)).await?
         }
-        Command::Shadow(asked) => asked.take("shadow", Map::new(), home).await?,
-        Command::Activate(asked) => asked.take("activate", Map::new(), home).await?,
-        Command::Rollback(asked) => asked.take("rollback", Map::new(), home).await?,
-        Command::Canary(asked) => asked.step.take("canary", asked.body(), home).await?,
-        Command::Withdraw(asked) => asked.take("withdraw", home).await?,
-        Command::Retire(asked) => asked.take("retire", home).await?,
-        Command::Delete(Delete { name, release, at }) => {
+        CatalogCommand::Shadow(asked) => asked.take("shadow", Map::new(), home).await?,
+        CatalogCommand::Activate(asked) => asked.take("activate", Map::new(), home).await?,
+        CatalogCommand::Rollback(asked) => asked.take("rollback", Map::new(), home).await?,
+        CatalogCommand::Canary(asked) => asked.step.take("canary", asked.body(), home).await?,
+        CatalogCommand::Withdraw(asked) => asked.take("withdraw", home).await?,
+        CatalogCommand::Retire(asked) => asked.take("retire", home).await?,
+        CatalogCommand::Delete(Delete { name, release, at }) => {
             let path = format!("components/{}/{}", checked(name)?, checked_version(release)?);
             Remote::open(at, home)?.delete(&path).await?
         }
-        Command::Grant(Grant { name, capability, expires, at }) => {
+        CatalogCommand::Grant(GrantArgs { name, capability, expires, at }) => {
             let mut body = json!({ "capability": capability });
             put(&mut body, "expires_at", expires.as_deref());
             Remote::open(at, home)?.post(&format!("components/{}/grants", checked(name)?), &body).await?
         }
-        Command::Ungrant(Grant { name, capability, at, .. }) => {
+        CatalogCommand::Ungrant(GrantArgs { name, capability, at, .. }) => {
             let path = format!("components/{}/grants/{capability}", checked(name)?);
             Remote::open(at, home)?.delete(&path).await?
         }
-        Command::Revoke(Revoke { what, reason, at }) => {
+        CatalogCommand::Revoke(Revoke { what, reason, at }) => {
             let mut body = json!({ "reason": reason });
             let kind = if what.contains('@') {
                 "version"
@@ -214,17 +215,17 @@ pub(super) async fn run(
         return Ok(Ending::Done);
     }
     match command {
-        Command::List(_) => table(&answer, out)?,
-        Command::Delete(asked) => writeln!(out, "{}@{} is deleted.", asked.name, asked.release)?,
-        Command::Revoke(asked) => writeln!(out, "{} is revoked.", asked.what)?,
+        CatalogCommand::List(_) => table(&answer, out)?,
+        CatalogCommand::Delete(asked) => writeln!(out, "{}@{} is deleted.", asked.name, asked.release)?,
+        CatalogCommand::Revoke(asked) => writeln!(out, "{} is revoked.", asked.what)?,
         _ => one(&answer, out)?,
     }
     Ok(Ending::Done)
 }
 
-// === impl Step ===
+// === impl StepArgs ===
 
-impl Step {
+impl StepArgs {
     async fn take(&self, verb: &str, more: Map<String, Value>, home: &Path) -> anyhow::Result<Value> {
         let mut body = Value::Object(more);
         put(&mut body, "version", self.release.as_deref());
@@ -232,11 +233,11 @@ impl Step {
         put(&mut body, "order", self.order);
         put(&mut body, "reason", self.reason.as_deref());
         if self.matcher.is_some() || self.on_fault.is_some() || self.timeout_ms.is_some() {
-            let mut told = json!({});
-            put(&mut told, "matcher", self.matcher.as_deref());
-            put(&mut told, "on_fault", self.on_fault.as_deref());
-            put(&mut told, "timeout_ms", self.timeout_ms);
-            put(&mut body, "told", Some(told));
+            let mut attachment = json!({});
+            put(&mut attachment, "matcher", self.matcher.as_deref());
+            put(&mut attachment, "on_fault", self.on_fault.as_deref());
+            put(&mut attachment, "timeout_ms", self.timeout_ms);
+            put(&mut body, "attachment", Some(attachment));
         }
         if let Some(file) = &self.configuration {
             let shown = file.display();
@@ -304,22 +305,26 @@ fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value.get(name).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The beginning of a version's digest.
+fn short(version: &Value) -> &str {
+    text(version, "digest").get(..16).unwrap_or("-")
+}
+
 fn table(answer: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
-    writeln!(out, "{:<40} {:<9} {:<12} {:<11} {:<12} digest", "name", "kind", "version", "stage", "serial")?;
+    let mut rows = Vec::new();
     for component in list(answer, "components") {
         for version in list(component, "versions") {
-            writeln!(
-                out,
-                "{:<40} {:<9} {:<12} {:<11} {:<12} {}",
-                text(component, "name"),
-                text(component, "kind"),
-                text(version, "version"),
-                text(version, "stage"),
-                version.get("serial").unwrap_or(&Value::Null).to_string(),
-                text(version, "digest").get(..16).unwrap_or("-"),
-            )?;
+            rows.push([
+                cell(component.get("name")),
+                cell(component.get("kind")),
+                cell(version.get("version")),
+                cell(version.get("stage")),
+                cell(version.get("serial")),
+                short(version).to_owned(),
+            ]);
         }
     }
+    output::table(&["NAME", "KIND", "VERSION", "STAGE", "SERIAL", "DIGEST"], &rows, out)?;
     let Some(usage) = answer.get("usage") else { return Ok(()) };
     let number = |name: &str| usage.get(name).and_then(Value::as_u64);
     let most = |name: &str| number(name).map(|most| format!(" of {most}")).unwrap_or_default();
@@ -327,25 +332,25 @@ fn table(answer: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
         out,
         "{} bytes{} in {} versions{}",
         number("bytes").unwrap_or(0),
-        most("most_bytes"),
+        most("max_bytes"),
         number("versions").unwrap_or(0),
-        most("most_versions"),
+        most("max_versions"),
     )?;
     Ok(())
 }
 
 fn one(answer: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
-    writeln!(out, "{} ({})", text(answer, "name"), text(answer, "kind"))?;
-    for version in list(answer, "versions") {
-        let digest = text(version, "digest").get(..16).unwrap_or("-");
-        writeln!(out, "  {:<12} {:<11} {digest}", text(version, "version"), text(version, "stage"))?;
-    }
+    writeln!(out, "{} ({})", clean(text(answer, "name")), clean(text(answer, "kind")))?;
+    let rows: Vec<_> = list(answer, "versions")
+        .map(|version| [cell(version.get("version")), cell(version.get("stage")), short(version).to_owned()])
+        .collect();
+    output::table(&["VERSION", "STAGE", "DIGEST"], &rows, out)?;
     let Some(newest) = answer.get("newest") else { return Ok(()) };
     for (name, said) in
         [("added_capabilities", "wants, and what is in force does not"), ("needs_grant", "needs a grant")]
     {
         for capability in list(newest, name).filter_map(Value::as_str) {
-            writeln!(out, "  {} {said}: {capability}", text(newest, "version"))?;
+            writeln!(out, "{} {said}: {}", clean(text(newest, "version")), clean(capability))?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use sallyport_protocol::package::{MAX_COMPONENT, Package};
 use sallyport_protocol::signature::{KeyId, SigningKey, signing_key};
 use serde_json::json;
 
-use super::Desk;
+use super::CommandContext;
 use super::project::{self, Project, package_beside};
 use crate::auth::keys::read_private;
 use crate::cli::Ending;
@@ -29,7 +29,7 @@ pub struct Sign {
 }
 
 /// Runs `component sign`.
-pub(super) fn run(asked: &Sign, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Sign, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let key = key(asked)?;
     let (manifest, component, usual) = if asked.path.is_dir() {
         let project = Project::open(&asked.path)?;

@@ -11,16 +11,16 @@ use clap::Args;
 use sallyport_protocol::package::{HookEvent, Kind, Manifest, Name, Statement, Verified, World};
 use serde_json::{Value, json};
 
-use super::Desk;
+use super::CommandContext;
 use super::project::{self, Artifact, Project};
 use crate::cli::Ending;
-use crate::cli::audit::{clean, table};
+use crate::cli::output::{clean, dash, table};
 use crate::cli::workbench::{self_signed, workbench};
 use crate::clock::{Clock as _, SystemClock};
 use crate::component::contract::nowhere;
 use crate::component::sample::{Sample, Samples};
 use crate::component::{
-    AdmitError, CompileError, Component, Components, Rehearsal, Tier, WORLD_VERSION, inspect, kind_of,
+    Admission, AdmitError, CompileError, Component, Components, Rehearsal, WORLD_VERSION, inspect, kind_of,
 };
 
 /// What `component test` is asked.
@@ -32,6 +32,15 @@ pub struct Test {
     /// A folder of samples, instead of those that belong to the component
     #[arg(long, value_name = "DIR")]
     pub events: Option<PathBuf>,
+    /// Try a provider with the corpus that ships, and say what of the Messages API it carries, level by level
+    #[arg(long, conflicts_with = "events")]
+    pub conformance: bool,
+    /// The model that a provider is asked for in the corpus
+    #[arg(long, value_name = "NAME", default_value = "claude-conformance", requires = "conformance")]
+    pub model: String,
+    /// The configuration that the component is given in the corpus, as a file of JSON
+    #[arg(long, value_name = "FILE", requires = "conformance")]
+    pub component_config: Option<PathBuf>,
 }
 
 /// Who a component that nobody signed yet belongs to.
@@ -44,8 +53,11 @@ struct Subject {
 }
 
 /// Runs `component test`.
-pub(super) async fn run(asked: &Test, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) async fn run(asked: &Test, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let Subject { verified, samples } = subject(asked)?;
+    if asked.conformance {
+        return super::conformance::run(asked, &verified, desk).await;
+    }
     let kind = verified.statement().kind;
     let samples = samples.read(kind)?;
     if samples.is_empty() {
@@ -102,7 +114,13 @@ fn subject(asked: &Test) -> anyhow::Result<Subject> {
 
 /// A project, a built component or a package, ready to run here.
 pub(in crate::cli) fn runnable(path: &std::path::Path) -> anyhow::Result<Verified> {
-    let asked = Test { path: path.to_owned(), events: None };
+    let asked = Test {
+        path: path.to_owned(),
+        events: None,
+        conformance: false,
+        model: String::new(),
+        component_config: None,
+    };
     Ok(subject(&asked)?.verified)
 }
 
@@ -124,7 +142,10 @@ fn unsigned(path: &std::path::Path, component: &[u8]) -> anyhow::Result<Statemen
         world: World { name: kind.as_str().to_owned(), version: semver::Version::parse(WORLD_VERSION)? },
         events: if kind == Kind::Hook { HookEvent::ALL.to_vec() } else { Vec::new() },
         capabilities: Vec::new(),
+        reads: None,
         limits: sallyport_protocol::package::Limits::default(),
+        upstream: None,
+        credential: None,
         min_host: version,
         released: SystemClock::default().now().date(),
     };
@@ -132,13 +153,13 @@ fn unsigned(path: &std::path::Path, component: &[u8]) -> anyhow::Result<Statemen
 }
 
 /// The component with one configuration; a configuration that it refuses is an answer like others.
-async fn admit(
+pub(super) async fn admit(
     components: &Components,
     verified: &Verified,
     config: &Value,
 ) -> anyhow::Result<Result<Arc<Component>, Value>> {
     let grants = nowhere(&verified.statement().capabilities);
-    match components.admit_untested(Tier::Shared, None, verified, config, grants).await {
+    match components.admit(verified, config, Admission::default().granted(grants).untested()).await {
         Ok(component) => Ok(Ok(component)),
         Err(AdmitError::Compile(CompileError::Refused(message))) => {
             Ok(Err(json!({ "configure": "refused", "message": message })))
@@ -157,7 +178,7 @@ fn unconfigured(sample: &Sample, answer: Value) -> Rehearsal {
 fn report(
     verified: &Verified,
     cases: &[(String, Sample, Rehearsal)],
-    desk: &mut Desk<'_>,
+    desk: &mut CommandContext<'_>,
 ) -> anyhow::Result<()> {
     let statement = verified.statement();
     let failed = cases.iter().filter(|(_, _, rehearsal)| !rehearsal.met).count();
@@ -176,15 +197,15 @@ fn report(
         .map(|(name, _, rehearsal)| {
             [
                 if rehearsal.met { "ok" } else { "FAILED" }.to_owned(),
-                clean(name),
-                rehearsal.fuel.map_or_else(|| "-".to_owned(), |fuel| fuel.to_string()),
+                name.clone(),
+                rehearsal.fuel.map_or_else(dash, |fuel| fuel.to_string()),
                 format!("{} KiB", rehearsal.memory / 1024),
                 rehearsal.micros.to_string(),
-                clean(&rehearsal.answer.to_string()),
+                rehearsal.answer.to_string(),
             ]
         })
         .collect();
-    table(["", "SAMPLE", "FUEL", "MEMORY", "MICROS", "ANSWER"], &lines, &mut *desk.out)?;
+    table(&["", "SAMPLE", "FUEL", "MEMORY", "MICROS", "ANSWER"], &lines, &mut *desk.out)?;
     for (name, sample, rehearsal) in cases {
         if !rehearsal.met {
             let expected = sample.expect.as_ref().map_or_else(|| "no fault".to_owned(), Value::to_string);

@@ -9,12 +9,13 @@ use sallyport_protocol::package::{Kind, MAX_PACKAGE, Package, Publisher};
 use sallyport_protocol::signature::{KeyId, VerifyingKey, public_key};
 use serde_json::json;
 
-use super::{Desk, project};
+use super::{CommandContext, project};
+use crate::causes::Causes;
 use crate::cli::Ending;
 use crate::clock::{Clock as _, SystemClock};
-use crate::component::first_party_publisher;
 use crate::component::sample::Samples;
 use crate::config::Config;
+use crate::shipped::first_party_publisher;
 
 /// What `component verify` is asked.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub struct Verify {
 }
 
 /// Runs `component verify`.
-pub(super) fn run(asked: &Verify, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Verify, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let bytes = project::read(&asked.package, MAX_PACKAGE)?;
     let package =
         Package::parse(bytes).with_context(|| format!("{} is no package", asked.package.display()))?;
@@ -61,7 +62,7 @@ pub(super) fn run(asked: &Verify, desk: &mut Desk<'_>) -> anyhow::Result<Ending>
             }
             (true, why)
         }
-        Err(error) => (false, vec![describe(error)]),
+        Err(error) => (false, vec![Causes(error).to_string()]),
     };
     if desk.json {
         let key = verified.as_ref().ok().map(|verified| verified.key().clone());
@@ -81,7 +82,11 @@ pub(super) fn run(asked: &Verify, desk: &mut Desk<'_>) -> anyhow::Result<Ending>
 }
 
 /// Whose word counts, and whose list it is.
-fn publishers(asked: &Verify, signed: &str, desk: &Desk<'_>) -> anyhow::Result<(Vec<Publisher>, String)> {
+fn publishers(
+    asked: &Verify,
+    signed: &str,
+    desk: &CommandContext<'_>,
+) -> anyhow::Result<(Vec<Publisher>, String)> {
     let Some(key) = asked.publisher else {
         let mut publishers = Config::load(desk.config)?.components.publishers;
         publishers.extend(first_party_publisher());
@@ -91,15 +96,4 @@ fn publishers(asked: &Verify, signed: &str, desk: &Desk<'_>) -> anyhow::Result<(
     let kinds = Kind::ALL.to_vec();
     let publisher = Publisher { key, namespace, kinds, tenant: None, development: false, revoked: false };
     Ok((vec![publisher], "the key given".to_owned()))
-}
-
-/// An error with all that caused it.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use wit_parser::Resolve;
 
-use super::{Desk, kit, project};
+use super::{CommandContext, kit, project};
 use crate::cli::Ending;
 use crate::component::WORLD_VERSION;
 
@@ -24,7 +24,7 @@ pub struct Wit {
 }
 
 /// Runs `component wit`.
-pub(super) fn run(asked: &Wit, desk: &mut Desk<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Wit, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let bytes = if asked.binary { binary()? } else { text().into_bytes() };
     let Some(out) = &asked.out else {
         desk.out.write_all(&bytes)?;

@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{Files, Try};
+use crate::audit::Action;
 use crate::cli::Ending;
-use crate::cli::audit::{clean, since, table};
 use crate::cli::component::test::runnable;
+use crate::cli::output::{clean, dash, table};
+use crate::cli::since::since;
 use crate::cli::workbench::workbench;
 use crate::clock::{Clock as _, ManualClock, SystemClock};
-use crate::component::Tier;
-use crate::component::contract::Grants;
+use crate::component::Admission;
 use crate::config::{self, Config};
 use crate::db::evidence::After;
-use crate::evidence::{Judged, Recorded, Trial};
+use crate::evidence::{CandidateTrial, Judged, Recorded};
 use crate::pipeline::LocalCounters;
 
 /// Calls that are read at once.
@@ -61,11 +62,11 @@ pub(in crate::cli) async fn try_policy(
     let entry = asked.configuration.as_deref().map_or_else(|| Ok(json!({})), configuration)?;
     let files = Files::open(config).await?;
     let verified = candidate(&asked.package, &files)?;
-    Trial::takes(verified.statement().kind)?;
+    CandidateTrial::takes(verified.statement().kind)?;
     let folder = tempfile::tempdir().context("cannot make a folder for compiled code")?;
     let components = workbench(&folder.path().join("code"))?;
     let component = components
-        .admit_untested(Tier::Shared, None, &verified, &entry, Grants::new())
+        .admit(&verified, &entry, Admission::default().untested())
         .await
         .context("the candidate is not admitted")?;
     let name = format!("{} {}", component.name(), component.version());
@@ -73,13 +74,13 @@ pub(in crate::cli) async fn try_policy(
     // Its counters fill and empty with the time of the calls.
     let clock = Arc::new(ManualClock::new(since));
     let counters = Arc::new(LocalCounters::new(Arc::clone(&clock) as _));
-    let trial = Trial::new(&components, component, counters)?;
+    let trial = CandidateTrial::new(&components, component, counters)?;
 
     let since_ms = millis(since);
     let tenant = asked.tenant.as_deref();
     for (tenant, calls) in files.db.evidence_counts(since_ms, i64::MAX, tenant).await? {
         let detail = json!({ "calls": calls, "since_ms": since_ms, "digest": digest });
-        files.say(&tenant, "policy.try", &name, detail).await?;
+        files.say(&tenant, Action::PolicyTry, &name, detail).await?;
     }
     let mut sum = Sum::default();
     let mut after = After { recorded_ms: since_ms - 1, request_id: String::new() };
@@ -168,7 +169,7 @@ impl Sum {
         if unreadable > 0 {
             writeln!(out, "{unreadable} more calls cannot be opened")?;
         }
-        let show = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let show = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());
         writeln!(
             out,
             "guest time p50 {} us, p95 {} us; fuel p50 {}, p95 {}",
@@ -183,13 +184,13 @@ impl Sum {
             .flat_map(|(newly, lines)| lines.iter().map(move |line| (newly, line)))
             .map(|(newly, line)| {
                 let Line { trace, tenant, user, model, verdict } = line;
-                [(*newly).to_owned(), clean(tenant), clean(user), clean(model), clean(verdict), clean(trace)]
+                [newly, tenant.as_str(), user, model, verdict, trace].map(str::to_owned)
             })
             .collect();
         if lines.is_empty() {
             return Ok(());
         }
-        table(["NEWLY", "TENANT", "USER", "MODEL", "VERDICT", "TRACE"], &lines, out)
+        table(&["NEWLY", "TENANT", "USER", "MODEL", "VERDICT", "TRACE"], &lines, out)
     }
 }
 
@@ -197,7 +198,7 @@ impl Sum {
 
 /// What is to be tried: something in the file system, or a component that is at hand by its name.
 fn candidate(wanted: &Path, files: &Files) -> anyhow::Result<Verified> {
-    match wanted.to_str().filter(|_| !wanted.exists()).and_then(|name| files.shelf.named(name)) {
+    match wanted.to_str().filter(|_| !wanted.exists()).and_then(|name| files.packages.named(name)) {
         Some(found) => Ok(found),
         None => runnable(wanted),
     }

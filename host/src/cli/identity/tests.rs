@@ -13,7 +13,7 @@ use crate::db::testing::Fresh;
 #[derive(clap::Parser)]
 struct Line {
     #[command(subcommand)]
-    command: Command,
+    command: IdentityCommand,
 }
 
 struct Office {
@@ -36,7 +36,7 @@ impl Office {
         let command = Line::try_parse_from(std::iter::once(&"sallyport").chain(line))?.command;
         let mut out = Vec::new();
         let settings = AuthSettings::new("https://gateway.example");
-        let mut desk = Desk {
+        let mut desk = IdentityContext {
             db: &self.fresh.db,
             keys: &self.home.path().join("keys"),
             settings: &settings,
@@ -85,9 +85,9 @@ async fn tenants_and_users_are_listed_as_tables() {
         .unwrap();
     office.run(false, &["user", "disable", "bob", "--tenant", "acme"]).await.unwrap();
     insta::assert_snapshot!(office.table(&["tenant", "list"]).await, @"
-    ID       NAME      CREATED_AT            DISABLED_AT
-    acme     Acme Ltd  2027-01-15T08:00:00Z  -
-    default  Default   2027-01-15T08:00:00Z  -
+    ID       NAME      MIN_AUTH_TIER  CREATED_AT            DISABLED_AT
+    acme     Acme Ltd  pat            2027-01-15T08:00:00Z  -
+    default  Default   pat            2027-01-15T08:00:00Z  -
     ");
     insta::assert_snapshot!(office.table(&["user", "list", "--tenant", "acme"]).await, @"
     ID                                  NAME   ROLES          DEPARTMENT  CREATED_AT            DISABLED_AT
@@ -116,7 +116,7 @@ async fn a_token_is_shown_once_and_listed_without_its_secret() {
 
     let (_, change) = office.run(true, &["gateway", "pat", "revoke", pat.id()]).await.unwrap();
     let change = change.unwrap();
-    assert_eq!((change.action, change.subject.as_str()), ("pat.revoke", pat.id()));
+    assert_eq!((change.action.as_str(), change.subject.as_str()), ("pat.revoke", pat.id()));
     let listed = office.json(&["gateway", "pat", "list"]).await;
     assert_eq!(listed[0]["revoked_at"], "2027-01-15T08:00:00Z");
 }
@@ -129,7 +129,7 @@ async fn what_a_command_changed_is_told_for_the_audit_row_without_secrets() {
     let secret = text.lines().find_map(|line| line.strip_prefix("token")).unwrap().trim();
     assert!(Pat::parse(secret).is_ok());
     assert!(!format!("{change:?}").contains(&secret[24..60]));
-    assert_eq!(change.unwrap().action, "pat.create");
+    assert_eq!(change.unwrap().action.as_str(), "pat.create");
     for (line, action) in [
         (&["tenant", "create", "acme"][..], "tenant.create"),
         (&["tenant", "disable", "acme"], "tenant.disable"),
@@ -144,7 +144,7 @@ async fn what_a_command_changed_is_told_for_the_audit_row_without_secrets() {
             "token.revoke",
         ),
     ] {
-        assert_eq!(office.run(false, line).await.unwrap().1.unwrap().action, action);
+        assert_eq!(office.run(false, line).await.unwrap().1.unwrap().action.as_str(), action);
     }
     for line in [
         &["tenant", "list"][..],
@@ -191,7 +191,7 @@ async fn a_mistake_is_explained() {
     the id of a tenant has letters, digits, - _ and .
     there is no user carl in tenant default
     the name of a token has 1 to 128 characters and no control characters
-    the scopes of a token are one or more of: inference, admin
+    the scopes of a token are one or more of: inference, admin, openid
     there is no token 0011223344556677 in tenant default
     not a session id
     not the id of an access token
@@ -215,7 +215,7 @@ async fn a_disabled_user_gets_no_token() {
 async fn capabilities_name_the_key_of_this_gateway() {
     let office = Office::open().await;
     let capabilities = office.json(&["gateway", "capabilities"]).await;
-    assert_eq!(capabilities["modes"], json!(["pat"]));
+    assert_eq!(capabilities["modes"], json!(["pat", "session"]));
     assert_eq!(capabilities["issuer"], "https://gateway.example");
     assert_eq!(capabilities["key"].as_str().unwrap().len(), 43);
 }

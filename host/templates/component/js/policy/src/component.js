@@ -27,7 +27,7 @@ export const policyApi = {
     // A note goes to the call's row in the audit trail.
     note({ name: "refused_model", value: call.model });
     const reason = `the model ${call.model} is not for you`;
-    return { tag: "deny", val: { kind: "not-entitled", code: "model_not_listed", reason } };
+    return { tag: "deny", val: { kind: { tag: "not-entitled" }, code: "model_not_listed", reason } };
   },
 
   // Runs after the call, where component.toml asks for the capability "settle".

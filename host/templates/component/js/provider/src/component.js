@@ -9,42 +9,41 @@ export const configurable = {
 };
 
 // What ends the call with an error of the Messages API.
-const failure = (status, errorType, message, retryable) => ({ status, errorType, message, retryable });
+const fail = (status, errorType, message, retryable) => [
+  { tag: "fail", val: { status, errorType, message, retryable } },
+];
 
-// One client call: a state machine that is fed what happened and says what to do. The gateway does all input and output, and
-// adds address and credential; the provider sees neither.
-class Exchange {
-  constructor(request) {
-    this.target = request.target;
-  }
+// One client call, in a fresh sandbox: a state machine that is told what happened and says what to do. The gateway does all input
+// and output, and adds address and credential; the provider sees neither.
+export const providerApi = {
+  // Runs once, first.
+  begin(request) {
+    return [
+      {
+        tag: "send",
+        val: {
+          method: "POST",
+          path: request.target,
+          headers: [{ name: "content-type", value: "application/json" }],
+          body: { tag: "original" },
+          auth: { tag: "credential" },
+        },
+      },
+    ];
+  },
 
-  next(input) {
-    switch (input.tag) {
-      case "start":
-        return [
-          {
-            tag: "send",
-            val: {
-              method: "POST",
-              path: this.target,
-              headers: [{ name: "content-type", value: "application/json" }],
-              body: { tag: "original" },
-              auth: { tag: "header", val: "x-api-key" },
-            },
-          },
-        ];
+  // Runs whenever something happened, with all of it: an answer's head often comes together with its first bytes.
+  next(inputs) {
+    const [first] = inputs;
+    switch (first?.tag) {
       case "head":
-        if (input.val.status === 503) {
-          throw failure(529, "overloaded_error", "the upstream has no room", true);
-        }
+        if (first.val.status === 503) return fail(529, "overloaded_error", "the upstream has no room", true);
         // From here on the gateway pumps the bytes, and the provider is done.
-        return [{ tag: "forward", val: input.val }];
+        return [{ tag: "forward", val: first.val }];
       case "failed":
-        throw failure(502, "api_error", "the upstream did not answer", true);
+        return fail(502, "api_error", "the upstream did not answer", true);
       default:
-        throw failure(502, "api_error", "the provider was given an event that it did not wait for", false);
+        return fail(502, "api_error", "the provider was told of something that it did not wait for", false);
     }
-  }
-}
-
-export const providerApi = { Exchange };
+  },
+};

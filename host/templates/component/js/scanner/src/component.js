@@ -32,7 +32,8 @@ export const scannerApi = {
     for (const word of words) {
       for (let at = text.indexOf(word); at !== -1; at = text.indexOf(word, at + word.length)) {
         const start = bytes(text.slice(0, at));
-        findings.push({ rule: "word", action: "deny", start, end: start + bytes(word), replacement: "" });
+        const action = { tag: "deny" };
+        findings.push({ rule: "word", action, start, end: start + bytes(word), replacement: "" });
       }
     }
     return findings;

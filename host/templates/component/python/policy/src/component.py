@@ -6,7 +6,7 @@ from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports.policy_api import Settlement, Verdict, Verdict_Allow, Verdict_Deny
 from wit_world.imports.evidence import note
-from wit_world.imports.types import Attribute, Body, Call, Refusal, RefusalKind
+from wit_world.imports.types import Attribute, Body, Call, Refusal, RefusalKind_NotEntitled
 
 models: list = []
 
@@ -32,7 +32,7 @@ class PolicyApi(exports.PolicyApi):
             return Verdict_Allow()
         note(Attribute("refused_model", call.model))
         reason = f"the model {call.model} is not for you"
-        return Verdict_Deny(Refusal("model_not_listed", reason, None, RefusalKind.NOT_ENTITLED))
+        return Verdict_Deny(Refusal("model_not_listed", reason, None, RefusalKind_NotEntitled()))
 
     def settle(self, call: Call, spent: Settlement) -> None:
         """Runs after the call, where component.toml asks for the capability "settle"."""

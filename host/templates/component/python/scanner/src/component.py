@@ -4,7 +4,7 @@ import json
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.exports.scanner_api import Action, Finding, TextKind
+from wit_world.exports.scanner_api import Action_Deny, Finding, TextKind
 
 words: list = []
 
@@ -32,6 +32,6 @@ class ScannerApi(exports.ScannerApi):
             start = data.find(word)
             while start != -1:
                 end = start + len(word)
-                findings.append(Finding("word", Action.DENY, start, end, ""))
+                findings.append(Finding("word", Action_Deny(), start, end, ""))
                 start = data.find(word, end)
         return findings

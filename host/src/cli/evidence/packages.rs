@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use sallyport_protocol::package::{Package, Verified};
 
 use crate::cli::workbench::self_signed;
-use crate::component::first_party;
 use crate::db::{Db, DbError};
+use crate::shipped::first_party;
 
 /// Every package at hand.
-pub(super) struct Shelf {
+pub(super) struct RecordedPackages {
     db: Db,
     local: Vec<Package>,
 }
 
-// === impl Shelf ===
+// === impl RecordedPackages ===
 
-impl Shelf {
+impl RecordedPackages {
     /// The packages inside the binary, those of `files` that can be read, and those of the catalog.
     pub(super) fn new(db: Db, files: &[PathBuf]) -> Self {
         let embedded = first_party().into_iter().filter_map(|it| Package::parse(it.bytes).ok());
@@ -47,8 +47,8 @@ impl Shelf {
     }
 }
 
-impl std::fmt::Debug for Shelf {
+impl std::fmt::Debug for RecordedPackages {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Shelf").field("local", &self.local.len()).finish_non_exhaustive()
+        out.debug_struct("RecordedPackages").field("local", &self.local.len()).finish_non_exhaustive()
     }
 }
