@@ -142,6 +142,10 @@ pub async fn tools(site: &Site, until: Until) -> Findings {
             with("tools", json!([{"type": "function", "function": {"name": FORBIDDEN_TOOL}}])),
         ),
         (
+            "one in the place of the list",
+            with("tools", json!({"name": FORBIDDEN_TOOL, "input_schema": schema})),
+        ),
+        (
             "as a name that is none",
             with("tools", json!([{"name": [FORBIDDEN_TOOL], "input_schema": schema}])),
         ),

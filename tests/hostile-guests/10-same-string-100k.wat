@@ -19,8 +19,8 @@
     (loop $more
       (i32.store (local.get $at) (i32.const 0))
       (i32.store offset=4 (local.get $at) (i32.const 8000000))
-      (local.set $at (i32.add (local.get $at) (i32.const 28)))
-      (br_if $more (i32.lt_u (local.get $at) (i32.const 2865536))))
+      (local.set $at (i32.add (local.get $at) (i32.const 36)))
+      (br_if $more (i32.lt_u (local.get $at) (i32.const 3665536))))
     (i32.store (i32.const 1024) (i32.const 65536))
     (i32.store (i32.const 1028) (i32.const 100000))
     (i32.const 1024))

@@ -1,7 +1,6 @@
 ;; kind: provider
 ;; Asks for a path that leads elsewhere. The story says which: it fills in the blanks.
 (module
-  (import "[export]sallyport:gateway/provider-api@0.1.0" "[resource-new]exchange" (func $new (param i32) (result i32)))
   (memory (export "memory") 3)
   (data (i32.const 512) "POST")
   (data (i32.const 4096) "{path}")
@@ -15,17 +14,16 @@
       (drop (memory.grow (i32.add (i32.div_u (local.get $size) (i32.const 65536)) (i32.const 1)))))
     (local.get $at))
   (func (export "sallyport:gateway/configurable@0.1.0#configure") (param i32 i32) (result i32) (i32.const 1024))
-  (func (export "sallyport:gateway/provider-api@0.1.0#[constructor]exchange") (param $request i32) (result i32)
-    (call $new (i32.const 7)))
-  (func (export "sallyport:gateway/provider-api@0.1.0#[method]exchange.next")
-    (param $self i32) (param $case i32) (param $a i32) (param $b i32) (param $c i32) (result i32)
+  (func (export "sallyport:gateway/provider-api@0.1.0#begin") (param $request i32) (result i32)
     ;; method, path, headers
     (i32.store (i32.const 2052) (i32.const 512)) (i32.store (i32.const 2056) (i32.const 4))
     (i32.store (i32.const 2060) (i32.const 4096)) (i32.store (i32.const 2064) (i32.const {path-length}))
     (i32.store (i32.const 2068) (i32.const 2304)) (i32.store (i32.const 2072) (i32.const 0))
-    ;; ok(list of outputs): at the start one, `send`; later none
-    (i32.store8 (i32.const 1024) (i32.const 0))
-    (i32.store (i32.const 1028) (i32.const 2048))
-    (i32.store (i32.const 1032) (i32.eqz (local.get $case)))
+    ;; one output: `send`
+    (i32.store (i32.const 1024) (i32.const 2048))
+    (i32.store (i32.const 1028) (i32.const 1))
     (i32.const 1024))
+  (func (export "sallyport:gateway/provider-api@0.1.0#next") (param $inputs i32) (param $count i32) (result i32)
+    ;; no outputs: 1040 is zero
+    (i32.const 1040))
 )

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sallyport_tests::attacks::witness::{FORBIDDEN, FORBIDDEN_TOOL, Witness};
-use sallyport_tests::attacks::{Findings, Site, Until, replies, requests, tenants};
-use sallyport_tests::gateway::{Config, TestApp};
+use sallyport_tests::attacks::{Findings, Site, Until, connections, replies, requests, tenants};
+use sallyport_tests::gateway::{Config, TestApp, UPSTREAM_KEY};
 use sallyport_tests::process::resident;
 use sallyport_tests::upstream::Upstream;
 use sallyport_tests::vendor::{Admin, Vendor};
@@ -20,6 +20,9 @@ use tokio::task::JoinSet;
 
 /// More than this the gateway never takes, however many bodies are held.
 const MOST_MEMORY: u64 = 700 * 1024 * 1024;
+
+/// How long an attacker waits to be let go, where heads and bodies have three seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that stands against attackers, as an operator would have it.
 fn guarded(config: Config) -> Config {
@@ -52,13 +55,7 @@ impl Field {
     async fn new() -> Self {
         let app = TestApp::on(Upstream::start_forgetful(), guarded).await;
         let witness = Witness::of(&app.upstream);
-        app.cli(&["user", "create", "mallory", "--tenant", "default", "--role", "member"]);
-        let minted = app.cli_json(&["gateway", "pat", "create", "--user", "mallory", "--name", "attack"]);
-        let site = Site {
-            address: app.address(),
-            token: minted["token"].as_str().unwrap().to_owned(),
-            from: Ipv4Addr::new(127, 0, 66, 66),
-        };
+        let site = attacker(&app, "mallory");
         Self { app, witness, site }
     }
 
@@ -68,6 +65,11 @@ impl Field {
         let vendor = Vendor::new("greedy", 66);
         boss.post("publishers", vendor.trust(&["policy"])).await;
         (Site { token: boss.token, ..self.site.seen_from(20) }, vendor)
+    }
+
+    /// The same gateway for a user of its own: what it holds is held against nobody else.
+    fn as_user(&self, user: &str, from: u8) -> Site {
+        attacker(&self.app, user).seen_from(from)
     }
 
     /// Nothing was found, nothing passed that should not, and the next caller is served.
@@ -80,6 +82,17 @@ impl Field {
         let reply = self.app.messages(crate::hello()).await;
         assert_eq!(reply.status, 200, "{reply}");
         assert_eq!(self.app.row_of(&reply).await["outcome"], "allowed");
+    }
+}
+
+/// A new user who means harm.
+fn attacker(app: &TestApp, user: &str) -> Site {
+    app.cli(&["user", "create", user, "--tenant", "default", "--role", "member"]);
+    let minted = app.cli_json(&["gateway", "pat", "create", "--user", user, "--name", "attack"]);
+    Site {
+        address: app.address(),
+        token: minted["token"].as_str().unwrap().to_owned(),
+        from: Ipv4Addr::new(127, 0, 66, 66),
     }
 }
 
@@ -108,6 +121,47 @@ async fn a_secret_is_found_wherever_it_stands() {
 async fn a_limit_that_is_no_count_is_refused() {
     let field = Field::new().await;
     let found = requests::numbers(&field.site, Until::once()).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_or_hardly_anything_are_let_go() {
+    let field = Field::new().await;
+    let (silent, slow) = (field.site.clone(), field.site.seen_from(12));
+    let (silent, slow) = tokio::join!(
+        connections::silent(&silent, Until::once(), 200, PATIENCE),
+        connections::slow_bodies(&slow, Until::once(), 8, PATIENCE),
+    );
+    let held = connections::held_bodies(&field.site, Until::once(), 12, PATIENCE).await;
+    field.stands(&[silent, slow, held]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_lies_gets_no_tool_call_past_the_gate() {
+    let field = Field::new().await;
+    let found = replies::lying_upstream(&field.site, Until::once()).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_an_upstream_repeats_does_not_come_back() {
+    let field = Field::new().await;
+    let found = replies::echoed_credential(&field.site, Until::once(), UPSTREAM_KEY).await;
+    field.stands(&[found]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_a_mebibyte_are_answered_in_short() {
+    let field = Field::new().await;
+    let found = requests::long_names(&field.site, Until::once(), 1 << 20).await;
+    field.stands(&[found]).await;
+    assert!(field.app.log().len() < 1 << 20, "the log is short too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_read_in_one_way_and_what_is_meant_for_the_gateway_stops_there() {
+    let field = Field::new().await;
+    let found = requests::smuggling(&field.site, Until::once()).await;
     field.stands(&[found]).await;
 }
 
@@ -225,6 +279,20 @@ async fn attacks_all_at_once_leave_honest_calls_alone_and_every_row_in_its_place
     attackers.spawn(async move { requests::secrets(&secrets, end).await });
     let numbers = from(8);
     attackers.spawn(async move { requests::numbers(&numbers, end).await });
+    let silent = from(1);
+    attackers.spawn(async move { connections::silent(&silent, end, 100, PATIENCE).await });
+    let slow = field.as_user("slow", 2);
+    attackers.spawn(async move { connections::slow_bodies(&slow, end, 8, PATIENCE).await });
+    let hoarder = field.as_user("hoarder", 4);
+    attackers.spawn(async move { connections::held_bodies(&hoarder, end, 8, PATIENCE).await });
+    let liar = from(9);
+    attackers.spawn(async move { replies::lying_upstream(&liar, end).await });
+    let echo = from(10);
+    attackers.spawn(async move { replies::echoed_credential(&echo, end, UPSTREAM_KEY).await });
+    let long = field.as_user("verbose", 12);
+    attackers.spawn(async move { requests::long_names(&long, end, 1 << 20).await });
+    let heads = from(13);
+    attackers.spawn(async move { requests::smuggling(&heads, end).await });
     let (results, many) = (from(11), if crate::soak() { 8000 } else { 400 });
     attackers.spawn(async move { requests::many_results(&results, end, many).await });
     let (greedy, vendor) = field.greedy().await;

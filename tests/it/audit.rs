@@ -58,6 +58,21 @@ async fn a_call_leaves_a_row_with_every_column_and_its_price() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_costs_what_the_model_costs_that_the_upstream_was_asked_for() {
+    // The first price of the usual ones is that of `claude-renamed`, to which the route renames.
+    let app = TestApp::with(|config| config.set("/prices/models/0/input", json!(30_000_000))).await;
+    for stream in [false, true] {
+        let mut body = ask("renamed-7", "Hello");
+        body["stream"] = json!(stream);
+        let reply = app.messages(body).await;
+        let rows = app.lineage(reply.header("x-trace-id").unwrap()).await;
+        let costs: Vec<_> = rows.iter().filter_map(|row| row["cost_micro"].as_i64()).collect();
+        // Per million $30 for 12 in, $15 for 7 out, $3.75 for 3 written to the cache, $0.30 for 5 read from it: $0.00047775.
+        assert_eq!(costs, [478], "stream {stream}: {rows:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_metered_like_a_reply_on_both_wires() {
     let app = TestApp::start().await;
     for (model, tokens_in) in [("claude-sonnet-4-5", 12), ("gpt-5", 12)] {
@@ -120,8 +135,12 @@ async fn every_row_is_a_siem_line_with_the_columns_of_the_table_and_no_sequence_
             assert!(line.get(*column).is_some(), "{column} is missing: {line}");
         }
     }
-    let traces: BTreeSet<_> = lines.iter().map(|line| line["trace_id"].as_str().unwrap()).collect();
-    assert!(rows.iter().all(|row| traces.contains(row["trace_id"].as_str().unwrap())));
+    for row in &rows {
+        let line = lines.iter().find(|line| line["sequence"] == row["sequence"]).unwrap();
+        for column in COLUMNS.iter().skip(1).chain(&["payload", "replica"]) {
+            assert_eq!(line[*column], row[*column], "{column}: {line} {row}");
+        }
+    }
     let mut sequences: Vec<i64> = rows.iter().filter_map(|row| row["sequence"].as_i64()).collect();
     assert!(!sequences.is_empty(), "rows carry their sequence");
     sequences.sort_unstable();

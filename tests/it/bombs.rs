@@ -2,18 +2,18 @@
 //! limits; the host that asked goes on serving while it waits.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sallyport::component::contract::policy;
-use sallyport::component::{AdmitError, Fault};
+use sallyport::component::{Admission, AdmitError, CompileError, Fault, RunsIn};
 use sallyport_protocol::package::Kind;
-use sallyport_tests::hostile;
+use sallyport_tests::wait::{SOON, until_true};
+use sallyport_tests::{binary, hostile};
 use serde_json::json;
 
-use sallyport_tests::wait::{SOON, until_true};
-
 use crate::rig::{Rig, key, verify};
-use crate::workers::child_of;
+use crate::workers::{child_of, script};
 
 /// A policy with these fields besides what a policy needs, and this at the start of `check`.
 fn policy(fields: &str, body: &str) -> String {
@@ -116,7 +116,7 @@ async fn a_compiler_runs_under_limits_of_processor_memory_and_files() {
     let verified = hostile::verified("02-configure-loop", &key());
     // It computes until it is stopped: long enough to be looked at.
     let config = json!({"for": "ever"});
-    let mut admitting = std::pin::pin!(rig.components.admit(&verified, &config));
+    let mut admitting = std::pin::pin!(rig.components.admit(&verified, &config, Admission::default()));
     let looked = async {
         let compiler = child_of(std::process::id(), "compile-component").await;
         until_true("the compiler has limited itself", SOON, || is_limited(compiler)).await;
@@ -127,6 +127,65 @@ async fn a_compiler_runs_under_limits_of_processor_memory_and_files() {
     }
 }
 
+/// This binary, started under limits that are reached sooner than its own, once there is a file beside it.
+#[cfg(target_os = "linux")]
+fn tight(directory: &Path, verb: &str, limits: &str) -> (PathBuf, PathBuf) {
+    let (real, armed) = (binary::sallyport(), directory.join("armed"));
+    let lines = format!(
+        "if [ \"$1\" = {verb} ] && [ -e {} ]; then {limits}; fi\nexec {} \"$@\"",
+        armed.display(),
+        real.display()
+    );
+    (script(directory, &lines), armed)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compiler_that_reaches_a_limit_of_the_kernel_is_a_refusal_and_the_next_one_works() {
+    // A second of a processor for what computes for ever; 48 MB of memory for a function of half a megabyte.
+    let add = "(local.set $n (i32.add (i32.mul (local.get $n) (i32.const 3)) (local.get $n)))";
+    let (_, loops) = hostile::component("02-configure-loop");
+    let huge = wat::parse_str(policy("", &add.repeat(50_000))).unwrap();
+    let huge = hostile::componentise(Kind::Policy, huge);
+    for (limit, component, config) in
+        [("ulimit -t 1", loops, json!({"for": "ever"})), ("ulimit -d 48000", huge, json!({}))]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let (program, armed) = tight(directory.path(), "compile-component", limit);
+        let rig = Rig::on(program).await;
+        let package = hostile::package(hostile::statement("bomb", Kind::Policy), &key(), &component);
+        let verified = verify(&package).unwrap();
+        std::fs::write(&armed, "").unwrap();
+        let refused = rig.components.admit(&verified, &config, Admission::default()).await.unwrap_err();
+        let AdmitError::Compile(CompileError::Ended { status, .. }) = &refused else {
+            panic!("{limit}: {refused:?}");
+        };
+        assert!(status.starts_with("signal"), "{limit}: {refused:?}");
+        std::fs::remove_file(&armed).unwrap();
+        rig.admit("00-body-in-notes").await;
+        rig.honest_work_goes_on().await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_without_memory_is_a_fault_of_its_tenants_guests_and_of_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (program, armed) = tight(directory.path(), "run-components", "ulimit -d 40000");
+    std::fs::write(armed, "").unwrap();
+    let rig = Rig::on(program).await;
+    let outcome = match rig.admit_to(RunsIn::Process, "acme", "04-memory-grow").await {
+        Ok(greedy) => format!("{:?}", rig.check(&greedy).await.unwrap_err()),
+        Err(refused) => format!("{refused:?}"),
+    };
+    crate::tell(&format!("memory beyond what the kernel gives a worker: {outcome}"));
+    assert!(
+        outcome.contains("Memory") || outcome.contains("Worker") || outcome.contains("Trap"),
+        "{outcome}"
+    );
+    rig.honest_work_goes_on().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_compile_bomb_harms_whoever_admits_it() {
     let rig = Rig::new().await;
@@ -134,7 +193,7 @@ async fn no_compile_bomb_harms_whoever_admits_it() {
         let package = hostile::package(hostile::statement("bomb", Kind::Policy), &key(), &component);
         let verified = verify(&package).unwrap();
         let config = json!({});
-        let mut admitting = std::pin::pin!(rig.components.admit(&verified, &config));
+        let mut admitting = std::pin::pin!(rig.components.admit(&verified, &config, Admission::default()));
         let mut served = 0;
         let admitted = loop {
             tokio::select! {

@@ -51,22 +51,27 @@ async fn install(name: &str, command: Command) {
 
 /// A Python with the `anthropic` package.
 async fn python() -> PathBuf {
-    let venv = cache().join("python");
+    python_with("python", "import anthropic").await
+}
+
+/// A Python with what stands in `tests/clients/<folder>/requirements.txt`, of which `probe` says whether it is there.
+async fn python_with(folder: &str, probe: &str) -> PathBuf {
+    let venv = cache().join(folder);
     let python = venv.join("bin/python");
     if !python.exists() {
         let mut command = Command::new("python3");
         command.args(["-m", "venv"]).arg(&venv);
         install("Python", command).await;
     }
-    let mut probe = Command::new(&python);
-    probe.args(["-c", "import anthropic"]);
-    if !run(probe).await.is_ok_and(|output| output.status.success()) {
+    let mut there = Command::new(&python);
+    there.args(["-c", probe]);
+    if !run(there).await.is_ok_and(|output| output.status.success()) {
         let mut command = Command::new(&python);
         command
             .args(["-m", "pip", "install", "--quiet"])
             .arg("--requirement")
-            .arg(scripts().join("python/requirements.txt"));
-        install("the Python SDK", command).await;
+            .arg(scripts().join(folder).join("requirements.txt"));
+        install("what Python needs", command).await;
     }
     python
 }
@@ -237,4 +242,21 @@ async fn claude_code_does_not_run_a_tool_that_a_hook_blocks() {
         .iter()
         .any(|seen| String::from_utf8_lossy(&seen.body).contains("\"tool_result\""));
     assert!(!ran, "the tool ran");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_providers_send_and_read_fits_the_vendors_own_software() {
+    if !wanted("the golden cases against the SDKs of OpenAI, Google and AWS") {
+        return;
+    }
+    let python = python_with("wires", "import botocore, openai, google.genai").await;
+    let mut command = Command::new(python);
+    command
+        .arg(scripts().join("wires/check.py"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
+    let output = run(command).await.unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{complained}");
+    crate::tell(&said);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sallyport::component::contract::provider::Input;
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{hook, policy};
-use sallyport::component::{Component, Ended, Fault};
+use sallyport::component::{Component, Fault};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -42,14 +42,11 @@ async fn stopped(rig: &Rig, guest: &Arc<Component>, ask: Ask) -> Option<Fault> {
         Ask::Tell => {
             rig.components.on_event(guest, &tool_use("Bash", &json!({"command": "ls"}))).await.result.err()
         }
-        Ask::Match => rig.components.matches(guest, &call(), &hello_body()).await.result.err(),
+        Ask::Match => rig.components.matches(guest, &call().into(), &hello_body()).await.result.err(),
         Ask::Begin => rig.begin(guest).await.err(),
         Ask::Next => match rig.begin(guest).await {
             Err(fault) => Some(fault),
-            Ok(mut exchange) => match exchange.next(Input::Start).await {
-                Err(Ended::Fault(fault)) => Some(fault),
-                Err(Ended::Failure(_)) | Ok(_) => None,
-            },
+            Ok(mut exchange) => exchange.next(vec![Input::End]).await.err(),
         },
     }
 }
@@ -62,7 +59,7 @@ async fn honest(rig: Arc<Rig>, beside: String, stop: Arc<AtomicBool>) -> usize {
         let found = rig.components.scan(&rig.scanner, TextKind::User, "hello").await.result;
         assert!(found.as_ref().is_ok_and(Vec::is_empty), "beside {beside}: {found:?}");
         let mut exchange = rig.begin(&rig.provider).await.unwrap();
-        assert!(exchange.next(Input::Start).await.unwrap().is_empty(), "beside {beside}");
+        assert!(exchange.next(vec![Input::End]).await.unwrap().is_empty(), "beside {beside}");
         rounds += 1;
         tokio::task::yield_now().await;
     }
@@ -194,7 +191,7 @@ async fn hooks_that_look_for_private_targets_eight_at_once_reach_nobody() {
         let guest = Arc::clone(&guest);
         async move {
             let ran = rig.components.on_event(&guest, &event()).await;
-            assert!(ran.errands.iter().all(|errand| errand.outcome.is_err()), "{:?}", ran.errands);
+            assert!(ran.egress_calls.iter().all(|errand| errand.outcome.is_err()), "{:?}", ran.egress_calls);
         }
     })
     .await;
@@ -212,7 +209,7 @@ async fn hooks_that_flood_their_way_out_eight_at_once_leave_honest_calls_alone()
         async move {
             let ran = rig.components.on_event(&guest, &event()).await;
             assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
-            assert_eq!(ran.errands.len(), 32);
+            assert_eq!(ran.egress_calls.len(), 32);
         }
     })
     .await;
@@ -241,7 +238,7 @@ async fn honest_calls_are_not_stopped_however_busy_the_machine_is() {
             for call in 0..count / CROWD {
                 let begun = rig.begin(&rig.provider).await;
                 let mut exchange = begun.unwrap_or_else(|fault| panic!("call {call}: {fault:?}"));
-                let ended = exchange.next(Input::Start).await;
+                let ended = exchange.next(vec![Input::End]).await;
                 assert!(ended.is_ok(), "call {call}: {ended:?}");
                 let verdict = rig.check(&rig.policy).await;
                 assert!(matches!(verdict, Ok(policy::Verdict::Allow)), "call {call}: {verdict:?}");

@@ -6,7 +6,7 @@ use sallyport_protocol::package::{Kind, Package};
 use sallyport_protocol::signature::public_key_text;
 use sallyport_tests::gateway::{Config, TestApp};
 use sallyport_tests::hostile;
-use sallyport_tests::upstream::Upstream;
+use sallyport_tests::upstream::{Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::ask;
@@ -123,6 +123,13 @@ async fn guest_16_headers_that_belong_to_the_host_never_leave() {
         ("keep-alive", "timeout=1"),
         ("upgrade", "h2c"),
         ("cookie", "a=b"),
+        ("via", "1.1 evil"),
+        ("Forwarded", "for=evil"),
+        ("expect", "100-continue"),
+        ("proxy-connection", "keep-alive"),
+        ("proxy-authenticate", "Basic"),
+        ("accept-encoding", "gzip"),
+        ("content-encoding", "gzip"),
     ]
     .into_iter()
     .enumerate()
@@ -173,6 +180,28 @@ async fn guest_13_a_hundred_thousand_headers_are_not_sent_and_break_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn guest_26_what_a_policy_writes_stands_in_one_row_and_makes_no_line_of_the_log() {
+    let mut packages = Crate::new();
+    packages.pack("inject", "26-log-injection", &[]);
+    let app = TestApp::with(|config| packages.configure(config).component("hostile/inject", json!({}))).await;
+    let reply = app.messages(ask("claude-sonnet-4-5", "Hello")).await;
+    assert_eq!(reply.status, 200, "{reply}");
+    let row = app.row_of(&reply).await;
+    app.stop();
+    let log = app.log();
+    for line in log.lines() {
+        let parsed: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(!line.contains("all is well") || parsed["target"] == "guest", "{line}");
+    }
+    let siem = std::fs::read_to_string(app.home().join("siem.jsonl")).unwrap();
+    assert!(row.to_string().contains("all is well"), "{row}");
+    for text in [log, siem] {
+        let odd: Vec<char> = text.chars().filter(|char| char.is_control() && *char != '\n').collect();
+        assert!(odd.is_empty(), "{odd:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn guest_27_what_a_policy_repeats_never_reaches_the_log() {
     let canary = "canary-4c1f9e-do-not-log";
     let mut packages = Crate::new();
@@ -213,6 +242,28 @@ async fn guest_27_what_a_policy_repeats_in_its_reason_is_its_own_words_and_stand
     assert!(!log.is_empty() && !log.contains(canary), "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_reads_what_hooks_put_in_and_what_scanners_left() {
+    let key = "AKIAQ3EGRFZXNDOMVWJK";
+    let mut packages = Crate::new();
+    packages.pack("echo", "27-secret-in-reason", &[]);
+    let context = json!([{"name": "house", "on": ["UserPromptSubmit"], "then": {"add_context": "the rules of the house"}}]);
+    let bundle = json!([
+        {"component": "hostile/echo"},
+        {"component": "sallyport/event-rules", "config": {"rules": context}},
+        {"component": "sallyport/secret-scan", "rewrite": true, "config": {"action": "redact"}},
+    ]);
+    let app = TestApp::with(|config| packages.configure(config).set("/bundle", bundle)).await;
+    // It refuses with the body that it was shown.
+    let refused = app.messages(ask("claude-sonnet-4-5", &format!("deploy with {key} today"))).await;
+    assert_eq!((refused.status, app.upstream.seen()), (451, 0), "{refused}");
+    assert_eq!(refused.header("x-sallyport-policy"), Some("hostile/echo"), "{refused}");
+    let shown = refused.json()["error"]["message"].to_string();
+    assert!(shown.contains("deploy with [redacted:aws_access_key] today"), "{shown}");
+    assert!(shown.contains("the rules of the house"), "{shown}");
+    assert!(!shown.contains(key), "{shown}");
+}
+
 /// Takes the reason of a refusal out wherever they stand; how many there were.
 fn without_its_words(value: &mut Value) -> usize {
     match value {
@@ -223,5 +274,36 @@ fn without_its_words(value: &mut Value) -> usize {
         }
         Value::Array(items) => items.iter_mut().map(without_its_words).sum(),
         _ => 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_forwarded_after_a_look_at_its_head_comes_whole() {
+    let mut packages = Crate::new();
+    packages.pack("forwarder", "00-honest-forwarder", &[]);
+    let upstream = Upstream::start();
+    let url = upstream.url();
+    let app = TestApp::on(upstream, |config| {
+        let route = json!({"model_pattern": "forwarded", "provider": "forwarder", "endpoint": url, "forward_user_id": true});
+        packages.configure(config).route(route)
+    })
+    .await;
+    // More than is told at once, so that some of it came with the look and some after it.
+    let text = "0123456789".repeat(60_000);
+    let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "forwarded", "stop_reason": "end_turn",
+        "stop_sequence": null, "content": [{"type": "text", "text": text}], "usage": {"input_tokens": 1, "output_tokens": 1}});
+    let json = [("content-type".to_owned(), "application/json".to_owned())].to_vec();
+    let body = ask("forwarded", "Hello");
+    for _ in 0..3 {
+        app.upstream.next(Script::Status(200, json.clone(), answer.to_string().into()));
+        let reply = app.messages(body.clone()).await;
+        assert_eq!(reply.status, 200, "{}", reply.status);
+        assert!(
+            reply.body == answer.to_string().as_bytes(),
+            "{} of {} bytes",
+            reply.body.len(),
+            answer.to_string().len()
+        );
+        assert_eq!(app.row_of(&reply).await["payload"]["components"][0]["calls"], 2);
     }
 }

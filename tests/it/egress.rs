@@ -1,7 +1,7 @@
 //! Ways out: a hook asks a service that the operator chose, and what it hears decides.
 
 use ed25519_dalek::SigningKey;
-use sallyport_protocol::package::{Kind, Package, Statement};
+use sallyport_protocol::package::{Capability, Kind, Package, Statement};
 use sallyport_tests::gateway::TestApp;
 use sallyport_tests::hostile;
 use sallyport_tests::upstream::{Script, Turn, Upstream};
@@ -15,8 +15,10 @@ const NAME: &str = "00-honest-calling-hook";
 async fn a_hook_asks_as_the_operator_and_its_row_says_so() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let (_, component) = hostile::component(NAME);
-    let statement =
-        Statement { capabilities: vec!["egress:way0".to_owned()], ..hostile::statement(NAME, Kind::Hook) };
+    let statement = Statement {
+        capabilities: vec![Capability::Egress("way0".to_owned())],
+        ..hostile::statement(NAME, Kind::Hook)
+    };
     let package = Package::build(statement, &key, &component).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ask.sallyport");

@@ -8,6 +8,7 @@ use sallyport_tests::gateway::{Config, TestApp};
 use sallyport_tests::postgres::Server;
 use sallyport_tests::upstream::{Script, Turn, Upstream};
 use sallyport_tests::vendor::{Admin, Vendor};
+use sallyport_tests::wait::{SOON, until_true};
 use serde_json::{Value, json};
 
 use crate::{ask, hello, tell};
@@ -159,6 +160,41 @@ async fn every_decision_comes_out_the_same_again_on_postgresql_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_recorded_is_deleted_when_its_days_are_over_and_a_row_says_so() {
+    let Some(server) = Server::start().unwrap() else {
+        assert!(std::env::var_os("CI").is_none(), "no PostgreSQL server is installed");
+        tell("skipped: evidence whose days are over (no PostgreSQL server is installed)");
+        return;
+    };
+    let url = server.url().to_owned();
+    let mut app = TestApp::on(Upstream::start(), |config| {
+        config
+            .set("/evidence", json!({"record": "calls", "keep_days": 2}))
+            .set("/database", json!({"url": url}))
+    })
+    .await;
+    app.token = Admin::of(&app).token;
+    let (old, new) = (trace(&app.messages(hello()).await), trace(&app.messages(hello()).await));
+    app.stop();
+    for kept in [&old, &new] {
+        app.cli(&["audit", "replay", kept]);
+    }
+    let three_days = 3 * 24 * 3600 * 1000;
+    let older =
+        format!("UPDATE call_evidence SET recorded_ms = recorded_ms - {three_days} WHERE trace_id = '{old}'");
+    server.execute(&older).unwrap();
+    app.launch().await;
+    until_true("it is deleted", SOON, || app.log().contains("old evidence was deleted")).await;
+    app.stop();
+    let rows = admin_rows(&app, "evidence.expire");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["payload"]["detail"], json!({"calls": 1, "keep_days": 2}), "{}", rows[0]);
+    app.cli_fails(&["audit", "replay", &old]);
+    app.cli(&["audit", "replay", &new]);
+    app.launch().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_recorded_is_in_the_database_under_a_seal() {
     let app = TestApp::with(governed).await;
     let reply = app.messages(ask("claude-sonnet-4-5", CANARY)).await;
@@ -233,8 +269,8 @@ async fn a_call_without_evidence_says_why() {
     let off = app.messages(hello()).await;
     assert_eq!(app.row_of(&off).await["payload"].get("evidence"), None);
     app.reload(|config| config.set("/evidence", json!({"record": "calls", "max_body_bytes": 1024})));
-    let swapped = || std::future::ready((!admin_rows(&app, "bundle_swapped").is_empty()).then_some(()));
-    sallyport_tests::wait::until("the configuration is read", sallyport_tests::wait::SOON, swapped).await;
+    let swapped = || std::future::ready((!admin_rows(&app, "bundle.swap").is_empty()).then_some(()));
+    sallyport_tests::wait::until("the configuration is read", SOON, swapped).await;
     let large = app.messages(ask("claude-sonnet-4-5", &"word ".repeat(300))).await;
     assert_eq!(large.status, 200, "evidence never stands in the way of a call");
     assert_eq!(app.row_of(&large).await["payload"]["evidence"], "too_large");

@@ -53,6 +53,20 @@ fn assert_told(what: &str, reply: &Reply) {
     }
 }
 
+/// What a status of another wire is told as: Anthropic's statuses of the same meaning, and the types that belong to them.
+fn in_anthropics_words(status: u16) -> (u16, &'static str) {
+    match status {
+        404 => (404, "not_found_error"),
+        408 => (504, "timeout_error"),
+        413 => (413, "request_too_large"),
+        422 => (400, "invalid_request_error"),
+        429 => (429, "rate_limit_error"),
+        503 | 529 => (529, "overloaded_error"),
+        500 | 502 => (status, "api_error"),
+        _ => panic!("no row of the matrix"),
+    }
+}
+
 async fn matrix(model: &str) {
     let app = TestApp::start().await;
     for fault in WITHOUT_AN_ANSWER_OF_THEIR_OWN {
@@ -80,12 +94,24 @@ async fn matrix(model: &str) {
                 assert!(app.log().contains("the upstream refuses the gateway's credential"), "{what}");
             } else if let (Fault::Status(status), "claude-sonnet-4-5") = (fault, model) {
                 assert_eq!(reply.status, *status, "{what}: the upstream's status is the client's");
+            } else if let (Fault::Status(status), "gpt-5") = (fault, model) {
+                let told = in_anthropics_words(*status);
+                assert_eq!((reply.status, reply.error_type().as_str()), told, "{what}: {reply}");
+                let after = matches!(status, 429 | 503).then_some("7");
+                assert_eq!(reply.header("retry-after"), after, "{what}: {reply}");
             }
             if *fault == Fault::Pings && stream {
                 assert_legal(&reply.events());
             }
             let row = app.row_of(&reply).await;
             let good = reply.status == 200 && !String::from_utf8_lossy(&reply.body).contains("event: error");
+            if let Some(owed) = fault.owes_answer(model.starts_with("gpt"), stream) {
+                assert_eq!(good, owed, "{what}: {reply}");
+            }
+            if good {
+                assert!(reply.text().contains("a piece of text, h\u{fc}bsch"), "{what}: {reply}");
+                assert!(String::from_utf8_lossy(&reply.body).contains("toolu_01Fault"), "{what}: {reply}");
+            }
             assert_eq!(row["outcome"], if good { "allowed" } else { "error" }, "{what}: {row}");
             assert_eq!(row["payload"]["code"].is_string(), !good, "{what}: an error has its reason: {row}");
             if fault.says_its_input() && stream && model.starts_with("claude") {

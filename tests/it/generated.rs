@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use sallyport::component::contract::provider::{Input, ResponseHead, TransportFault};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{CallOutcome, Usage, nowhere, policy};
-use sallyport::component::{AdmitError, CompileError, Component, Ended, Fault, Tier};
-use sallyport_protocol::package::{Kind, Package, Statement};
+use sallyport::component::{Admission, AdmitError, CompileError, Component, Fault};
+use sallyport_protocol::package::{Capability, Kind, Package, Statement};
 use sallyport_protocol::signature::public_key_text;
 use sallyport_tests::gateway::TestApp;
 use sallyport_tests::generated::{self, Generated};
@@ -34,7 +34,8 @@ fn count() -> u64 {
 
 /// The hooks among them want a way out.
 fn statement(name: &str, kind: Kind) -> Statement {
-    let capabilities = if kind == Kind::Hook { vec!["egress:way".to_owned()] } else { Vec::new() };
+    let capabilities =
+        if kind == Kind::Hook { vec![Capability::Egress("way".to_owned())] } else { Vec::new() };
     Statement { capabilities, ..hostile::statement(name, kind) }
 }
 
@@ -44,7 +45,7 @@ async fn admit(rig: &Rig, kind: Kind, component: &[u8]) -> Result<Arc<Component>
     let grants = nowhere(&statement.capabilities);
     let verified = verify(&hostile::package(statement, &key(), component)).unwrap();
     let config = json!({});
-    let admitting = rig.components.admit_to(Tier::Shared, None, &verified, &config, grants);
+    let admitting = rig.components.admit(&verified, &config, Admission::default().granted(grants));
     let error = match within("an admission", ADMISSION, admitting).await {
         Ok(component) => return Ok(component),
         Err(error) => error,
@@ -74,8 +75,8 @@ async fn called(rig: &Rig, component: &Arc<Component>) -> Vec<Result<&'static st
     match component.kind() {
         Kind::Policy => {
             let (spent, body) = (settlement(), hello_body());
-            let checked = soon(rig.components.check(component, &call(), &body)).await.result;
-            let settled = soon(rig.components.settle(component, &call(), &spent)).await.result;
+            let checked = soon(rig.components.check(component, &call().into(), &body)).await.result;
+            let settled = soon(rig.components.settle(component, &call().into(), &spent)).await.result;
             vec![checked.map(|_| "verdict"), settled.map(|()| "settled")]
         }
         Kind::Scanner => {
@@ -91,13 +92,13 @@ async fn called(rig: &Rig, component: &Arc<Component>) -> Vec<Result<&'static st
             let mut said = Vec::new();
             for what in [event(), tool_use("Bash", &json!({"command": "ls"}))] {
                 let ran = soon(rig.components.on_event(component, &what)).await;
-                assert!(ran.errands.iter().all(|errand| errand.outcome.is_err()), "{ran:?}");
+                assert!(ran.egress_calls.iter().all(|errand| errand.outcome.is_err()), "{ran:?}");
                 said.push(ran.result.map(|_| "outcome"));
             }
             said
         }
         Kind::Predicate => {
-            let ran = soon(rig.components.matches(component, &call(), &hello_body())).await;
+            let ran = soon(rig.components.matches(component, &call().into(), &hello_body())).await;
             vec![ran.result.map(|_| "match or none")]
         }
         Kind::Provider => exchanged(rig, component).await,
@@ -112,18 +113,16 @@ async fn exchanged(rig: &Rig, component: &Arc<Component>) -> Vec<Result<&'static
     };
     let mut said = Vec::new();
     for input in [
-        Input::Start,
         Input::Head(ResponseHead { status: 200, headers: Vec::new() }),
         Input::Chunk(br#"{"type":"message"}"#.to_vec()),
         Input::Failed(TransportFault::Closed),
         Input::Elapsed,
         Input::End,
     ] {
-        match soon(exchange.next(input)).await {
+        match soon(exchange.next(vec![input])).await {
             Ok(_) => said.push(Ok("outputs")),
-            Err(Ended::Failure(_)) => said.push(Ok("failure")),
-            Err(Ended::Fault(Fault::Over)) => {}
-            Err(Ended::Fault(fault)) => said.push(Err(fault)),
+            Err(Fault::Over) => {}
+            Err(fault) => said.push(Err(fault)),
         }
     }
     said

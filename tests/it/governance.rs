@@ -1,5 +1,7 @@
 //! Policies and scanners: who is refused, with which status, and what it costs to ask.
 
+use std::path::{Path, PathBuf};
+
 use ed25519_dalek::SigningKey;
 use sallyport_protocol::package::Package;
 use sallyport_protocol::signature::public_key_text;
@@ -164,6 +166,19 @@ async fn a_policy_in_shadow_notes_its_verdict_and_stops_nobody() {
     assert!(component(&row, "sallyport/scope")["verdict"].to_string().contains("deny"), "{row}");
 }
 
+/// A hostile guest as a package in a file.
+fn packed(guest: &str, key: &SigningKey, dir: &Path) -> PathBuf {
+    let (kind, component) = hostile::component(guest);
+    let package = Package::build(hostile::statement(guest, kind.unwrap()), key, &component).unwrap();
+    let file = dir.join(format!("{guest}.sallyport"));
+    std::fs::write(&file, package).unwrap();
+    file
+}
+
+fn publisher(key: &SigningKey) -> Value {
+    json!({"key": public_key_text(&key.verifying_key()), "namespace": "hostile", "kinds": ["policy", "scanner"]})
+}
+
 /// A policy that never answers, one that stops itself, one whose answer is none, a scanner that falls down behind its answer.
 const FAULTY: [&str; 4] = ["01-loop", "24-panic", "24-garbage-verdict", "22-trap-in-post-return"];
 
@@ -171,15 +186,9 @@ const FAULTY: [&str; 4] = ["01-loop", "24-panic", "24-garbage-verdict", "22-trap
 async fn who_decides_and_does_not_answer_refuses_the_call() {
     let key = SigningKey::from_bytes(&[41; 32]);
     let dir = tempfile::tempdir().unwrap();
-    let files = FAULTY.map(|guest| {
-        let (kind, component) = hostile::component(guest);
-        let package = Package::build(hostile::statement(guest, kind.unwrap()), &key, &component).unwrap();
-        let file = dir.path().join(format!("{guest}.sallyport"));
-        std::fs::write(&file, package).unwrap();
-        file
-    });
-    let publisher = json!({"key": public_key_text(&key.verifying_key()), "namespace": "hostile", "kinds": ["policy", "scanner"]});
-    for (guest, file) in FAULTY.iter().zip(files) {
+    let publisher = publisher(&key);
+    for guest in FAULTY {
+        let file = packed(guest, &key, dir.path());
         for (mode, status, seen) in [("enforce", 451, 0), ("shadow", 200, 1)] {
             let entry = json!([{"component": file, "mode": mode}]);
             let app = TestApp::with(|config| {
@@ -198,5 +207,24 @@ async fn who_decides_and_does_not_answer_refuses_the_call() {
                 assert_eq!(reply.header("x-should-retry"), Some("false"));
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_24_a_verdict_that_asks_somebody_or_is_not_known_denies_the_call() {
+    let key = SigningKey::from_bytes(&[42; 32]);
+    let dir = tempfile::tempdir().unwrap();
+    for (guest, verdict) in [("24-ask-verdict", "ask"), ("24-unknown-verdict", "other")] {
+        let entry = json!([{"component": packed(guest, &key, dir.path()), "mode": "enforce"}]);
+        let app = TestApp::with(|config| {
+            config.set("/components", json!({"publishers": [publisher(&key)]})).set("/bundle", entry)
+        })
+        .await;
+        let reply = app.messages(hello()).await;
+        assert_eq!((reply.status, app.upstream.seen()), (451, 0), "{guest}: {reply}");
+        assert_eq!(reply.header("x-should-retry"), Some("false"), "{guest}");
+        let row = app.row_of(&reply).await;
+        assert_eq!(row["outcome"], "denied", "{row}");
+        assert_eq!(row["payload"]["components"][0]["verdict"], verdict, "{row}");
     }
 }

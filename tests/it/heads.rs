@@ -60,7 +60,8 @@ async fn a_client_that_never_ends_its_head_is_let_go_and_nobody_waits_for_it() {
     let ended = within("all of them are let go", SOON, clients.join_all()).await;
     for (after, answer) in ended {
         assert!(after >= Duration::from_millis(650), "it was given its time: {after:?}");
-        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "told or let go: {answer}");
     }
     // One connection of the story's own client may have come in between.
     until("their sockets are closed", SOON, || async {
@@ -148,6 +149,34 @@ async fn a_body_that_hardly_comes_is_not_waited_for() {
     within("it is told", SOON, stream.read_to_end(&mut answer)).await.unwrap();
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow"), "{answer}");
+    assert_eq!(app.upstream.seen(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_refused_while_it_sends_can_send_all_of_it_and_reads_why() {
+    let app = TestApp::start().await;
+    let length = 40_usize << 20;
+    let send = async |credential: &str| {
+        let mut stream = TcpStream::connect(app.address()).await.unwrap();
+        let head = format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {credential}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Many clients look for the answer once they have sent everything.
+        let piece = vec![b' '; 1 << 20];
+        for sent in 0..length / piece.len() {
+            let written = stream.write_all(&piece).await;
+            assert!(written.is_ok(), "the connection broke after {sent} MiB: {written:?}");
+        }
+        let mut answer = Vec::new();
+        within("the answer comes", SOON, stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let refused = send(&app.token).await;
+    assert!(refused.starts_with("HTTP/1.1 413 ") && refused.contains("request_too_large"), "{refused}");
+    assert!(refused.contains("connection: close\r\n"), "{refused}");
+    let refused = send("nonsense").await;
+    assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("authentication_error"), "{refused}");
     assert_eq!(app.upstream.seen(), 0);
 }
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use sallyport::component::contract::provider::Input;
 use sallyport::component::contract::{hook, policy};
-use sallyport::component::{AdmitError, CompileError, Ended, Fault, InspectError, Tier, WorldError};
-use sallyport::config::{Egress, EgressAuth, Endpoint};
-use sallyport_protocol::package::{Kind, Package, Statement, TrustError, Verified};
+use sallyport::component::{Admission, AdmitError, CompileError, Fault, InspectError, RunsIn, WorldError};
+use sallyport::config::{EgressAuth, EgressSettings, Endpoint};
+use sallyport_protocol::package::{Capability, Kind, Package, Statement, TrustError, Verified};
 use sallyport_tests::hostile;
 use sallyport_tests::wait::{SOON, until, until_true};
 use serde_json::json;
@@ -83,10 +83,10 @@ async fn guest_09_list_of_40_mb_is_not_copied() {
     let rig = Rig::new().await;
     let guest = rig.admit("09-list-40mb").await;
     let mut exchange = rig.begin(&guest).await.unwrap();
-    let ended = exchange.next(Input::Start).await.unwrap_err();
-    assert!(matches!(ended, Ended::Fault(Fault::TooMuchData { limit }) if limit == 32 * MIB), "{ended:?}");
-    let again = exchange.next(Input::End).await.unwrap_err();
-    assert!(matches!(again, Ended::Fault(Fault::Over)), "a store is never used again after a fault");
+    let fault = exchange.next(vec![Input::End]).await.unwrap_err();
+    assert!(matches!(fault, Fault::TooMuchData { limit } if limit == 32 * MIB), "{fault:?}");
+    let again = exchange.next(vec![Input::End]).await.unwrap_err();
+    assert_eq!(again, Fault::Over, "a store is never used again after a fault");
     rig.honest_work_goes_on().await;
 }
 
@@ -162,13 +162,28 @@ async fn guest_18_private_targets_are_not_dialled_however_they_are_spelled() {
         "169.254.169.254",
         "[fd00:ec2::254]",
     ];
+    // Where an administrator opened the way, those that lead to this machine do lead there: it is the guard that stops them.
+    canary.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned());
+    for host in &hosts[..7] {
+        let before = canary.visits();
+        let ways = [true; 10].map(|open| way(&format!("http://{host}:{port}"), open));
+        let guest = rig.admit_hook("18-private-targets", &ways).await;
+        let ran = rig.components.on_event(&guest, &event()).await;
+        assert!(matches!(ran.result, Ok(hook::Outcome::Block(_))), "{host}: {ran:?}");
+        assert_eq!(canary.visits(), before + 1, "{host}");
+    }
+    let visited = canary.visits();
     let ways = hosts.map(|host| way(&format!("http://{host}:{port}"), false));
     let guest = rig.admit_hook("18-private-targets", &ways).await;
     let ran = rig.components.on_event(&guest, &event()).await;
     assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
-    assert_eq!(ran.errands.len(), hosts.len());
-    assert!(ran.errands.iter().all(|errand| errand.outcome == Err("unreachable")), "{:?}", ran.errands);
-    assert_eq!(canary.visits(), 0);
+    assert_eq!(ran.egress_calls.len(), hosts.len());
+    assert!(
+        ran.egress_calls.iter().all(|errand| errand.outcome == Err("unreachable")),
+        "{:?}",
+        ran.egress_calls
+    );
+    assert_eq!(canary.visits(), visited);
     rig.honest_work_goes_on().await;
 }
 
@@ -184,7 +199,7 @@ async fn guest_19_egress_flood_ends_at_thirty_two_and_never_leaves_its_grant() {
         rig.admit_hook("19-egress-flood", &[way(&format!("http://{}", redirect.address), true)]).await;
     let ran = rig.components.on_event(&guest, &event()).await;
     assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
-    let outcomes: Vec<_> = ran.errands.iter().map(|errand| errand.outcome).collect();
+    let outcomes: Vec<_> = ran.egress_calls.iter().map(|errand| errand.outcome).collect();
     let refused = [
         Err("not_granted"),
         Err("not_allowed"),
@@ -202,7 +217,11 @@ async fn guest_19_egress_flood_ends_at_thirty_two_and_never_leaves_its_grant() {
 #[tokio::test]
 async fn a_hook_without_its_grant_is_refused_by_the_name_of_the_grant() {
     let rig = Rig::new().await;
-    let error = rig.components.admit(&calling_hook("19-egress-flood", 1), &json!({})).await.unwrap_err();
+    let error = rig
+        .components
+        .admit(&calling_hook("19-egress-flood", 1), &json!({}), Admission::default())
+        .await
+        .unwrap_err();
     assert!(matches!(&error, AdmitError::NotGranted { grant } if grant == "way0"), "{error:?}");
     rig.honest_work_goes_on().await;
 }
@@ -210,10 +229,14 @@ async fn a_hook_without_its_grant_is_refused_by_the_name_of_the_grant() {
 #[tokio::test]
 async fn a_hook_that_declares_no_grant_goes_nowhere() {
     let rig = Rig::new().await;
-    let guest = rig.components.admit(&calling_hook("19-egress-flood", 0), &json!({})).await.unwrap();
+    let guest = rig
+        .components
+        .admit(&calling_hook("19-egress-flood", 0), &json!({}), Admission::default())
+        .await
+        .unwrap();
     let ran = rig.components.on_event(&guest, &event()).await;
-    assert_eq!(ran.errands.len(), 32, "{ran:?}");
-    assert!(ran.errands.iter().all(|errand| errand.outcome == Err("not_granted")), "{ran:?}");
+    assert_eq!(ran.egress_calls.len(), 32, "{ran:?}");
+    assert!(ran.egress_calls.iter().all(|errand| errand.outcome == Err("not_granted")), "{ran:?}");
     rig.honest_work_goes_on().await;
 }
 
@@ -221,7 +244,7 @@ async fn a_hook_that_declares_no_grant_goes_nowhere() {
 async fn guest_01_loop_as_a_predicate_is_stopped() {
     let rig = Rig::new().await;
     let guest = rig.admit("01-loop-predicate").await;
-    let fault = rig.components.matches(&guest, &call(), &hello_body()).await.result.unwrap_err();
+    let fault = rig.components.matches(&guest, &call().into(), &hello_body()).await.result.unwrap_err();
     assert_eq!(fault, Fault::Deadline { limit: Duration::from_millis(20) });
     rig.honest_work_goes_on().await;
 }
@@ -252,7 +275,7 @@ async fn guest_26_log_injection_stays_one_plain_text() {
 async fn guest_26_a_flood_of_notes_and_log_lines_is_cut_and_said_so() {
     let rig = Rig::new().await;
     let here = rig.admit("26-notes-flood").await;
-    let there = rig.admit_to(Tier::Process, "acme", "26-notes-flood").await.unwrap();
+    let there = rig.admit_to(RunsIn::Process, "acme", "26-notes-flood").await.unwrap();
     for guest in [here, there] {
         let ran = rig.checked(&guest).await;
         assert!(matches!(ran.result, Ok(policy::Verdict::Allow)), "{ran:?}");
@@ -282,7 +305,7 @@ async fn guest_20_client_gone_at_a_thousand_points_leaves_nothing_alive() {
     let rig = Rig::new().await;
     let busy = rig.admit("20-client-gone").await;
     let hog = rig.admit("28-provider-hog").await;
-    let apart = rig.admit_to(Tier::Process, "acme", "20-client-gone").await.unwrap();
+    let apart = rig.admit_to(RunsIn::Process, "acme", "20-client-gone").await.unwrap();
     for point in 0..1_000_u32 {
         // Each is met a little later than the one before: while it is put to work, in its first tick, in the slow lane, and
         // around its deadline.
@@ -290,10 +313,10 @@ async fn guest_20_client_gone_at_a_thousand_points_leaves_nothing_alive() {
         match point % 4 {
             0 => drop(gone_after(later, rig.check(&busy)).await),
             1 => drop(gone_after(later, rig.check(&apart)).await),
-            2 => drop(gone_after(later, rig.begin(&rig.provider)).await),
+            2 => drop(gone_after(later, Box::pin(rig.begin(&rig.provider))).await),
             _ => {
                 let mut exchange = rig.begin(&hog).await.unwrap();
-                drop(gone_after(later, exchange.next(Input::Start)).await);
+                drop(gone_after(later, exchange.next(vec![Input::End])).await);
             }
         }
         // One that computes in a thread of its own is stopped at its next tick.
@@ -302,7 +325,7 @@ async fn guest_20_client_gone_at_a_thousand_points_leaves_nothing_alive() {
     }
     // What was given up computes to its deadline in its tenant's own worker, which has little time for what has to be stopped.
     let honest = until("the worker has room again", Duration::from_mins(1), || async {
-        rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.ok()
+        rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.ok()
     })
     .await;
     assert!(matches!(rig.check(&honest).await, Ok(policy::Verdict::Allow)), "the worker serves on");
@@ -328,9 +351,9 @@ async fn an_exchange_that_was_given_up_half_way_is_over() {
     let rig = Rig::new().await;
     let spinner = rig.admit("09-list-40mb").await;
     let mut exchange = rig.begin(&spinner).await.unwrap();
-    drop(exchange.next(Input::Start));
-    assert!(exchange.next(Input::Start).await.is_err());
-    assert!(matches!(exchange.next(Input::Start).await, Err(Ended::Fault(Fault::Over))));
+    drop(exchange.next(vec![Input::End]));
+    assert!(exchange.next(vec![Input::End]).await.is_err());
+    assert!(matches!(exchange.next(vec![Input::End]).await, Err(Fault::Over)));
     drop(exchange);
     rig.honest_work_goes_on().await;
 }
@@ -430,7 +453,8 @@ async fn a_package_for_another_world_is_refused_with_what_it_exports() {
     let rig = Rig::new().await;
     let (_, scanner) = hostile::component("00-honest-scanner");
     let package = hostile::package(hostile::statement("wrong-world", Kind::Hook), &key(), &scanner);
-    let error = rig.components.admit(&verify(&package).unwrap(), &json!({})).await.unwrap_err();
+    let error =
+        rig.components.admit(&verify(&package).unwrap(), &json!({}), Admission::default()).await.unwrap_err();
     let AdmitError::World(WorldError::Export { missing, found, .. }) = error else { panic!("{error:?}") };
     assert_eq!(missing, "sallyport:gateway/hook-api@0.1.x");
     assert!(found.contains("sallyport:gateway/scanner-api@0.1.0"), "{found}");
@@ -474,13 +498,13 @@ async fn code_changed_on_disk_is_compiled_again() {
 
 pub(crate) fn calling_hook(name: &str, ways: usize) -> Verified {
     let (_, component) = hostile::component(name);
-    let capabilities = (0..ways).map(|number| format!("egress:way{number}")).collect();
+    let capabilities = (0..ways).map(|number| Capability::Egress(format!("way{number}"))).collect();
     let statement = Statement { capabilities, ..hostile::statement(name, Kind::Hook) };
     verify(&hostile::package(statement, &key(), &component)).unwrap()
 }
 
-pub(crate) fn way(url: &str, allow_private: bool) -> Egress {
-    Egress {
+pub(crate) fn way(url: &str, allow_private: bool) -> EgressSettings {
+    EgressSettings {
         name: "way".to_owned(),
         endpoint: Endpoint::parse(url).unwrap(),
         methods: vec!["GET".to_owned()],

@@ -69,6 +69,87 @@ async fn every_bad_credential_gets_the_same_401_and_a_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_without_the_scope_is_a_403_and_a_row_that_names_its_user() {
+    let app = TestApp::start().await;
+    let minted =
+        app.cli_json(&["gateway", "pat", "create", "--user", "admin", "--name", "ops", "--scope", "admin"]);
+    let bearer = format!("Bearer {}", minted["token"].as_str().unwrap());
+    for target in ["/v1/messages", "/v1/messages/count_tokens", "/v1/hooks/Stop"] {
+        let reply = app.post(target, &[("authorization", &bearer)], hello().to_string()).await;
+        assert_eq!(
+            (reply.status, reply.header("x-sallyport-code")),
+            (403, Some("insufficient_scope")),
+            "{target}: {reply}"
+        );
+    }
+    assert_eq!(app.upstream.seen(), 0);
+    let rows = until("each refusal is a row", SOON, || {
+        let mut rows = app.audit_rows();
+        rows.retain(|row| row["kind"] == "auth" && row["payload"]["code"] == "insufficient_scope");
+        std::future::ready((rows.len() == 3).then_some(rows))
+    })
+    .await;
+    for row in rows {
+        assert_eq!(row["outcome"], "denied", "{row}");
+        assert!(row["user_id"].as_str().unwrap().starts_with("u_") && row["tenant_id"] == "default", "{row}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_that_is_known_names_its_user_on_the_row_and_nothing_to_the_client() {
+    let app = TestApp::start().await;
+    app.cli(&["tenant", "create", "acme", "--name", "Acme"]);
+    let user = app.cli_json(&["user", "create", "--tenant", "acme", "ann"]);
+    let mint = |name: &str| {
+        let made =
+            app.cli_json(&["gateway", "pat", "create", "--tenant", "acme", "--user", "ann", "--name", name]);
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    };
+    let refused = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        until("the credential is refused", SOON, || async {
+            let reply = app.post("/v1/messages", &[("authorization", &bearer)], hello().to_string()).await;
+            (reply.status == 401).then_some(reply)
+        })
+        .await
+    };
+    let (id, token) = mint("laptop");
+    let issued = app.post("/v1/auth/cowork/pat", &[("authorization", &format!("Bearer {token}"))], "").await;
+    let jwt = issued.json()["token"].as_str().unwrap().to_owned();
+    app.cli(&["gateway", "pat", "revoke", "--tenant", "acme", &id]);
+    let known = refused(&token).await;
+    refused(&jwt).await;
+    let (_, other) = mint("desktop");
+    app.cli(&["user", "disable", "--tenant", "acme", "ann"]);
+    refused(&other).await;
+    // A secret that was guessed under a token's id is nobody's.
+    let mut guessed = app.token.clone();
+    let last = guessed.pop().unwrap();
+    guessed.push(if last == '0' { '1' } else { '0' });
+    let unknown = refused(&guessed).await;
+    let said = |reply: &sallyport_tests::client::Reply| reply.json()["error"].to_string();
+    assert_eq!(said(&known), said(&unknown), "the client learns nothing");
+
+    let rows = until("each refusal is a row", SOON, || {
+        let mut rows = app.audit_rows();
+        rows.retain(|row| row["payload"]["code"] == "invalid_token");
+        let reasons = ["pat_revoked", "user_disabled", "pat_mistyped"];
+        let there = reasons.iter().all(|reason| rows.iter().any(|row| row["payload"]["reason"] == *reason));
+        let both = rows.iter().filter(|row| row["payload"]["reason"] == "pat_revoked").count() >= 2;
+        std::future::ready((there && both).then_some(rows))
+    })
+    .await;
+    for row in rows {
+        if row["payload"]["reason"] == "pat_mistyped" {
+            assert_eq!((row["user_id"].as_str(), row["tenant_id"].as_str()), (Some("-"), Some("-")), "{row}");
+            continue;
+        }
+        assert_eq!((&row["user_id"], row["tenant_id"].as_str()), (&user["id"], Some("acme")), "{row}");
+        assert!(row["payload"]["credential"].as_str().is_some_and(|it| !it.is_empty()), "{row}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_gives_a_token_and_the_seven_headers_that_go_with_it() {
     let app = TestApp::start().await;
     for path in ["/v1/auth/cowork/pat", "/v1/cowork/auth/pat"] {

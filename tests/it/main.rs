@@ -7,20 +7,34 @@
     reason = "the helpers of a story are tests too"
 )]
 
+mod admin_api;
 mod attacks;
 mod audit;
+mod blanks;
 mod bombs;
+mod canaries;
 mod catalog;
+mod certified;
+mod claude_code;
 mod clients;
+mod clouds;
+mod conformance;
+mod conversations;
+mod counting;
 mod crash;
+mod crossings;
 mod crowds;
 mod disguise;
 mod disk;
 mod echoes;
 mod egress;
+mod encrypted;
+mod ending;
 mod evidence;
+mod failover;
 mod faults;
 mod fixtures;
+mod forged;
 mod full;
 mod generated;
 mod governance;
@@ -28,9 +42,18 @@ mod heads;
 mod hooks;
 mod hostile;
 mod identity;
+mod kept;
 mod kit;
+mod lab;
+mod left;
+mod lineage;
+mod links;
+mod listeners;
 mod models;
+mod modes;
 mod neighbours;
+mod oauth;
+mod providers;
 mod quotas;
 mod reference;
 mod reload;
@@ -40,15 +63,23 @@ mod rewrite;
 mod rig;
 mod routing;
 mod secrets;
+mod shapes;
 mod shares;
 mod shown;
+mod sign_in;
 mod size;
 mod sizes;
+mod sums;
 mod swap;
+mod targets;
 mod tenants;
 mod tidy;
+mod tiers;
+mod trail;
+mod verdicts;
 mod wire;
 mod workers;
+mod workstations;
 
 use std::io::Write as _;
 
@@ -72,6 +103,14 @@ fn ask(model: &str, text: &str) -> Value {
 /// The usual question.
 fn hello() -> Value {
     ask("claude-sonnet-4-5", "Hello")
+}
+
+/// What an access token says, unverified.
+fn claims(token: &str) -> Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap())
+        .unwrap()
 }
 
 /// So many seconds from now, as the wire writes a time.

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::ask;
 
 /// A provider that spins as soon as it is asked.
-const SPINNER: &str = "28-provider-hog";
+const SPINNER: &str = "28-provider-loop";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_spins_is_stopped_and_honest_calls_go_on() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use sallyport::component::contract::provider::Input;
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::{Component, Ended, Fault, Tier};
+use sallyport::component::{Component, Fault, RunsIn};
 use sallyport::db::Db;
 use sallyport::db::catalog::Json;
 use sallyport_tests::gateway::TestApp;
@@ -36,19 +36,19 @@ async fn revoked_meanwhile<T>(component: &Arc<Component>, asked: impl Future<Out
 async fn what_a_component_says_while_it_is_revoked_is_not_heard() {
     let rig = Rig::new().await;
     let revoked = |fault: &Fault| matches!(fault, Fault::Revoked { reason } if reason == "a story");
-    let policy = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
+    let policy = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     assert!(rig.check(&policy).await.is_ok());
     let fault = revoked_meanwhile(&policy, rig.check(&policy)).await.unwrap_err();
     assert!(revoked(&fault), "{fault:?}");
 
-    let scanner = rig.admit_to(Tier::Process, "acme", "00-honest-scanner").await.unwrap();
+    let scanner = rig.admit_to(RunsIn::Process, "acme", "00-honest-scanner").await.unwrap();
     let scan = async || rig.components.scan(&scanner, TextKind::User, "hello").await.result;
     assert!(scan().await.is_ok());
     let fault = revoked_meanwhile(&scanner, scan()).await.unwrap_err();
     assert!(revoked(&fault), "{fault:?}");
 
     let config = json!({"tools": ["Bash"], "reason": "not here"});
-    let hook = rig.shipped(Tier::Process, "sallyport/block-tool", &config).await;
+    let hook = rig.shipped(RunsIn::Process, "sallyport/block-tool", &config).await;
     let read = tool_use("Read", &json!({}));
     assert!(rig.components.on_event(&hook, &read).await.result.is_ok());
     let fault = revoked_meanwhile(&hook, rig.components.on_event(&hook, &read)).await.result.unwrap_err();
@@ -60,16 +60,16 @@ async fn a_provider_that_is_revoked_says_nothing_more_in_its_exchange() {
     let rig = Rig::new().await;
     let honest = rig.admit("00-honest-provider").await;
     let mut exchange = rig.begin(&honest).await.unwrap();
-    assert!(exchange.next(Input::Start).await.is_ok());
+    assert!(exchange.next(vec![Input::End]).await.is_ok());
     honest.revoke("a story");
-    let ended = exchange.next(Input::Start).await.unwrap_err();
-    assert!(matches!(ended, Ended::Fault(Fault::Revoked { .. })), "{ended:?}");
+    let ended = exchange.next(vec![Input::End]).await.unwrap_err();
+    assert!(matches!(ended, Fault::Revoked { .. }), "{ended:?}");
 
     // In the middle of an answer that it computes.
     let hog = rig.admit("28-provider-hog").await;
     let mut exchange = rig.begin(&hog).await.unwrap();
-    let ended = revoked_meanwhile(&hog, exchange.next(Input::Start)).await.unwrap_err();
-    assert!(matches!(ended, Ended::Fault(Fault::Revoked { .. })), "{ended:?}");
+    let ended = revoked_meanwhile(&hog, exchange.next(vec![Input::End])).await.unwrap_err();
+    assert!(matches!(ended, Fault::Revoked { .. }), "{ended:?}");
     drop(exchange);
     rig.honest_work_goes_on().await;
 }
@@ -120,7 +120,8 @@ async fn tenants_with_one_package_share_no_worker_no_grant_and_no_revocation() {
     let other = Admin::new_tenant(&app, "other", "tenant-admin");
     let vendor = Vendor::new("acme", 7);
     let package = vendor.release("scope", "1.0.0", 1, |it| sallyport_protocol::package::Statement {
-        capabilities: vec!["settle".to_owned()],
+        capabilities: vec![sallyport_protocol::package::Capability::Settle],
+        reads: None,
         ..it
     });
     for boss in [&acme, &other] {

@@ -2,27 +2,31 @@
 //! whatever a story adds.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use sallyport::clock::{ManualClock, SystemClock, SystemEntropy};
+use sallyport::clock::{ManualClock, SystemClock};
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
 use sallyport::component::contract::provider::{Input, RequestKind};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{
-    BodyView, Bucket, Budget, Call, Counters, Grants, Principal, Segment, SegmentKind, policy,
+    BodyView, Bucket, Budget, Call, Counters, CountersUnreachable, Counting, Principal, Segment, SegmentKind,
+    policy,
 };
 use sallyport::component::{
-    AdmitError, Component, Components, Exchange, ExchangeRequest, Fault, Fuel, Ran, Settings, Tier,
-    first_party, first_party_publisher,
+    Admission, AdmitError, Component, Components, Exchange, ExchangeRequest, Fault, Fuel, Ran, RunsIn,
+    Settings,
 };
-use sallyport::config::Egress;
+use sallyport::config::EgressSettings;
+use sallyport::shipped::{first_party, first_party_publisher};
 use sallyport::upstream::Outside;
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Package, TrustError, Verified};
 use sallyport_tests::{binary, hostile};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::hostile::calling_hook;
 
@@ -41,46 +45,94 @@ pub(crate) struct Rig {
 /// A body with a text in it.
 struct Hello;
 
-/// Lets through as much as the limit says, and knows who took.
-#[derive(Default)]
+/// Counters that are kept elsewhere: they let through as much as the limit says, know who took, and answer when they can be
+/// reached.
 pub(crate) struct Counted {
     taken: Mutex<Vec<(String, String, String, u32)>>,
+    store: watch::Sender<Store>,
+    waiting: AtomicUsize,
+}
+
+/// Where the counters are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// It answers.
+    Answers,
+    /// It does not answer yet.
+    Silent,
+    /// It cannot be reached.
+    Gone,
 }
 
 // === impl Counted ===
 
 impl Counted {
+    fn new() -> Self {
+        Self {
+            taken: Mutex::default(),
+            store: watch::Sender::new(Store::Answers),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
     /// Tenant, component, key and cost of everything that was taken.
     pub(crate) fn taken(&self) -> Vec<(String, String, String, u32)> {
         std::mem::take(&mut self.taken.lock().unwrap())
     }
+
+    /// What becomes of what is asked from now on, and of what waits.
+    pub(crate) fn store(&self, store: Store) {
+        self.store.send_replace(store);
+    }
+
+    /// How many wait for an answer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    async fn reached(&self) -> Result<(), CountersUnreachable> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut store = self.store.subscribe();
+        let store = *store.wait_for(|store| *store != Store::Silent).await.unwrap();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if store == Store::Gone { Err(CountersUnreachable) } else { Ok(()) }
+    }
 }
 
 impl Counters for Counted {
-    fn take(&self, bucket: &Bucket<'_>, cost: u32) -> Result<u32, Duration> {
-        let Bucket { tenant, component, key, limit, window, .. } = *bucket;
-        let mut taken = self.taken.lock().unwrap();
-        let before: u32 = taken.iter().filter(|(.., other, _)| other == key).map(|(.., cost)| cost).sum();
-        let after = before + cost;
-        if after > limit {
-            return Err(window);
-        }
-        taken.push((tenant.to_owned(), component.to_owned(), key.to_owned(), cost));
-        Ok(limit - after)
+    fn take<'a>(&'a self, bucket: Bucket<'a>, cost: u32) -> Counting<'a, Result<u32, Duration>> {
+        Box::pin(async move {
+            self.reached().await?;
+            let Bucket { tenant, component, key, limit, window, .. } = bucket;
+            let mut taken = self.taken.lock().unwrap();
+            let before: u32 = taken.iter().filter(|(.., other, _)| other == key).map(|(.., cost)| cost).sum();
+            let after = before + cost;
+            if after > limit {
+                return Ok(Err(window));
+            }
+            taken.push((tenant.to_owned(), component.to_owned(), key.to_owned(), cost));
+            Ok(Ok(limit - after))
+        })
     }
 
-    fn correct(&self, bucket: &Bucket<'_>, taken: u32, used: u32) {
-        let Bucket { tenant, component, key, .. } = *bucket;
-        let (tenant, component) = (tenant.to_owned(), component.to_owned());
-        let name = format!("{key} instead of {taken}");
-        self.taken.lock().unwrap().push((tenant, component, name, used));
+    fn correct<'a>(&'a self, bucket: Bucket<'a>, taken: u32, used: u32) -> Counting<'a, ()> {
+        Box::pin(async move {
+            self.reached().await?;
+            let Bucket { tenant, component, key, .. } = bucket;
+            let (tenant, component) = (tenant.to_owned(), component.to_owned());
+            let name = format!("{key} instead of {taken}");
+            self.taken.lock().unwrap().push((tenant, component, name, used));
+            Ok(())
+        })
     }
 
-    fn reserve(&self, _: &Budget<'_>, _: u64, cap: u64) -> Result<u64, Duration> {
-        Ok(cap)
+    fn reserve<'a>(&'a self, _: Budget<'a>, _: u64, cap: u64) -> Counting<'a, Result<u64, Duration>> {
+        Box::pin(async move { self.reached().await.map(|()| Ok(cap)) })
     }
 
-    fn release(&self, _: &Budget<'_>, _: u64, _: u64) {}
+    fn release<'a>(&'a self, _: Budget<'a>, _: u64, _: u64) -> Counting<'a, ()> {
+        Box::pin(self.reached())
+    }
 }
 
 /// The body of [`call`].
@@ -118,10 +170,10 @@ impl Rig {
             compile_seconds: u32::MAX,
         };
         let clock = Arc::new(ManualClock::new(hostile::NOW));
-        let counted = Arc::new(Counted::default());
-        let components =
-            Components::start(settings, Arc::clone(&counted) as _, Arc::new(SystemEntropy), clock).unwrap();
-        let admit = async |name| components.admit(&guest(name), &json!({})).await.unwrap();
+        let counted = Arc::new(Counted::new());
+        let components = Components::start(settings, Arc::clone(&counted) as _, clock).unwrap();
+        let admit =
+            async |name| components.admit(&guest(name), &json!({}), Admission::default()).await.unwrap();
         let policy = admit("00-honest-policy").await;
         let provider = admit("00-honest-provider").await;
         let scanner = admit("00-honest-scanner").await;
@@ -129,35 +181,41 @@ impl Rig {
     }
 
     pub(crate) async fn admit(&self, name: &str) -> Arc<Component> {
-        self.components.admit(&guest(name), &json!({})).await.unwrap()
+        self.components.admit(&guest(name), &json!({}), Admission::default()).await.unwrap()
     }
 
     /// A guest of `tenant`, to run where `tier` says.
     pub(crate) async fn admit_to(
         &self,
-        tier: Tier,
+        tier: RunsIn,
         tenant: &str,
         name: &str,
     ) -> Result<Arc<Component>, AdmitError> {
         let tenant = TenantId::parse(tenant).unwrap();
         let verified = hostile::verified_for(name, &key(), &tenant);
-        self.components.admit_to(tier, Some(&tenant), &verified, &json!({}), Grants::new()).await
+        self.components.admit(&verified, &json!({}), Admission::new(tier, Some(&tenant))).await
     }
 
     /// A hook that is granted `ways`, which its package calls way0, way1 and so on.
-    pub(crate) async fn admit_hook(&self, name: &str, ways: &[Egress]) -> Arc<Component> {
-        self.admit_hook_to(Tier::Shared, name, ways).await
+    pub(crate) async fn admit_hook(&self, name: &str, ways: &[EgressSettings]) -> Arc<Component> {
+        self.admit_hook_to(RunsIn::Shared, name, ways).await
     }
 
-    pub(crate) async fn admit_hook_to(&self, tier: Tier, name: &str, ways: &[Egress]) -> Arc<Component> {
+    pub(crate) async fn admit_hook_to(
+        &self,
+        tier: RunsIn,
+        name: &str,
+        ways: &[EgressSettings],
+    ) -> Arc<Component> {
         let outside = Outside::new(Arc::new(SystemClock::default())).unwrap();
         let grants = ways.iter().enumerate().map(|(number, way)| (format!("way{number}"), outside.way(way)));
         let verified = calling_hook(name, ways.len());
-        self.components.admit_to(tier, None, &verified, &json!({}), grants.collect()).await.unwrap()
+        let admission = Admission::new(tier, None).granted(grants.collect());
+        self.components.admit(&verified, &json!({}), admission).await.unwrap()
     }
 
     /// A component that ships with the gateway.
-    pub(crate) async fn shipped(&self, tier: Tier, name: &str, config: &Value) -> Arc<Component> {
+    pub(crate) async fn shipped(&self, tier: RunsIn, name: &str, config: &Value) -> Arc<Component> {
         let embedded = first_party().into_iter().find(|embedded| embedded.name == name).unwrap();
         let package = Package::parse(embedded.bytes).unwrap();
         let publisher = first_party_publisher().unwrap();
@@ -165,11 +223,11 @@ impl Rig {
         // Signed on this machine, today.
         let now = package.statement().not_before + Duration::from_hours(1);
         let verified = package.verify(&[publisher], now, &host, None, None).unwrap();
-        self.components.admit_to(tier, None, &verified, config, Grants::new()).await.unwrap()
+        self.components.admit(&verified, config, Admission::new(tier, None)).await.unwrap()
     }
 
     pub(crate) async fn refuse(&self, name: &str) -> AdmitError {
-        self.components.admit(&guest(name), &json!({})).await.unwrap_err()
+        self.components.admit(&guest(name), &json!({}), Admission::default()).await.unwrap_err()
     }
 
     pub(crate) async fn check(&self, policy: &Arc<Component>) -> Result<policy::Verdict, Fault> {
@@ -179,7 +237,7 @@ impl Rig {
     /// The same with everything that comes of it.
     pub(crate) async fn checked(&self, policy: &Arc<Component>) -> Ran<policy::Verdict> {
         let body: Arc<dyn BodyView> = Arc::new(Hello);
-        self.components.check(policy, &call(), &body).await
+        self.components.check(policy, &call().into(), &body).await
     }
 
     pub(crate) async fn begin(&self, provider: &Arc<Component>) -> Result<Exchange, Fault> {
@@ -192,7 +250,7 @@ impl Rig {
             kind: RequestKind::Message,
             target: "/v1/messages".to_owned(),
         };
-        self.components.exchange(provider, request).await
+        self.components.exchange(provider, request).await.map(|(exchange, _)| exchange)
     }
 
     /// The fault of a policy; then honest work, and nothing left behind.
@@ -218,7 +276,7 @@ impl Rig {
             self.components.scan(&self.scanner, TextKind::User, "hello").await.result.unwrap().is_empty()
         );
         let mut exchange = self.begin(&self.provider).await.unwrap();
-        assert!(exchange.next(Input::Start).await.unwrap().is_empty());
+        assert!(exchange.next(vec![Input::End]).await.unwrap().is_empty());
         drop(exchange);
         assert_eq!(self.components.capacity().live, 0, "an honest guest is still alive");
     }

@@ -186,7 +186,7 @@ async fn a_tenant_stores_and_uploads_as_much_as_it_may_and_deletes_what_nobody_u
 
     let usage = acme.get("components").await.json()["usage"].clone();
     let bytes: usize = packages[..3].iter().map(Bytes::len).sum();
-    assert_eq!((&usage["versions"], &usage["most_versions"]), (&json!(3), &json!(3)), "{usage}");
+    assert_eq!((&usage["versions"], &usage["max_versions"]), (&json!(3), &json!(3)), "{usage}");
     assert_eq!(usage["bytes"], bytes, "{usage}");
 
     for (version, why) in [("2.0.0", "is in force"), ("1.0.0", "a rollback may lead to it")] {
@@ -217,13 +217,13 @@ async fn a_tenant_stores_and_uploads_as_much_as_it_may_and_deletes_what_nobody_u
     app.reload(|config| config.set("/components/quota/bytes", json!(bytes)));
     until("the catalog is too small", SOON, || async {
         let refused = acme.get("components").await.json();
-        (refused["usage"]["most_bytes"] == bytes).then_some(())
+        (refused["usage"]["max_bytes"] == bytes).then_some(())
     })
     .await;
     acme.push(packages[5].clone()).await;
     app.reload(|config| config.set("/components/quota/versions", json!(9)));
     until("more versions may be stored", SOON, || async {
-        (acme.get("components").await.json()["usage"]["most_versions"] == 9).then_some(())
+        (acme.get("components").await.json()["usage"]["max_versions"] == 9).then_some(())
     })
     .await;
     let refused = acme.send("POST", "components", packages[6].clone()).await;
@@ -246,7 +246,7 @@ async fn a_tenant_stores_and_uploads_as_much_as_it_may_and_deletes_what_nobody_u
         assert_eq!(admin_rows(&app, code).len(), 1, "{code}");
     }
     assert_eq!(admin_rows(&app, "admin_in_use").len(), 3);
-    let deleted = admin_rows(&app, "component_delete");
+    let deleted = admin_rows(&app, "component.delete");
     assert_eq!((deleted.len(), &deleted[0]["payload"]["version"]), (2, &json!("3.0.0")));
     assert_eq!(deleted[0]["payload"]["digest"].as_str().unwrap().len(), 64);
 }

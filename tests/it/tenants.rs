@@ -28,7 +28,7 @@ async fn a_tenants_hook_moves_into_a_worker_once_there_is_another_tenant_and_dec
     boss.post(&format!("{hook}/activate"), json!({"version": "1.0.0", "config": config})).await;
     let command = Turn::Tool("toolu_1".into(), "Bash".into(), json!({"command": "ls"}));
     app.upstream.script(Script::Turn(vec![command]));
-    let nobody = json!({"hired": 0, "running": 0, "confined": 0});
+    let nobody = json!({"registered": 0, "running": 0, "confined": 0});
 
     let alone = boss.call(&hello()).await.text();
     assert!(alone.contains("not here"), "{alone}");

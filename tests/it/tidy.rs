@@ -1,36 +1,33 @@
 //! Tidiness: the rules of the source tree that no compiler checks. Each rule is a function over text with tests of its own,
 //! so that it is known to be able to fail.
 
+mod names;
+mod source;
+mod uses;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// A library and the one module of the host that may name it.
-struct Home {
-    library: &'static str,
-    /// Paths of the library, as Rust writes them; a crate of the same family (`wasmtime_wasi`) counts as its head.
-    paths: &'static [&'static str],
-    module: &'static str,
-}
-
-const HOMES: [Home; 5] = [
-    Home { library: "wasmtime", paths: &["wasmtime"], module: "component" },
-    Home { library: "sqlx", paths: &["sqlx"], module: "db" },
-    Home { library: "the cipher", paths: &["chacha20poly1305"], module: "evidence" },
-    Home { library: "axum", paths: &["axum"], module: "http" },
-    Home {
-        library: "the HTTP client",
-        paths: &["hyper_util::client", "hyper_rustls", "hyper::client", "reqwest"],
-        module: "upstream",
-    },
-];
 
 /// A file of more lines than this holds more than one thing.
 const MOST_LINES: usize = 800;
 
 /// Folders whose Rust files say in their first line what they own.
-const SPEAKING: [&str; 8] =
-    ["protocol", "host", "guest-sdk", "guest-policies", "guest-providers", "xtask", "tests", "fuzz"];
+const SPEAKING: [&str; 13] = [
+    "protocol",
+    "host",
+    "helper",
+    "guest-sdk",
+    "guest-codec",
+    "guest-chat",
+    "guest-gemini",
+    "guest-responses",
+    "guest-policies",
+    "guest-providers",
+    "xtask",
+    "tests",
+    "fuzz",
+];
 
 /// Where some people keep their checkouts, and others do not. Put together here, so that this file is clean itself.
 const WORKPLACES: [&str; 2] = [concat!("/", "work", "/"), concat!("/", "root", "/")];
@@ -41,18 +38,16 @@ const HIDDEN: [&str; 3] = [".cargo", ".ci", ".github"];
 // === the tree ===
 
 #[test]
-fn every_library_is_named_in_its_home_alone() {
-    let files = rust_files("host/src");
-    for home in &HOMES {
-        let strays: Vec<_> = files
-            .iter()
-            .filter(|(file, _)| !is_in_module(file, home.module))
-            .flat_map(|(file, text)| {
-                named(text, home.paths).into_iter().map(move |path| format!("{file}: {path}"))
-            })
-            .collect();
-        assert!(strays.is_empty(), "{} lives in host/src/{}: {strays:#?}", home.library, home.module);
-    }
+fn unsafe_code_stands_where_the_security_page_says_and_nowhere_else() {
+    let security = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let exception = concat!("expect(", "unsafe_code");
+    let places: Vec<_> = rust_files("")
+        .into_iter()
+        .filter(|(file, text)| text.contains(exception) && !file.contains("guest"))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(places.iter().all(|file| security.contains(file.as_str())), "{places:?}");
+    assert_eq!(places.len(), 3, "the page counts three: {places:?}");
 }
 
 #[test]
@@ -75,6 +70,17 @@ fn every_file_says_first_what_it_owns() {
             .collect();
         assert!(silent.is_empty(), "the first line is not `//! ..`: {silent:#?}");
     }
+}
+
+#[test]
+fn anyhow_is_for_the_command_line_and_for_what_puts_parts_together() {
+    let strays: Vec<_> = rust_files("host/src")
+        .into_iter()
+        .filter(|(file, _)| !matches!(source::module_of(file, "host/src").first(), Some(it) if it == "app" || it == "cli"))
+        .filter(|(_, text)| text.contains("anyhow"))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(strays.is_empty(), "an error that a caller tells apart is an enum: {strays:#?}");
 }
 
 #[test]
@@ -105,89 +111,6 @@ fn no_file_mentions_the_place_where_somebody_wrote_it() {
 }
 
 // === the rules ===
-
-/// Whether `file` is `host/src/<module>.rs` or stands below `host/src/<module>/`.
-fn is_in_module(file: &str, module: &str) -> bool {
-    file.strip_prefix("host/src/")
-        .and_then(|rest| rest.strip_prefix(module))
-        .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-}
-
-/// The paths in `text` that begin with one of `wanted`, comments aside.
-fn named(text: &str, wanted: &[&str]) -> BTreeSet<String> {
-    let code = text.lines().map(before_comment).collect::<Vec<_>>().join("\n");
-    let imported = imports(&code);
-    imported
-        .into_iter()
-        .chain(inline_paths(&code))
-        .filter(|path| wanted.iter().any(|wanted| begins(path, wanted)))
-        .collect()
-}
-
-/// Whether `path` is `wanted`, lies below it, or belongs to a crate of its family (`wasmtime_wasi::..` for `wasmtime`).
-fn begins(path: &str, wanted: &str) -> bool {
-    path.strip_prefix(wanted).is_some_and(|rest| {
-        rest.is_empty() || rest.starts_with("::") || (rest.starts_with('_') && !wanted.contains("::"))
-    })
-}
-
-/// A line up to its comment. A `//` within a text (an address) is no comment.
-fn before_comment(line: &str) -> &str {
-    let comment = line.match_indices("//").find(|(at, _)| {
-        let before = line.get(..*at).unwrap_or_default();
-        !before.ends_with(':') && before.matches('"').count().is_multiple_of(2)
-    });
-    comment.and_then(|(at, _)| line.get(..at)).unwrap_or(line)
-}
-
-/// Every path that a `use` brings in, groups written out: `use a::{b, c::d};` is `a::b` and `a::c::d`.
-fn imports(code: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    for (at, _) in code.match_indices("use ") {
-        let before = code.get(..at).unwrap_or_default();
-        let line = before.rsplit('\n').next().unwrap_or_default().trim();
-        if !(line.is_empty() || line == "pub" || (line.starts_with("pub(") && line.ends_with(')'))) {
-            continue;
-        }
-        let tree = code.get(at + 4..).unwrap_or_default().split(';').next().unwrap_or_default();
-        let tree = tree.split(" as ").map(str::trim).collect::<Vec<_>>().join(" as ");
-        expand("", tree.trim().trim_start_matches("::"), &mut paths);
-    }
-    paths
-}
-
-/// Writes out one `use` tree below `prefix`.
-fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
-    let Some((head, group)) = tree.split_once('{') else {
-        let path = tree.split(" as ").next().unwrap_or_default().trim();
-        if !path.is_empty() {
-            paths.push(format!("{prefix}{path}"));
-        }
-        return;
-    };
-    let inner = group.rsplit_once('}').map_or(group, |(inner, _)| inner);
-    let prefix = format!("{prefix}{}", head.trim());
-    let (mut depth, mut start) = (0_i32, 0);
-    for (at, char) in inner.char_indices() {
-        match char {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                expand(&prefix, inner.get(start..at).unwrap_or_default().trim(), paths);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    expand(&prefix, inner.get(start..).unwrap_or_default().trim(), paths);
-}
-
-/// Every path that stands in the code itself: `sqlx::query(..)`.
-fn inline_paths(code: &str) -> Vec<String> {
-    let is_path = |char: char| char.is_alphanumeric() || char == '_' || char == ':';
-    let words = code.split(|char| !is_path(char)).map(|word| word.trim_matches(':'));
-    words.filter(|word| word.contains("::")).map(str::to_owned).collect()
-}
 
 /// Whether a Rust file begins as it should. The tests of a module stand beside it, under its own first line.
 fn says_what_it_owns(file: &str, text: &str) -> bool {
@@ -282,60 +205,6 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 // === the rules can fail ===
-
-#[test]
-fn a_library_is_found_however_it_is_imported() {
-    for code in [
-        "use axum::Router;",
-        "use axum as web;",
-        "    pub(crate) use ::axum::Router;",
-        "use {std::fs, axum::{Router, routing::get}};",
-        "use std::{\n    fs,\n};\nuse {\n    bytes::Bytes,\n    axum::Json,\n};",
-        "fn serve(router: axum::Router) {}",
-        "let answer = axum::serve(listener, router).await;",
-        "use axum_extra::TypedHeader;",
-        "let at = \"http://127.0.0.1\"; axum::serve(at)",
-    ] {
-        assert!(!named(code, &["axum"]).is_empty(), "{code}");
-    }
-    for code in [
-        "// axum::Router is not for here",
-        "//! The only module that names axum.",
-        "use crate::axumlike;",
-        "let axum = 1;",
-    ] {
-        assert!(named(code, &["axum"]).is_empty(), "{code}");
-    }
-}
-
-#[test]
-fn a_part_of_a_library_is_found_and_the_rest_of_it_is_free() {
-    let client = &["hyper_util::client"];
-    for code in [
-        "use hyper_util::client::legacy::Client;",
-        "use hyper_util::{client, rt::TokioIo};",
-        "use hyper_util::{rt::TokioIo, client::legacy::{Client, connect::HttpConnector}};",
-        "type Sender = hyper_util::client::legacy::Client<C, B>;",
-    ] {
-        assert!(!named(code, client).is_empty(), "{code}");
-    }
-    for code in [
-        "use hyper_util::rt::TokioIo;",
-        "use hyper_util::{rt, server::conn::auto};",
-        "use hyper_util::client_side;",
-    ] {
-        assert!(named(code, client).is_empty(), "{code}");
-    }
-}
-
-#[test]
-fn a_home_is_a_module_and_not_its_namesakes() {
-    assert!(is_in_module("host/src/db.rs", "db"));
-    assert!(is_in_module("host/src/db/pat.rs", "db"));
-    assert!(!is_in_module("host/src/dbase.rs", "db"));
-    assert!(!is_in_module("host/src/http/db.rs", "db"));
-    assert!(!is_in_module("tests/src/db.rs", "db"));
-}
 
 #[test]
 fn a_first_line_that_says_nothing_is_found() {

@@ -45,13 +45,20 @@ async fn the_user_id_of_a_client_leaves_only_where_the_route_says_so() {
     for (forward, expected) in [(true, body.to_owned()), (false, body.replace("\"device 7\"", "null"))] {
         let upstream = sallyport_tests::upstream::Upstream::start();
         let url = upstream.url();
-        let app = TestApp::on(upstream, |config| {
-            config.route(json!({"model_pattern": "claude-*", "provider": "anthropic", "endpoint": url,
-                "api_key_secret": "upstream", "forward_user_id": forward}))
-        })
-        .await;
-        assert_eq!(app.post("/v1/messages", &[], body).await.status, 200);
-        assert_eq!(std::str::from_utf8(&app.upstream.last().body).unwrap(), expected);
+        let route = |pattern: &str| {
+            json!({"model_pattern": pattern, "provider": "anthropic", "endpoint": url, "api_key_secret": "upstream",
+                "forward_user_id": forward})
+        };
+        // Where the provider edits the body too, both edits are made.
+        let mut renaming = route("renamed-*");
+        renaming["upstream_model"] = json!("claude-renamed");
+        let app = TestApp::on(upstream, |config| config.route(route("claude-*")).route(renaming)).await;
+        for (asked, told) in [("claude-sonnet-4-5", "claude-sonnet-4-5"), ("renamed-7", "claude-renamed")] {
+            let body = body.replace("claude-sonnet-4-5", asked);
+            assert_eq!(app.post("/v1/messages", &[], body).await.status, 200);
+            let expected = expected.replace("claude-sonnet-4-5", told);
+            assert_eq!(std::str::from_utf8(&app.upstream.last().body).unwrap(), expected, "{asked}");
+        }
     }
 }
 
@@ -172,15 +179,19 @@ async fn a_body_of_33_mib_is_a_413_and_one_of_31_goes_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_lengths_or_a_length_beside_chunks_are_refused() {
     let app = TestApp::start().await;
-    for framing in
-        ["content-length: 5\r\ncontent-length: 6", "content-length: 5\r\ntransfer-encoding: gzip, x"]
-    {
+    for framing in [
+        "content-length: 5\r\ncontent-length: 6",
+        "content-length: 5, 6",
+        "content-length: 5\r\ntransfer-encoding: gzip, x",
+        "transfer-encoding: gzip",
+    ] {
         let head = format!(
             "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{framing}\r\nconnection: close\r\n\r\nhello",
             app.token
         );
         let answer = String::from_utf8_lossy(&app.client().raw(head.as_bytes()).await).into_owned();
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{framing}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{framing}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{framing}: {answer}");
     }
     assert_eq!(app.upstream.seen(), 0);
     assert!(app.is_up());
@@ -298,6 +309,22 @@ async fn tokens_are_counted_by_the_upstream_or_the_estimate_says_so() {
     assert!(reply.json()["input_tokens"].as_u64().unwrap() > 0);
     let reply = app.post("/v1/messages/count_tokens", &[], crate::ask("gpt-5", "Hello").to_string()).await;
     assert_eq!((reply.status, reply.header("x-sallyport-count")), (200, Some("estimate")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_url_with_v1_twice_or_without_it_is_told_how_it_should_end() {
+    let app = TestApp::start().await;
+    for (target, said) in [
+        ("/v1/v1/messages", "must end without /v1"),
+        ("/messages", "must end with /v1"),
+        ("/messages/count_tokens", "must end with /v1"),
+        ("/v1/messages/batches", "does not offer this part of the API"),
+    ] {
+        let reply = app.post(target, &[], hello().to_string()).await;
+        assert_eq!((reply.status, reply.error_type().as_str()), (404, "not_found_error"), "{target}");
+        assert!(reply.to_string().contains(said), "{target}: {reply}");
+    }
+    assert_eq!(app.upstream.seen(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

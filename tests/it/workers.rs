@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{hook, policy};
-use sallyport::component::{AdmitError, Component, Fault, Ran, Roll, Tier, try_worker};
+use sallyport::component::{AdmitError, Component, Fault, Ran, RunsIn, WorkerStatus, try_worker};
 use sallyport_tests::binary;
 use sallyport_tests::gateway::TestApp;
 use sallyport_tests::process;
@@ -40,9 +40,9 @@ fn signal(pid: u32, name: &str) {
 async fn a_hook_says_the_same_in_both_tiers() {
     let rig = Rig::new().await;
     let config = json!({"tools": ["Bash"], "input_contains": ["rm -rf"], "reason": "not — ever"});
-    let here = rig.shipped(Tier::Shared, "sallyport/block-tool", &config).await;
-    let there = rig.shipped(Tier::Process, "sallyport/block-tool", &config).await;
-    assert_eq!((here.tier(), there.tier()), (Tier::Shared, Tier::Process));
+    let here = rig.shipped(RunsIn::Shared, "sallyport/block-tool", &config).await;
+    let there = rig.shipped(RunsIn::Process, "sallyport/block-tool", &config).await;
+    assert_eq!((here.tier(), there.tier()), (RunsIn::Shared, RunsIn::Process));
     let long = "x".repeat(300_000);
     let mut answers = std::collections::BTreeSet::new();
     for what in [
@@ -65,7 +65,7 @@ async fn a_hook_says_the_same_in_both_tiers() {
 async fn a_policy_reads_the_body_and_counts_through_its_worker() {
     let rig = Rig::new().await;
     let here = rig.admit("00-body-in-notes").await;
-    let there = rig.admit_to(Tier::Process, "acme", "00-body-in-notes").await.unwrap();
+    let there = rig.admit_to(RunsIn::Process, "acme", "00-body-in-notes").await.unwrap();
     let (here, there) = (rig.checked(&here).await, rig.checked(&there).await);
     assert_eq!(told(&here), told(&there));
     let notes: Vec<_> = there.notes.iter().map(|note| (note.name.as_str(), note.value.as_str())).collect();
@@ -73,7 +73,7 @@ async fn a_policy_reads_the_body_and_counts_through_its_worker() {
 
     let limits = json!({"limits": [{"per": "user", "requests": 2, "window": "1m"}]});
     let mut taken = Vec::new();
-    for tier in [Tier::Shared, Tier::Process] {
+    for tier in [RunsIn::Shared, RunsIn::Process] {
         let limited = rig.shipped(tier, "sallyport/rate-limit", &limits).await;
         for _ in 0..2 {
             assert!(matches!(rig.check(&limited).await, Ok(policy::Verdict::Allow)), "{tier:?}");
@@ -89,8 +89,8 @@ async fn a_policy_reads_the_body_and_counts_through_its_worker() {
 #[tokio::test]
 async fn a_scanner_finds_the_same_in_both_tiers() {
     let rig = Rig::new().await;
-    let here = rig.shipped(Tier::Shared, "sallyport/secret-scan", &json!({})).await;
-    let there = rig.shipped(Tier::Process, "sallyport/secret-scan", &json!({})).await;
+    let here = rig.shipped(RunsIn::Shared, "sallyport/secret-scan", &json!({})).await;
+    let there = rig.shipped(RunsIn::Process, "sallyport/secret-scan", &json!({})).await;
     for text in ["hello", "key AKIAIOSFODNN7EXAMPLE and so on", ""] {
         let one = rig.components.scan(&here, TextKind::User, text).await;
         let other = rig.components.scan(&there, TextKind::User, text).await;
@@ -109,12 +109,12 @@ async fn a_hook_goes_out_through_its_grant_and_nowhere_else_and_the_gateway_keep
     ));
     let ways = [way(&format!("http://{}", redirect.address), true)];
     let mut accounts = Vec::new();
-    for tier in [Tier::Shared, Tier::Process] {
+    for tier in [RunsIn::Shared, RunsIn::Process] {
         let guest = rig.admit_hook_to(tier, "19-egress-flood", &ways).await;
         let ran = rig.components.on_event(&guest, &event()).await;
         assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
         let account: Vec<_> =
-            ran.errands.into_iter().map(|errand| (errand.grant, errand.outcome, errand.bytes)).collect();
+            ran.egress_calls.into_iter().map(|errand| (errand.grant, errand.outcome, errand.bytes)).collect();
         assert_eq!(account.len(), 32);
         accounts.push(account);
     }
@@ -136,28 +136,28 @@ async fn what_a_hostile_guest_does_in_a_worker_is_the_same_fault() {
         "24-panic",
     ] {
         let here = rig.admit(name).await;
-        let there = rig.admit_to(Tier::Process, "acme", name).await.unwrap();
+        let there = rig.admit_to(RunsIn::Process, "acme", name).await.unwrap();
         let (here, there) = (rig.check(&here).await.unwrap_err(), rig.check(&there).await.unwrap_err());
         assert_eq!(here, there, "{name}");
         rig.honest_work_goes_on().await;
     }
     for name in ["10-same-string-100k", "14-bad-utf8", "22-trap-in-post-return"] {
         let here = rig.admit(name).await;
-        let there = rig.admit_to(Tier::Process, "acme", name).await.unwrap();
+        let there = rig.admit_to(RunsIn::Process, "acme", name).await.unwrap();
         let scan =
             async |scanner| rig.components.scan(scanner, TextKind::User, "hello").await.result.unwrap_err();
         assert_eq!(scan(&here).await, scan(&there).await, "{name}");
     }
     // Every one of them lived in the same process, which took no harm.
-    let honest = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
+    let honest = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     assert!(matches!(rig.check(&honest).await, Ok(policy::Verdict::Allow)));
-    assert_eq!(rig.components.roll(), Roll { hired: 1, running: 1, confined: 1 });
+    assert_eq!(rig.components.worker_status(), WorkerStatus { registered: 1, running: 1, confined: 1 });
 }
 
 #[tokio::test]
 async fn a_worker_that_is_killed_mid_call_fails_the_call_and_serves_the_next() {
     let rig = Rig::new().await;
-    let policy = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
+    let policy = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     for round in 0..5 {
         let pid = workers_of(&rig, 1).await[0];
         signal(pid, "STOP");
@@ -180,7 +180,7 @@ async fn a_worker_that_is_killed_mid_call_fails_the_call_and_serves_the_next() {
 #[tokio::test]
 async fn the_call_right_after_a_first_death_is_served() {
     let rig = Rig::new().await;
-    let policy = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
+    let policy = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     let pid = workers_of(&rig, 1).await[0];
     signal(pid, "KILL");
     until("the death is known", SOON, || {
@@ -193,7 +193,7 @@ async fn the_call_right_after_a_first_death_is_served() {
 #[tokio::test]
 async fn a_worker_that_hangs_is_killed_and_replaced() {
     let rig = Rig::new().await;
-    let policy = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
+    let policy = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     let pid = workers_of(&rig, 1).await[0];
     signal(pid, "STOP");
     assert_eq!(rig.check(&policy).await.unwrap_err(), Fault::Worker { what: "it hung".to_owned() });
@@ -204,10 +204,10 @@ async fn a_worker_that_hangs_is_killed_and_replaced() {
 #[tokio::test]
 async fn each_tenant_has_a_worker_of_its_own_for_as_long_as_it_has_components() {
     let rig = Rig::new().await;
-    assert_eq!(rig.components.roll(), Roll::default());
-    let acme = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
-    let second = rig.admit_to(Tier::Process, "acme", "00-honest-scanner").await.unwrap();
-    let other = rig.admit_to(Tier::Process, "umbrella", "00-honest-policy").await.unwrap();
+    assert_eq!(rig.components.worker_status(), WorkerStatus::default());
+    let acme = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
+    let second = rig.admit_to(RunsIn::Process, "acme", "00-honest-scanner").await.unwrap();
+    let other = rig.admit_to(RunsIn::Process, "umbrella", "00-honest-policy").await.unwrap();
     let pids = workers_of(&rig, 2).await;
     drop(other);
     let left = workers_of(&rig, 1).await;
@@ -215,7 +215,7 @@ async fn each_tenant_has_a_worker_of_its_own_for_as_long_as_it_has_components() 
     drop(second);
     assert!(matches!(rig.check(&acme).await, Ok(policy::Verdict::Allow)));
     drop(acme);
-    assert_eq!(rig.components.roll(), Roll::default());
+    assert_eq!(rig.components.worker_status(), WorkerStatus::default());
     for pid in pids {
         let gone = format!("/proc/{pid}");
         until("its process is gone", SOON, || std::future::ready((!Path::new(&gone).exists()).then_some(())))
@@ -226,9 +226,9 @@ async fn each_tenant_has_a_worker_of_its_own_for_as_long_as_it_has_components() 
 #[tokio::test]
 async fn a_component_that_does_not_fit_never_moves_in() {
     let rig = Rig::new().await;
-    let error = rig.admit_to(Tier::Process, "acme", "02-start-loop").await.unwrap_err();
+    let error = rig.admit_to(RunsIn::Process, "acme", "02-start-loop").await.unwrap_err();
     assert!(matches!(error, AdmitError::Compile(_)), "{error:?}");
-    assert_eq!(rig.components.roll(), Roll::default());
+    assert_eq!(rig.components.worker_status(), WorkerStatus::default());
 }
 
 /// What the kernel says of a worker, and what it holds open.
@@ -236,7 +236,7 @@ async fn a_component_that_does_not_fit_never_moves_in() {
 #[tokio::test]
 async fn a_worker_has_no_environment_no_files_no_keys_and_no_way_out() {
     let rig = Rig::new().await;
-    let _guest = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap();
+    let _guest = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     let pid = workers_of(&rig, 1).await[0];
     let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}"));
     let status = String::from_utf8(read("status").unwrap()).unwrap();
@@ -325,6 +325,63 @@ fn a_worker_tries_what_it_may_not_do_and_everything_fails() {
     }
 }
 
+/// Which of these files of a process another process of the same user may open. The kernel asks of each of them what it asks of
+/// whoever attaches to a process, reads its memory or takes its files (`ptrace_may_access`).
+#[cfg(target_os = "linux")]
+fn opened_by_a_neighbour(pid: u32, user: Option<u32>) -> Vec<String> {
+    use std::os::unix::process::CommandExt as _;
+    let files = ["environ", "mem", "maps", "auxv", "stack", "syscall", "fd/0", "root/etc", "cwd/etc"];
+    let opened = files.iter().filter(|file| {
+        let path = format!("/proc/{pid}/{file}");
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg("test -e \"$0\" && (: <\"$0\")").arg(path).current_dir("/");
+        if let Some(user) = user {
+            shell.uid(user).gid(user);
+        }
+        shell.output().unwrap().status.success()
+    });
+    opened.map(|file| (*file).to_owned()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nobody_of_its_own_user_can_attach_to_a_worker_or_look_into_it() {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let binary = public_binary(&directory);
+    // Root may look into everything: there the neighbours are processes of nobody.
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let user = is_root.then_some(65_534);
+    let start = |program: &Path, argument: &str| {
+        let mut command = std::process::Command::new(program);
+        command.arg(argument).env_clear().env("SECRET", "of its starter").current_dir("/");
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        command.spawn().unwrap()
+    };
+    let mut ordinary = start(Path::new("/bin/sleep"), "60");
+    until("a process like others shows what it has", SOON, || {
+        let opened = opened_by_a_neighbour(ordinary.id(), user);
+        std::future::ready(opened.contains(&"environ".to_owned()).then_some(()))
+    })
+    .await;
+    let mut worker = start(&binary, "run-components");
+    until("the worker is confined", SOON, || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
+        std::future::ready(status.contains("Seccomp:\t2").then_some(()))
+    })
+    .await;
+    let opened = opened_by_a_neighbour(worker.id(), user);
+    for child in [&mut ordinary, &mut worker] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(opened.is_empty(), "{opened:?}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn workers_and_compilers_start_under_limits_and_a_niceness_that_they_could_not_set_themselves() {
@@ -350,13 +407,15 @@ async fn an_idle_worker_says_that_it_is_wholly_confined() {
 
 /// A worker that is not one of ours: the compiler is real, and what speaks for the guests is a script.
 fn impostor(directory: &Path, says: &str) -> PathBuf {
-    let file = directory.join("impostor");
     let real = binary::sallyport();
-    let text = format!(
-        "#!/bin/sh\nif [ \"$1\" = compile-component ]; then exec {} \"$@\"; fi\n{says}\n",
-        real.display()
-    );
-    std::fs::write(&file, text).unwrap();
+    let real = real.display();
+    script(directory, &format!("if [ \"$1\" = compile-component ]; then exec {real} \"$@\"; fi\n{says}"))
+}
+
+/// A program of these lines.
+pub(crate) fn script(directory: &Path, lines: &str) -> PathBuf {
+    let file = directory.join("impostor");
+    std::fs::write(&file, format!("#!/bin/sh\n{lines}\n")).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     file
 }
@@ -385,7 +444,7 @@ async fn a_worker_that_says_what_no_worker_says_is_ended() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let rig = Rig::on(impostor(directory.path(), &says)).await;
-        let error = rig.admit_to(Tier::Process, "acme", "00-honest-policy").await.unwrap_err();
+        let error = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap_err();
         assert!(
             matches!(&error, AdmitError::Trial(Fault::Worker { what }) if what == why),
             "{says}: {error:?}"
@@ -397,8 +456,8 @@ async fn a_worker_that_says_what_no_worker_says_is_ended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guest_28_hogs_in_a_worker_leave_the_other_tenant_in_peace() {
     let rig = Arc::new(Rig::new().await);
-    let hog = rig.admit_to(Tier::Process, "acme", "28-cpu-hog").await.unwrap();
-    let honest = rig.admit_to(Tier::Process, "umbrella", "00-honest-policy").await.unwrap();
+    let hog = rig.admit_to(RunsIn::Process, "acme", "28-cpu-hog").await.unwrap();
+    let honest = rig.admit_to(RunsIn::Process, "umbrella", "00-honest-policy").await.unwrap();
     let alone = p99(&rig, &honest).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut hogs = tokio::task::JoinSet::new();
@@ -418,7 +477,11 @@ async fn guest_28_hogs_in_a_worker_leave_the_other_tenant_in_peace() {
     let stopped: u32 = hogs.join_all().await.into_iter().sum();
     assert!(stopped >= 8, "every hog was stopped: {stopped}");
     crate::tell(&format!("honest p99 {alone:?} alone, {beside:?} beside eight hogs in another worker"));
-    assert_eq!(rig.components.roll(), Roll { hired: 2, running: 2, confined: 2 });
+    if crate::soak() {
+        // Two threads of hogs on two processors: an honest call waits for its turn once or twice, and not for a hog's deadline.
+        assert!(beside < alone * 3 + Duration::from_millis(10), "{alone:?} alone, {beside:?} beside hogs");
+    }
+    assert_eq!(rig.components.worker_status(), WorkerStatus { registered: 2, running: 2, confined: 2 });
     rig.honest_work_goes_on().await;
 }
 
@@ -448,7 +511,7 @@ async fn a_gateway_with_all_its_guests_in_workers_answers_as_ever_and_takes_them
     })
     .await;
     let ready = app.client().try_send("GET", "/ready", &[], bytes::Bytes::new()).await.unwrap().json();
-    assert_eq!(ready["workers"], json!({"hired": 1, "running": 1, "confined": 1}), "{ready}");
+    assert_eq!(ready["workers"], json!({"registered": 1, "running": 1, "confined": 1}), "{ready}");
     let turn = |command: &str| {
         Script::Turn(vec![
             Turn::Text("Let me run it.".into()),

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::tls;
 use crate::wait::within;
 
 /// No answer of the gateway may take longer than this in a story.
@@ -24,7 +26,8 @@ pub const PATIENT: Duration = Duration::from_mins(3);
 #[derive(Debug, Clone)]
 pub struct Client {
     address: SocketAddr,
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    scheme: &'static str,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     limit: Duration,
 }
 
@@ -46,10 +49,21 @@ pub struct Reply {
 pub struct Stream {
     /// HTTP status.
     pub status: u16,
+    /// Over what it came.
+    pub version: http::Version,
     /// Headers.
     pub headers: http::HeaderMap,
     body: Incoming,
     buffer: BytesMut,
+}
+
+/// What is spoken behind the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2
+    Http2,
 }
 
 /// One server-sent event.
@@ -66,11 +80,43 @@ pub struct Event {
 // === impl Client ===
 
 impl Client {
-    /// Talks to this address.
+    /// Talks to this address, in clear.
     pub fn new(address: SocketAddr) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        Self { address, pool: Pool::builder(TokioExecutor::new()).build(connector), limit: LIMIT }
+        Self::over(address, "http", tls::believing_nobody(), Protocol::Http1)
+    }
+
+    /// Talks to this address over TLS, as `config` says whom it believes and what it shows.
+    pub fn secure(address: SocketAddr, config: rustls::ClientConfig, protocol: Protocol) -> Self {
+        Self::over(address, "https", config, protocol)
+    }
+
+    fn over(
+        address: SocketAddr,
+        scheme: &'static str,
+        config: rustls::ClientConfig,
+        protocol: Protocol,
+    ) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+        let connector = match protocol {
+            Protocol::Http1 => builder.enable_http1().wrap_connector(tcp),
+            Protocol::Http2 => builder.enable_http2().wrap_connector(tcp),
+        };
+        let mut pool = Pool::builder(TokioExecutor::new());
+        pool.http2_only(protocol == Protocol::Http2);
+        Self { address, scheme, pool: pool.build(connector), limit: LIMIT }
+    }
+
+    /// Whom it talks to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:<port>`, or `https`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The same client, which waits for a compiler.
@@ -111,15 +157,22 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> anyhow::Result<Stream> {
-        let mut request =
-            http::Request::builder().method(method).uri(format!("http://{}{target}", self.address));
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}://{}{target}", self.scheme, self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body))?;
         let response = tokio::time::timeout(self.limit, self.pool.request(request)).await??;
         let (head, body) = response.into_parts();
-        Ok(Stream { status: head.status.as_u16(), headers: head.headers, body, buffer: BytesMut::new() })
+        Ok(Stream {
+            status: head.status.as_u16(),
+            version: head.version,
+            headers: head.headers,
+            body,
+            buffer: BytesMut::new(),
+        })
     }
 
     /// Writes bytes that no HTTP library would write, and reads until the other side closes or `LIMIT` passes.
@@ -130,6 +183,26 @@ impl Client {
         let mut out = Vec::new();
         let read = tokio::time::timeout(LIMIT, stream.read_to_end(&mut out)).await;
         assert!(read.is_ok(), "the gateway neither answered nor closed ({written:?})");
+        out
+    }
+
+    /// The same, and says that nothing comes after.
+    pub async fn raw_and_done(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("the gateway accepts");
+        drop(stream.write_all(bytes).await);
+        drop(stream.shutdown().await);
+        let mut out = Vec::new();
+        let read = tokio::time::timeout(LIMIT, stream.read_to_end(&mut out)).await;
+        assert!(read.is_ok(), "the gateway neither answered nor closed");
+        out
+    }
+
+    /// The first bytes of what comes back.
+    pub async fn raw_for(&self, bytes: &[u8], count: usize) -> Vec<u8> {
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("the gateway accepts");
+        stream.write_all(bytes).await.expect("the gateway reads");
+        let mut out = vec![0; count];
+        within("the gateway answers", LIMIT, stream.read_exact(&mut out)).await.expect("so many bytes come");
         out
     }
 }

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,14 @@ use bytes::Bytes;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::{Client, Reply, Stream};
+use crate::client::{Client, Protocol, Reply, Stream};
 use crate::process;
+use crate::tls;
 use crate::upstream::{self, Upstream};
 use crate::wait::{SOON, until};
 
 pub use binary::{binary, profile_dir};
-pub use config::Config;
+pub use config::{Config, UPSTREAM_KEY};
 
 /// How long the gateway may take to start: it compiles the components that its cache does not hold.
 const START: Duration = Duration::from_mins(2);
@@ -46,7 +47,6 @@ pub struct TestApp {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    address: SocketAddr,
     client: Client,
 }
 
@@ -83,36 +83,60 @@ impl TestApp {
 
     /// Starts the process on what the home holds now. `kill` or `stop` came before.
     pub async fn launch(&self) {
+        self.launch_until(200).await;
+    }
+
+    /// The same, until `/ready` says this status.
+    pub async fn launch_until(&self, status: u16) {
         lock(&self.config).write(self.home.path());
         let address_file = self.home.path().join("address");
         if address_file.exists() {
             std::fs::remove_file(&address_file).expect("the old address can be removed");
         }
         let mut child = serve(self.home.path());
-        let address = until("the gateway writes its address", START, || {
+        let client = until("the gateway writes its address", START, || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("the gateway ended with {status} at start:\n{}", self.log());
             }
             let text = std::fs::read_to_string(&address_file).unwrap_or_default();
-            std::future::ready(text.trim().parse::<SocketAddr>().ok())
+            std::future::ready(client_of(&text))
         })
         .await;
-        let client = Client::new(address);
         until("the gateway is ready", START, || async {
-            client.try_send("GET", "/ready", &[], Bytes::new()).await.ok().filter(|reply| reply.status == 200)
+            client
+                .try_send("GET", "/ready", &[], Bytes::new())
+                .await
+                .ok()
+                .filter(|reply| reply.status == status)
         })
         .await;
-        *lock(&self.running) = Some(Running { child, address, client });
+        *lock(&self.running) = Some(Running { child, client });
+    }
+
+    /// Starts the process, which has to end by itself: what it said.
+    pub fn launch_fails(&self) -> String {
+        lock(&self.config).write(self.home.path());
+        let before = self.log().len();
+        let mut child = serve(self.home.path());
+        let deadline = Instant::now() + START;
+        while matches!(child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                child.kill().expect("the process can be killed");
+                panic!("the gateway runs");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.log().get(before..).unwrap_or_default().to_owned()
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.with_running(|running| running.address)
+        self.client().address()
     }
 
-    /// `http://127.0.0.1:<port>`
+    /// `http://127.0.0.1:<port>`, or `https` where it speaks TLS.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        self.client().url()
     }
 
     /// The home directory.
@@ -190,6 +214,11 @@ impl TestApp {
             .await
     }
 
+    /// The story takes rows away, with the database that they were in: the calls so far need none when it ends.
+    pub fn forgives_rows(&self) {
+        lock(&self.answered).clear();
+    }
+
     /// Runs the CLI on this home; stops the test if it fails.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = cli(self.home.path(), arguments);
@@ -213,6 +242,14 @@ impl TestApp {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(output.status.code(), Some(1), "sallyport {arguments:?}: {}", text(&output.stderr));
         (text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Runs the CLI on this home, whose configuration it has to refuse: what it printed.
+    pub fn cli_refused(&self, arguments: &[&str]) -> String {
+        let output = cli(self.home.path(), arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(3), "sallyport {arguments:?}: {text}");
+        text
     }
 
     /// Every audit row, oldest first.
@@ -281,6 +318,17 @@ impl TestApp {
         }
     }
 
+    /// How the process ended, once it has; something told it to.
+    pub async fn ended(&self) -> ExitStatus {
+        let status = until("the gateway has ended", SOON, || {
+            let ended = self.with_running(|running| running.child.try_wait());
+            std::future::ready(ended.expect("the process can be waited for"))
+        })
+        .await;
+        drop(lock(&self.running).take());
+        status
+    }
+
     /// Writes another configuration and asks the process to read it.
     pub fn reload(&self, change: impl FnOnce(Config) -> Config) {
         self.change(change);
@@ -326,6 +374,19 @@ impl Drop for TestApp {
             let count = counts.get(trace.as_str()).copied().unwrap_or(0);
             assert_eq!(count, 1, "the answered call {trace} has {count} rows");
         }
+    }
+}
+
+/// A client for what a file of an address says; it believes the authority of the stories, and shows a certificate of theirs if it is
+/// asked for one.
+pub fn client_of(text: &str) -> Option<Client> {
+    let text = text.trim();
+    match text.strip_prefix("https://") {
+        Some(address) => {
+            let config = tls::believing(&tls::authority().pem(), Some(&tls::authority().client("stories")));
+            Some(Client::secure(address.parse().ok()?, config, Protocol::Http1))
+        }
+        None => Some(Client::new(text.parse().ok()?)),
     }
 }
 

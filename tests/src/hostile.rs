@@ -42,6 +42,9 @@ const WASI: [(&str, &str); 4] = [
     ),
 ];
 
+/// An interface with a resource, for guests that have one.
+const FLOOD: &str = "test:hostile/flood";
+
 /// When the guests are admitted.
 pub const NOW: OffsetDateTime = datetime!(2026-11-21 12:00 UTC);
 
@@ -104,7 +107,10 @@ pub fn statement(name: &str, kind: Kind) -> Statement {
         size: 0,
         events: if kind == Kind::Hook { vec![HookEvent::PreToolUse] } else { Vec::new() },
         capabilities: Vec::new(),
+        reads: None,
         limits: Limits::default(),
+        upstream: None,
+        credential: None,
         min_host: semver::Version::new(0, 1, 0),
         not_before: datetime!(2026-01-01 00:00 UTC),
         expires: datetime!(2036-01-01 00:00 UTC),
@@ -147,8 +153,11 @@ pub fn try_componentise(kind: Kind, mut module: Vec<u8>) -> anyhow::Result<Vec<u
     }
     push_gateway(&mut resolve);
     let kind = kind.as_str();
+    // Some make resources of their own, which nobody asked for.
+    let flood =
+        if module.windows(FLOOD.len()).any(|it| it == FLOOD.as_bytes()) { "export flood;" } else { "" };
     let world = format!(
-        "package test:hostile; world guest {{ include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; import wasi:cli/stderr@0.2.0; import wasi:clocks/monotonic-clock@0.2.0; import wasi:clocks/wall-clock@0.2.0; }}"
+        "package test:hostile; interface flood {{ resource thing {{ constructor(); }} }} world guest {{ {flood} include sallyport:gateway/{kind}@0.1.0; import wasi:random/random@0.2.0; import wasi:cli/stderr@0.2.0; import wasi:clocks/monotonic-clock@0.2.0; import wasi:clocks/wall-clock@0.2.0; }}"
     );
     let package = resolve.push_str("guest.wit", &world).expect("the guest's world is right");
     let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world is there");

@@ -11,6 +11,7 @@
 #[path = "../attacks/attacks.rs"]
 pub mod attacks;
 pub mod binary;
+pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod generated;
@@ -19,6 +20,7 @@ pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod tls;
 pub mod upstream;
 pub mod vendor;
 pub mod wait;

@@ -43,6 +43,11 @@ pub enum Body {
         /// 1 or 2.
         turn: usize,
     },
+    /// A conversation of messages of 16 KiB that brings one message more with each request, from 48 on and for 32 requests; then it
+    /// forgets them and goes on otherwise.
+    Grows(String),
+    /// 64 messages of 16 KiB that no request had before.
+    Unseen(String),
 }
 
 /// What came of it.
@@ -146,8 +151,32 @@ impl Body {
         match self {
             Self::Same(bytes) => bytes.clone(),
             Self::Conversation { model, bytes, turn } => conversation(model, *bytes, *turn, number),
+            Self::Grows(model) => {
+                let (round, more) = (number / 32, number % 32);
+                blocks(model, (0..48).map(|at| (0, at)).chain((0..=more).map(|at| (1 + round, at))))
+            }
+            Self::Unseen(model) => blocks(model, (0..64).map(|at| (1_000_000 + number, at))),
         }
     }
+}
+
+/// A conversation of messages of 16 KiB, each with numbers of its own.
+fn blocks(model: &str, numbers: impl Iterator<Item = (usize, usize)>) -> Bytes {
+    let line = "The quarterly report says \"revenue grew by 12%\", yet the table on page 3 shows 11.4%.\n";
+    let mut messages: Vec<Value> = numbers
+        .enumerate()
+        .map(|(place, (round, at))| {
+            let role = if place % 2 == 0 { "user" } else { "assistant" };
+            json!({"role": role, "content": [{"type": "text", "text": format!("[{round}.{at}] {}", line.repeat(180))}]})
+        })
+        .collect();
+    if messages.len().is_multiple_of(2) {
+        messages.push(json!({"role": "user", "content": "What changed?"}));
+    }
+    let metadata = json!({"user_id": "user_9f8e7d6c5b4a"});
+    Bytes::from(
+        json!({"model": model, "max_tokens": 64, "metadata": metadata, "messages": messages}).to_string(),
+    )
 }
 
 /// A conversation of 1 KiB messages; the second turn is the first one with an answer and a question more.

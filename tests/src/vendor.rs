@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use sallyport::component::{first_party, inspect};
+use sallyport::component::inspect;
+use sallyport::shipped::first_party;
 use sallyport_protocol::package::{HookEvent, Kind, Name, Package, Statement};
 use sallyport_protocol::signature::{KeyId, public_key_text};
 use serde_json::{Value, json};
@@ -112,6 +113,17 @@ impl Vendor {
             ..hostile::statement("x", kind)
         };
         self.sign(statement, &marked(&component, version))
+    }
+
+    /// Any policy under this vendor's name, version 1.0.0, with what `change` makes of its statement.
+    pub fn package(
+        &self,
+        name: &str,
+        component: &[u8],
+        change: impl FnOnce(Statement) -> Statement,
+    ) -> Bytes {
+        let name = Name::parse(&format!("{}/{name}", self.namespace)).expect("a name");
+        self.sign(change(Statement { name, ..hostile::statement("x", Kind::Policy) }), component)
     }
 
     fn sign(&self, statement: Statement, component: &[u8]) -> Bytes {

@@ -122,8 +122,14 @@ async fn every_recorded_report_is_answered_and_leaves_its_rows() {
 
 #[test]
 fn the_plugin_that_ships_reports_all_ten_events() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/governance/hooks/hooks.json");
-    let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/governance");
+    let read =
+        |name: &str| -> Value { serde_json::from_slice(&std::fs::read(plugin.join(name)).unwrap()).unwrap() };
+    // Without a manifest it is in no marketplace.
+    let manifest = read(".claude-plugin/plugin.json");
+    assert_eq!(manifest["name"], "governance");
+    assert!(manifest["version"].is_string() && manifest["description"].is_string(), "{manifest}");
+    let file = read("hooks/hooks.json");
     let hooks = file["hooks"].as_object().unwrap();
     assert_eq!(hooks.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(TEN));
     for (event, entries) in hooks {

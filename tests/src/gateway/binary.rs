@@ -87,9 +87,18 @@ fn cargo(root: &Path, arguments: &[&str]) {
 /// Whether nothing that guests are made of is younger than the packages.
 fn is_fresh(root: &Path, made: &Path) -> bool {
     let Ok(made) = made.metadata().and_then(|data| data.modified()) else { return false };
-    ["wit", "guest-sdk", "guest-policies", "guest-providers"]
-        .iter()
-        .all(|dir| youngest(&root.join(dir)) <= made)
+    [
+        "wit",
+        "guest-sdk",
+        "guest-codec",
+        "guest-chat",
+        "guest-gemini",
+        "guest-responses",
+        "guest-policies",
+        "guest-providers",
+    ]
+    .iter()
+    .all(|dir| youngest(&root.join(dir)) <= made)
 }
 
 fn youngest(path: &Path) -> SystemTime {
@@ -124,6 +133,8 @@ fn template() -> PathBuf {
     process::signal(child.id(), "TERM").expect("the process runs");
     end(&mut child, std::time::Duration::from_secs(20));
     std::fs::remove_file(home.join("log")).expect("the template can be cleaned");
+    // A spool knows its database; a story may choose another one, and begins with a spool of its own.
+    std::fs::remove_dir_all(home.join("spool")).expect("the template can be cleaned");
     home
 }
 

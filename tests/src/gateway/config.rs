@@ -13,7 +13,7 @@ pub struct Config {
 }
 
 /// The credential that the gateway keeps for the upstream.
-const UPSTREAM_KEY: &str = "sk-upstream-credential-of-the-organisation";
+pub const UPSTREAM_KEY: &str = "sk-upstream-credential-of-the-organisation";
 
 /// What a model of a story costs, in microdollars per million tokens.
 fn price(model: &str) -> Value {

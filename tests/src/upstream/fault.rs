@@ -113,6 +113,21 @@ impl Fault {
         )
     }
 
+    /// Whether an answer is owed, or an error; `None` where either is right. `openai` and `streaming` say what was asked for.
+    pub fn owes_answer(self, openai: bool, streaming: bool) -> Option<bool> {
+        match self {
+            // RFC 9112 lets a client go by the chunks.
+            Self::LengthAndChunked => None,
+            // What is forwarded is what it says that it is; what is translated is read.
+            Self::WrongContentType => Some(openai),
+            // Every byte of the stream came, and then not what was announced besides.
+            Self::LengthTooLong if streaming => Some(true),
+            // The reason for the end and the usage are there: nothing is missing but a mark.
+            Self::CutBeforeStop | Self::LengthTooShort if openai && streaming => None,
+            _ => Some(self.is_harmless()),
+        }
+    }
+
     /// Whether an Anthropic stream says how many tokens it read before it goes wrong.
     pub fn says_its_input(self) -> bool {
         matches!(

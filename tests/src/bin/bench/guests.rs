@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use ed25519_dalek::SigningKey;
-use sallyport::clock::{SystemClock, SystemEntropy};
+use sallyport::clock::SystemClock;
 use sallyport::component::contract::hook::{Event, Occurrence, ToolCall};
-use sallyport::component::contract::provider::{Input, RequestKind};
-use sallyport::component::contract::{BodyView, Bucket, Budget, Call, Counters, Grants, Principal, Segment};
-use sallyport::component::{
-    Component, Components, ExchangeRequest, Fuel, Settings, Tier, first_party, first_party_publisher,
-};
+use sallyport::component::contract::provider::RequestKind;
+use sallyport::component::contract::{BodyView, Bucket, Budget, Call, InstantCounters, Principal, Segment};
+use sallyport::component::{Admission, Component, Components, ExchangeRequest, Fuel, RunsIn, Settings};
+use sallyport::shipped::{first_party, first_party_publisher};
 use sallyport_protocol::package::{Kind, Package, Verified};
 use sallyport_tests::gateway::{binary, profile_dir};
 use sallyport_tests::hostile;
@@ -26,7 +25,7 @@ use tempfile::TempDir;
 use crate::spread;
 
 /// A hook of ours, and what it is configured with.
-const SHIPPED: &str = "sallyport/block-tool";
+pub(crate) const SHIPPED: &str = "sallyport/block-tool";
 /// Languages of the kit, and the tool that each of them needs.
 const LANGUAGES: [(&str, &str); 4] = [("rust", "cargo"), ("js", "npm"), ("ts", "npm"), ("python", "python3")];
 
@@ -37,7 +36,7 @@ pub(crate) async fn measure(quick: bool, languages: bool) -> anyhow::Result<Valu
     let (mut measured, mut skipped) = (Vec::new(), Vec::new());
     let config =
         json!({"tools": ["Bash"], "input_contains": ["rm -rf"], "reason": "deleting needs a person"});
-    for tier in [Tier::Shared, Tier::Process] {
+    for tier in [RunsIn::Shared, RunsIn::Process] {
         let shipped = shipped(SHIPPED)?;
         measured.push(calls_of("rust, shipped", tier, &shipped, &config, calls).await?);
     }
@@ -46,7 +45,7 @@ pub(crate) async fn measure(quick: bool, languages: bool) -> anyhow::Result<Valu
         for (language, tool) in LANGUAGES {
             match built(language, tool) {
                 Ok(hook) => {
-                    for tier in [Tier::Shared, Tier::Process] {
+                    for tier in [RunsIn::Shared, RunsIn::Process] {
                         measured.push(calls_of(language, tier, &hook, &config, calls).await?);
                     }
                 }
@@ -101,8 +100,8 @@ pub(crate) fn table(out: &mut impl Write, report: &Value) -> anyhow::Result<()> 
 }
 
 /// A component host, and where it keeps its code.
-struct Host {
-    components: Arc<Components>,
+pub(crate) struct Host {
+    pub(crate) components: Arc<Components>,
     _directory: TempDir,
 }
 
@@ -114,7 +113,7 @@ struct Hello;
 // === impl Host ===
 
 impl Host {
-    fn start(pool: u32) -> anyhow::Result<Self> {
+    pub(crate) fn start(pool: u32) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let settings = Settings {
             pool,
@@ -126,12 +125,17 @@ impl Host {
             compile_seconds: u32::MAX,
         };
         let clock = Arc::new(SystemClock::default());
-        let components = Components::start(settings, Arc::new(NoCounters), Arc::new(SystemEntropy), clock)?;
+        let components = Components::start(settings, Arc::new(NoCounters), clock)?;
         Ok(Self { components, _directory: directory })
     }
 
-    async fn admit(&self, tier: Tier, guest: &Verified, config: &Value) -> anyhow::Result<Arc<Component>> {
-        Ok(self.components.admit_to(tier, None, guest, config, Grants::new()).await?)
+    pub(crate) async fn admit(
+        &self,
+        tier: RunsIn,
+        guest: &Verified,
+        config: &Value,
+    ) -> anyhow::Result<Arc<Component>> {
+        Ok(self.components.admit(guest, config, Admission::new(tier, None)).await?)
     }
 
     /// CPU time of this process and of its workers so far.
@@ -150,7 +154,7 @@ impl Host {
 
 // === impl NoCounters ===
 
-impl Counters for NoCounters {
+impl InstantCounters for NoCounters {
     fn take(&self, bucket: &Bucket<'_>, _: u32) -> Result<u32, Duration> {
         Ok(bucket.limit)
     }
@@ -182,7 +186,7 @@ impl BodyView for Hello {
 /// worker holds nothing else.
 async fn calls_of(
     name: &str,
-    tier: Tier,
+    tier: RunsIn,
     guest: &Verified,
     config: &Value,
     calls: u32,
@@ -207,7 +211,7 @@ async fn calls_of(
     let worker = host.components.worker_pids().first().copied().map(private).transpose()?;
     host.components.close().await;
     Ok(json!({
-        "guest": name, "tier": if tier == Tier::Shared { "in process" } else { "worker" },
+        "guest": name, "tier": if tier == RunsIn::Shared { "in process" } else { "worker" },
         "calls": calls, "time": spread(times), "guest_time": spread(guests),
         "cpu": u64::try_from(cpu.as_nanos())?, "memory": memory, "worker_private": worker,
         "component_bytes": guest.component().len(), "snapshotted": hook.is_snapshotted(),
@@ -217,10 +221,9 @@ async fn calls_of(
 /// Providers, each at work on a call that does not end: what the process keeps for one of them.
 async fn living(name: &str, instances: u32) -> anyhow::Result<Value> {
     let host = Host::start(instances + 64)?;
-    let provider = host.admit(Tier::Shared, &shipped(name)?, &json!({})).await?;
+    let provider = host.admit(RunsIn::Shared, &shipped(name)?, &json!({})).await?;
     let begin = async || -> anyhow::Result<_> {
-        let mut exchange = host.components.exchange(&provider, request()).await?;
-        exchange.next(Input::Start).await?;
+        let (exchange, _) = host.components.exchange(&provider, request()).await?;
         Ok(exchange)
     };
     // What the first call alone needs is no part of an instance.
@@ -242,7 +245,7 @@ async fn living(name: &str, instances: u32) -> anyhow::Result<Value> {
 // === what is measured ===
 
 /// A component that ships with the gateway.
-fn shipped(name: &str) -> anyhow::Result<Verified> {
+pub(crate) fn shipped(name: &str) -> anyhow::Result<Verified> {
     let embedded = first_party().into_iter().find(|embedded| embedded.name == name);
     let package = Package::parse(embedded.with_context(|| format!("{name} does not ship"))?.bytes)?;
     let publisher = first_party_publisher().context("what ships has a publisher")?;
@@ -283,7 +286,7 @@ fn kit(desk: &Path, words: &[&str]) -> anyhow::Result<Value> {
 }
 
 /// A tool call that every hook lets pass.
-fn harmless() -> Occurrence {
+pub(crate) fn harmless() -> Occurrence {
     Occurrence {
         trace: "t_00000000000000000000000000000001".to_owned(),
         principal: principal(),

@@ -1,12 +1,16 @@
 //! The benchmark: the gateway against a bare proxy, one run, one machine, one upstream. Upstream, proxy and load generator are
 //! processes of their own (this binary again), so that the CPU time of the gateway is its own.
 //!
-//! `cargo run --release -p sallyport-tests --bin bench -- [--json] [--quick] [--neighbours | --swaps | --guests] [--languages]`
+//! `cargo run --release -p sallyport-tests --bin bench -- [--json] [--quick] [--neighbours | --swaps | --guests | --kit] [--languages]`
+//!
+//! `bench gate` counts what needs no quiet machine.
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value is indexed: what is missing is null")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of a benchmark fit a float")]
 
+mod gate;
 mod guests;
+mod kit;
 mod neighbours;
 mod swap;
 mod table;
@@ -55,6 +59,8 @@ fn main() -> anyhow::Result<()> {
             ["part", "proxy", upstream] => part_proxy(upstream.parse()?).await,
             ["part", "load"] => part_load().await,
             ["part", "spin"] => part_spin(),
+            ["part", "allocations"] => say(&gate::allocations().await?.to_string()),
+            ["gate"] => gate::run().await,
             options => {
                 let has = |option: &str| options.contains(&option);
                 let beside = has("--neighbours");
@@ -76,8 +82,11 @@ fn main() -> anyhow::Result<()> {
 
 /// What was asked for: one part alone, or all of them.
 async fn measured(has: &impl Fn(&str) -> bool) -> anyhow::Result<Value> {
-    let (quick, all) = (has("--quick"), !has("--swaps") && !has("--guests"));
+    let (quick, all) = (has("--quick"), !has("--swaps") && !has("--guests") && !has("--kit"));
     let mut report = if all { measure(quick).await? } else { json!({"quick": quick}) };
+    if all || has("--kit") {
+        report["kit"] = kit::measure(quick).await?;
+    }
     report["profile"] = json!(if cfg!(debug_assertions) { "dev" } else { "release" });
     if all || has("--swaps") {
         report["swaps"] = swap::measure(quick).await?;
@@ -93,6 +102,9 @@ fn show(out: &mut impl std::io::Write, report: &Value) -> anyhow::Result<()> {
     writeln!(out, "profile: {}; one run", report["profile"].as_str().unwrap_or("?"))?;
     if report["proxy"].is_object() {
         table::table(out, report)?;
+    }
+    if report["kit"].is_object() {
+        kit::table(out, &report["kit"])?;
     }
     if report["swaps"].is_object() {
         swap::table(out, &report["swaps"])?;
@@ -119,11 +131,58 @@ fn by_model(seen: &Seen) -> Script {
         );
         let chunk = format!("{head}{:x}\r\n{start}\r\n", start.len());
         Script::Steps(vec![Step::Write(chunk.into()), Step::Hang])
+    } else if has(b"-burst") {
+        pieces(&seen.target, Duration::ZERO)
+    } else if has(b"-paced") {
+        pieces(&seen.target, Duration::from_millis(5))
     } else if has(b"\"stream\":true") {
         Script::Chunks(200, Duration::ZERO)
     } else {
-        Script::text("A short answer.")
+        Script::text(&"The gateway hands every token on. ".repeat(24))
     }
+}
+
+/// A stream of 200 pieces, each in a write of its own.
+fn pieces(target: &str, pause: Duration) -> Script {
+    let text = "the gateway hands every token on without waiting for more, ok 000";
+    let (start, piece, end) = if target.contains("chat/completions") {
+        let chunk = |delta: Value, finish: Value| {
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+            let chunk = json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "bench", "choices": [choice]});
+            format!("data: {chunk}\n\n")
+        };
+        let usage = json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "bench", "choices": [],
+            "usage": {"prompt_tokens": 512, "completion_tokens": 2400, "total_tokens": 2912}});
+        let end = format!("{}data: {usage}\n\ndata: [DONE]\n\n", chunk(json!({}), json!("stop")));
+        let start = chunk(json!({"role": "assistant", "content": ""}), Value::Null);
+        (start, chunk(json!({"content": text}), Value::Null), end)
+    } else {
+        let event =
+            |data: Value| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default());
+        let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "bench", "content": [], "stop_reason": null,
+            "stop_sequence": null, "usage": {"input_tokens": 512, "output_tokens": 1}});
+        let start = event(json!({"type": "message_start", "message": message}))
+            + &event(
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            );
+        let piece = event(
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}),
+        );
+        let delta = json!({"stop_reason": "end_turn", "stop_sequence": null});
+        let end = event(json!({"type": "content_block_stop", "index": 0}))
+            + &event(json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 2400}}))
+            + &event(json!({"type": "message_stop"}));
+        (start, piece, end)
+    };
+    let chunk = |bytes: &str| Bytes::from(format!("{:x}\r\n{bytes}\r\n", bytes.len()));
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let first = [head.as_bytes(), &chunk(&start)].concat();
+    let last = [&chunk(&end)[..], b"0\r\n\r\n"].concat();
+    Script::Steps(vec![
+        Step::Write(first.into()),
+        Step::Repeat(chunk(&piece), 200, pause),
+        Step::Write(last.into()),
+    ])
 }
 
 async fn part_upstream() -> anyhow::Result<()> {
@@ -170,6 +229,10 @@ async fn part_load() -> anyhow::Result<()> {
             Some("conversation") => {
                 Body::Conversation { model: model.to_owned(), bytes: count("bytes"), turn: count("turn") }
             }
+            Some("grows") => Body::Grows(model.to_owned()),
+            Some("unseen") => Body::Unseen(model.to_owned()),
+            Some("kit") => Body::Same(ask_more(model, false)),
+            Some("kit-stream") => Body::Same(ask_more(model, true)),
             kind => Body::Same(ask(model, kind == Some("stream"))),
         };
         let mut job = Job::messages(address, token, body, count("connections"), count("requests"));
@@ -196,6 +259,23 @@ fn part_spin() -> anyhow::Result<()> {
 fn ask(model: &str, stream: bool) -> Bytes {
     let messages = json!([{"role": "user", "content": "A short question, as they are asked all day."}]);
     json!({"max_tokens": 64, "messages": messages, "model": model, "stream": stream}).to_string().into()
+}
+
+/// A short conversation of about 1.9 KB.
+fn ask_more(model: &str, stream: bool) -> Bytes {
+    let line = "The quarterly report says \"revenue grew by 12%\", yet the table on page 3 shows 11.4%. Please check both numbers.\n";
+    let system = "You are a careful assistant inside a company. Cite the file and the line, and never invent a number. ".repeat(5);
+    let answer =
+        "Understood. I compared both sources and will list the differences by file and line, shortest first.";
+    let messages = json!([
+        {"role": "user", "content": line.repeat(4)},
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+        {"role": "user", "content": [{"type": "text", "text": line.repeat(5)}]},
+    ]);
+    let metadata = json!({"user_id": "user_9f8e7d6c5b4a"});
+    let body = json!({"model": model, "max_tokens": 1024, "stream": stream, "system": system, "metadata": metadata, "temperature": 0.2,
+        "messages": messages});
+    body.to_string().into()
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

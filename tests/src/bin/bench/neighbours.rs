@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{Part, Target, run};
 
 /// A provider that spins as soon as it is asked.
-const SPINNER: &str = "28-provider-hog";
+const SPINNER: &str = "28-provider-loop";
 const CONNECTIONS: usize = 8;
 
 /// Honest calls alone, beside a spinning process, and beside spinning guests of both tiers.
