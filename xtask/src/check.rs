@@ -9,10 +9,13 @@ use clap::Args;
 use crate::process::{cargo, run};
 use crate::{build_guests, say, wit};
 
+/// The oldest `cargo deny` that `deny.toml` was tried with.
+const DENY: (u32, u32) = (0, 20);
+
 /// What to leave out.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Only what is cheap: format and lints
+    /// Only what is cheap: format, the contract with guests, and lints
     #[arg(long)]
     quick: bool,
 }
@@ -36,14 +39,51 @@ impl Check {
         }
         say("documentation");
         run(cargo(root, &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
-        let mut deny = Command::new("cargo-deny");
-        let installed = deny.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        if installed {
-            say("dependencies");
-            run(&mut cargo(root, &["deny", "check"]))?;
+        if is_installed("typos") {
+            say("spelling");
+            run(Command::new("typos").current_dir(root))?;
         } else {
-            say("skipped: cargo deny (not installed)");
+            say("skipped: spelling (`typos` is not installed: pip install typos)");
         }
-        Ok(())
+        dependencies(root)
     }
+}
+
+/// Licences, sources and duplicate versions of what is linked, and known vulnerabilities where their database can be fetched.
+fn dependencies(root: &Path) -> Result<()> {
+    match deny_version(root) {
+        Some(version) if version >= DENY => {}
+        Some((major, minor)) => {
+            say(&format!(
+                "skipped: dependencies (`cargo deny` {major}.{minor} cannot read deny.toml: cargo install cargo-deny --locked)"
+            ));
+            return Ok(());
+        }
+        None => {
+            say("skipped: dependencies (`cargo deny` is not installed: cargo install cargo-deny --locked)");
+            return Ok(());
+        }
+    }
+    say("dependencies");
+    run(&mut cargo(root, &["deny", "--workspace", "check", "bans", "licenses", "sources"]))?;
+    if run(&mut cargo(root, &["deny", "fetch", "db"])).is_err() {
+        say("skipped: known vulnerabilities (their database cannot be fetched)");
+        return Ok(());
+    }
+    run(&mut cargo(root, &["deny", "--workspace", "check", "--disable-fetch", "advisories"]))
+}
+
+/// Major and minor version of the `cargo deny` that cargo finds: `cargo-deny 0.20.2`. `None` without one.
+fn deny_version(root: &Path) -> Option<(u32, u32)> {
+    let output = cargo(root, &["deny", "--version"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (major, rest) = text.trim().strip_prefix("cargo-deny ")?.split_once('.')?;
+    Some((major.parse().ok()?, rest.split('.').next()?.parse().ok()?))
+}
+
+/// Whether a program can be started.
+fn is_installed(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }

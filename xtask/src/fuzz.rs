@@ -12,7 +12,7 @@ use crate::process::{cargo, run};
 use crate::say;
 
 /// Every target, by its name in `fuzz/targets`.
-const TARGETS: [&str; 4] = ["index", "events", "splice", "grammar"];
+const TARGETS: [&str; 6] = ["index", "events", "splice", "package", "grammar", "answers"];
 
 /// What makes the compiler count where a run went, and with what it compared.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -59,7 +59,7 @@ impl Fuzz {
         if target == "index" {
             fuzzer.arg(root.join("tests/fixtures/claude-code"));
         }
-        let dictionary = root.join("fuzz/json.dict");
+        let dictionary = root.join("fuzz").join(if target == "answers" { "http.dict" } else { "json.dict" });
         fuzzer.arg(format!("-dict={}", dictionary.display()));
         fuzzer.arg(format!("-artifact_prefix={}/{target}-", found.display()));
         fuzzer.args([

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sallyport_protocol::package::{Kind, Manifest, Package, World};
+use sallyport_protocol::package::{CONFIGURABLE, CONTRACT, Kind, Manifest, Package, World};
 use sallyport_protocol::signature::{self, SigningKey};
 use serde::Deserialize;
 use wasmparser::{Parser, Payload};
@@ -147,20 +147,14 @@ fn pack(manifest: &Manifest, key: &SigningKey, component: &[u8]) -> Result<Vec<u
 fn check_interfaces(kind: Kind, world: &World, component: &[u8]) -> Result<()> {
     let version = &world.version;
     let named = |names: &[&str]| -> BTreeSet<String> {
-        names.iter().map(|name| format!("sallyport:gateway/{name}@{version}")).collect()
+        names.iter().map(|name| format!("{CONTRACT}{name}@{version}")).collect()
     };
-    let (allowed, api) = match kind {
-        Kind::Provider => (named(&["types"]), "provider-api"),
-        Kind::Policy => (named(&["types", "counters", "evidence"]), "policy-api"),
-        Kind::Scanner => (named(&[]), "scanner-api"),
-        Kind::Hook => (named(&["types", "evidence", "egress"]), "hook-api"),
-        Kind::Predicate => (named(&["types"]), "predicate-api"),
-    };
+    let allowed = named(&[kind.imports(), kind.granted_imports()].concat());
     let (imports, exports) = interfaces(component)?;
     if let Some(foreign) = imports.difference(&allowed).next() {
         bail!("imports {foreign}, which the world {world} does not list");
     }
-    let expected = named(&["configurable", api]);
+    let expected = named(&[CONFIGURABLE, kind.api()]);
     ensure!(exports == expected, "exports {exports:?} instead of {expected:?}");
     Ok(())
 }
