@@ -34,7 +34,6 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use sallyport_protocol::id::{PolicyVersion, TenantId, TraceId};
 use sallyport_protocol::messages::index;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
@@ -75,7 +74,7 @@ pub struct Pipeline {
     upstream: Upstream,
     finish: Finish,
     /// Places for copies of calls.
-    mirrors: Arc<Semaphore>,
+    mirrors: Arc<mirror::MirrorPlaces>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
@@ -218,6 +217,12 @@ pub(crate) fn limits() -> Vec<Limit> {
             mirror::MOST_MIRRORS as u64,
             "the call is not copied",
         ),
+        Limit::count(
+            PART,
+            "copies of one tenant's calls for shadows at once",
+            mirror::MOST_MIRRORS_OF_TENANT as u64,
+            "the call is not copied",
+        ),
         Limit::bytes(
             PART,
             "the body of a call that is copied for a shadow",
@@ -291,7 +296,7 @@ impl Pipeline {
             hooks,
             upstream,
             finish,
-            mirrors: Arc::new(Semaphore::new(mirror::MOST_MIRRORS)),
+            mirrors: Arc::default(),
             clock,
             entropy,
             tasks,

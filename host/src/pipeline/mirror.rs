@@ -1,14 +1,14 @@
 //! A copy of a call for another upstream, whose answer nobody gets: what a route's `shadow` is for. It is a call of its own from then on, with
 //! an intent before anything is sent and a row in the end, and takes nothing from the one that it copies but its request.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use sallyport_protocol::id::TraceId;
+use sallyport_protocol::id::{TenantId, TraceId};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::hooks::UserKey;
 use super::row::Record;
@@ -18,6 +18,8 @@ use crate::config::RouteTarget;
 
 /// Copies that are under way at once.
 pub(super) const MOST_MIRRORS: usize = 16;
+/// Of those, the copies of one tenant's calls: a tenant whose shadow is slow leaves places for the others.
+pub(super) const MOST_MIRRORS_OF_TENANT: usize = 8;
 /// Longest body that is copied, so that all copies together hold a bounded part of the memory.
 pub(super) const LONGEST_MIRRORED: usize = 4 * 1024 * 1024;
 /// Longest that a copy takes.
@@ -36,8 +38,8 @@ impl Pipeline {
             call.record.note("shadow", "too_large");
             return;
         }
-        let (Ok(place), Ok(runtime)) = (Arc::clone(&self.mirrors).try_acquire_owned(), Handle::try_current())
-        else {
+        let place = self.mirrors.take(&call.request.principal.tenant);
+        let (Some(place), Ok(runtime)) = (place, Handle::try_current()) else {
             call.record.note("shadow", "no_room");
             return;
         };
@@ -57,7 +59,7 @@ impl Pipeline {
         self.tasks.spawn_on(async move { pipeline.run_mirror(copy, place).await }, &runtime);
     }
 
-    async fn run_mirror(self: Arc<Self>, copy: Copied, place: OwnedSemaphorePermit) {
+    async fn run_mirror(self: Arc<Self>, copy: Copied, place: MirrorPlace) {
         // What takes longer is dropped, and its row closed as one that nobody waited for.
         drop(tokio::time::timeout(LONGEST_MIRROR, Box::pin(self.send_mirror(copy))).await);
         drop(place);
@@ -89,6 +91,19 @@ impl Pipeline {
     }
 }
 
+/// Who has how many copies under way.
+#[derive(Debug, Default)]
+pub(super) struct MirrorPlaces {
+    taken: Mutex<HashMap<TenantId, usize>>,
+}
+
+/// The place of one copy, given back when it is dropped.
+#[derive(Debug)]
+struct MirrorPlace {
+    places: Arc<MirrorPlaces>,
+    tenant: TenantId,
+}
+
 /// What a copy is made of.
 struct Copied {
     request: Arc<super::facts::Request>,
@@ -99,6 +114,38 @@ struct Copied {
     judged: Option<Arc<RouteTarget>>,
     target: Arc<RouteTarget>,
     trace: TraceId,
+}
+
+// === impl MirrorPlaces ===
+
+impl MirrorPlaces {
+    /// A place for a copy of a call of this tenant, unless it has its share or all are taken.
+    fn take(self: &Arc<Self>, tenant: &TenantId) -> Option<MirrorPlace> {
+        let mut taken = self.lock();
+        let of_tenant = taken.get(tenant).copied().unwrap_or(0);
+        if of_tenant >= MOST_MIRRORS_OF_TENANT || taken.values().sum::<usize>() >= MOST_MIRRORS {
+            return None;
+        }
+        taken.insert(tenant.clone(), of_tenant + 1);
+        drop(taken);
+        Some(MirrorPlace { places: Arc::clone(self), tenant: tenant.clone() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl MirrorPlace ===
+
+impl Drop for MirrorPlace {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        let left = taken.remove(&self.tenant).unwrap_or(0).saturating_sub(1);
+        if left > 0 {
+            taken.insert(self.tenant.clone(), left);
+        }
+    }
 }
 
 // === impl Copied ===
@@ -133,4 +180,28 @@ fn drawn(call: &Call, percent: u32) -> bool {
     let hash = blake3::hash(call.request.trace.as_str().as_bytes());
     let number = hash.as_bytes().first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     number % 100 < percent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_whose_shadow_is_slow_leaves_places_for_the_others_and_gets_its_own_back() {
+        let places = Arc::new(MirrorPlaces::default());
+        let mut slow: Vec<_> = (0..8).map(|_| places.take(&tenant("slow")).expect("a place")).collect();
+        assert!(places.take(&tenant("slow")).is_none(), "a ninth copy of one tenant");
+
+        let others: Vec<_> = (0..8).map(|_| places.take(&tenant("other")).expect("a place")).collect();
+        slow.pop();
+        assert!(places.take(&tenant("third")).is_some(), "what was given back can be taken by anybody");
+        assert!(places.take(&tenant("slow")).is_some());
+
+        drop((slow, others));
+        assert!(places.lock().is_empty(), "nothing is remembered of tenants without copies");
+    }
 }
