@@ -11,7 +11,7 @@ use sallyport_tests::gateway::{Config, TestApp};
 use sallyport_tests::postgres::Server;
 use sallyport_tests::upstream::Upstream;
 use sallyport_tests::vendor::{Admin, Vendor};
-use sallyport_tests::wait::until;
+use sallyport_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
 use crate::workers::child_of;
@@ -53,8 +53,17 @@ fn rules(effect: &str) -> Value {
     json!({"rules": [{"name": "all", "effect": effect, "models": ["*"]}]})
 }
 
+/// Waits until this gateway follows, for a story that promises something else than how soon.
 async fn answers(app: &TestApp, status: u16) {
-    until("the other gateway follows", EVERYWHERE, || async {
+    follows(app, status, SOON).await;
+}
+
+async fn answers_in_time(app: &TestApp, status: u16) {
+    follows(app, status, EVERYWHERE).await;
+}
+
+async fn follows(app: &TestApp, status: u16, limit: Duration) {
+    until("the other gateway follows", limit, || async {
         (app.messages(hello()).await.status == status).then_some(())
     })
     .await;
@@ -72,10 +81,10 @@ async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds
 
     at_one.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("deny")})).await;
     assert_eq!(one.messages(hello()).await.status, 451, "at once where it was done");
-    answers(&two, 451).await;
+    answers_in_time(&two, 451).await;
 
     at_two.post(&format!("{SCOPE}/activate"), json!({"version": "2.0.0", "config": rules("allow")})).await;
-    answers(&one, 200).await;
+    answers_in_time(&one, 200).await;
 
     // Who was down meanwhile comes back to what is in force.
     two.stop();
@@ -84,9 +93,9 @@ async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds
     assert_eq!(two.messages(hello()).await.status, 451);
 
     at_one.post(&format!("{SCOPE}/activate"), json!({"version": "2.0.0", "config": rules("allow")})).await;
-    answers(&two, 200).await;
+    answers_in_time(&two, 200).await;
     at_two.post("revocations", json!({"version": "acme/scope@2.0.0", "reason": "a story"})).await;
-    answers(&one, 451).await;
+    answers_in_time(&one, 451).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
