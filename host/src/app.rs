@@ -203,10 +203,13 @@ impl App {
         let tasks = TaskTracker::new();
         let edge_settings = http::HttpSettings::of(&config);
         let home = config.home.clone();
+        let upstream =
+            Upstream::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?;
+        let identity_servers = Arc::new(upstream.clone());
         let pipeline = Pipeline::new(Parts {
             components: Arc::clone(&components),
             audit: Arc::clone(&audit),
-            upstream: Upstream::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?,
+            upstream,
             in_force: in_force(config, assembled),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
@@ -216,6 +219,7 @@ impl App {
         let edge = Arc::new(Edge {
             pipeline,
             auth,
+            identity_servers,
             audit,
             components,
             catalog,
@@ -314,6 +318,7 @@ impl App {
             tls.adopt(prepared);
         }
         catalog.adopt(&assembled);
+        self.edge.auth.adopt_providers(&config.auth.providers);
         self.edge.pipeline.swap(in_force(config, assembled));
         self.edge.settings.store(Arc::new(settings));
         Ok(())

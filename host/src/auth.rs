@@ -35,6 +35,7 @@ mod issue;
 mod jwt;
 pub mod keys;
 mod oauth;
+mod oidc;
 pub mod password;
 pub mod pat;
 mod redirect;
@@ -56,6 +57,11 @@ use self::keys::{Keys, SecretKey};
 pub use self::oauth::{
     AuthorizationRequest, AuthorizeFault, AuthorizeParams, DEVICE_CODE_LIFETIME, DEVICE_INTERVAL, OauthFault,
     TokenSet,
+};
+use self::oidc::KnownProvider;
+pub use self::oidc::{
+    AskFault, EntryStep, GroupRule, IdentityQuestion, IdentityServers, NotEntered, OidcFault, OidcProvider,
+    PlacementFault, ProviderAnswer, ProviderEntry, VISIT_LIFETIME, role_fits,
 };
 use self::password::Passwords;
 pub use self::pat::PatFault;
@@ -142,6 +148,8 @@ pub struct AuthSettings {
     pub tiers: Vec<Tier>,
     /// Whether clients may register themselves.
     pub registration: bool,
+    /// The identity providers that people may sign in at. A reload may change them.
+    pub providers: Vec<Arc<OidcProvider>>,
 }
 
 /// An access token that was just issued, with the headers that go with it. `Debug` masks the token.
@@ -247,6 +255,9 @@ pub struct Auth {
     /// By SHA-256 of the whole credential, so that none is kept and a near miss is a miss.
     remembered: Cache<[u8; 32], Remembered>,
     used: Mutex<HashMap<String, OffsetDateTime>>,
+    providers: ArcSwap<Vec<Arc<KnownProvider>>>,
+    /// Codes of providers that are exchanged now.
+    exchanges: tokio::sync::Semaphore,
     /// When the database was last read, in milliseconds of the monotonic clock.
     fresh_at_ms: AtomicU64,
 }
@@ -367,6 +378,7 @@ impl AuthSettings {
             ttl: MAX_TTL,
             tiers: vec![Tier::Pat, Tier::Session],
             registration: false,
+            providers: Vec::new(),
         }
     }
 }
@@ -449,7 +461,7 @@ impl Auth {
             Verifier::new(&[*signer.public()], &settings.issuer, &settings.audience, &settings.tiers)?;
         let revoked = Revoked::load(&db, clock.now()).await?;
         let fresh_at_ms = AtomicU64::new(millis(clock.monotonic()));
-        Ok(Arc::new(Self {
+        let auth = Arc::new(Self {
             db,
             settings,
             signer,
@@ -464,8 +476,12 @@ impl Auth {
             refreshing: tokio::sync::Mutex::new(()),
             remembered: Cache::new(REMEMBERED),
             used: Mutex::new(HashMap::new()),
+            providers: ArcSwap::default(),
+            exchanges: tokio::sync::Semaphore::new(oidc::MOST_EXCHANGES),
             fresh_at_ms,
-        }))
+        });
+        auth.adopt_providers(&auth.settings.providers);
+        Ok(auth)
     }
 
     /// Whose credential this is: a personal access token, or an access token of ours. Direct use of a personal access

@@ -21,6 +21,7 @@ mod key;
 mod known;
 mod network;
 mod node;
+mod oidc;
 mod page;
 mod pattern;
 mod prices;

@@ -22,6 +22,7 @@ pub mod component;
 pub mod evidence;
 pub mod oauth;
 pub mod pat;
+pub mod provider;
 pub mod revocation;
 pub mod sign_in;
 pub mod spending;

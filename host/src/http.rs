@@ -19,6 +19,7 @@ mod metrics;
 mod models;
 mod oauth;
 mod pages;
+mod provider_sign_in;
 mod secure;
 mod serve;
 mod sign_in;
@@ -34,7 +35,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 
 use crate::audit::Audit;
-use crate::auth::Auth;
+use crate::auth::{Auth, IdentityServers};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::component::Components;
@@ -54,6 +55,8 @@ use self::error::ApiError;
 pub(crate) struct Edge {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) auth: Arc<Auth>,
+    /// Asks identity providers at which people sign in.
+    pub(crate) identity_servers: Arc<dyn IdentityServers>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) components: Arc<Components>,
     pub(crate) catalog: Arc<Catalog>,
@@ -150,6 +153,7 @@ fn clients() -> Router<Arc<Edge>> {
         .route("/v1/cowork/capabilities", get(auth::capabilities))
         .route("/.well-known/jwks.json", get(auth::jwks))
         .merge(sign_in::routes())
+        .merge(provider_sign_in::routes())
         .merge(device_link::routes())
         .merge(oauth::routes())
         .merge(claude_code::routes())

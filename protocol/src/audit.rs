@@ -146,6 +146,8 @@ actions! {
     UserRevoke, "user.revoke", SUBJECT, "Every session and token of a user ended.";
     CertificateLink, "certificate.link", SUBJECT, "A name in certificates stands for a user.";
     CertificateUnlink, "certificate.unlink", SUBJECT, "A name in certificates stands for a user no more; the user's tokens ended.";
+    SubjectLink, "subject.link", SUBJECT, "What an identity provider calls somebody stands for a user.";
+    SubjectUnlink, "subject.unlink", SUBJECT, "What an identity provider calls somebody stands for a user no more; the user's sessions ended.";
     UserPassword, "user.password", SUBJECT, "A user was given a password; where it had one, its sessions ended.";
     ClientCreate, "client.create", SUBJECT, "An OAuth client was made.";
     ClientDelete, "client.delete", SUBJECT, "An OAuth client was deleted, and all that was granted to it ended.";

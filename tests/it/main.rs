@@ -42,6 +42,7 @@ mod heads;
 mod hooks;
 mod hostile;
 mod identity;
+mod identity_providers;
 mod kept;
 mod kit;
 mod lab;

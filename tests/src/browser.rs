@@ -8,6 +8,9 @@ use bytes::Bytes;
 use crate::client::{Client, Reply};
 use crate::gateway::TestApp;
 
+/// Cookies of somebody who comes back from another site.
+const RETURNING: [&str; 1] = ["__Host-sp_provider"];
+
 /// Keeps cookies between requests. Follows nothing by itself.
 #[derive(Debug, Clone)]
 pub struct Browser {
@@ -37,6 +40,17 @@ impl Browser {
     /// Opens a page.
     pub async fn get(&mut self, target: &str) -> Reply {
         let cookies = self.cookie_header();
+        let headers = [("cookie", cookies.as_str()), ("user-agent", "Stories/1.0")];
+        let reply = self.client.send("GET", target, &headers, Bytes::new()).await;
+        self.keep(&reply);
+        reply
+    }
+
+    /// Comes to a page from another site: only cookies that were made for that go along.
+    pub async fn arrive(&mut self, target: &str) -> Reply {
+        let own = self.cookies.iter().filter(|(name, _)| RETURNING.contains(&name.as_str()));
+        let pairs: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies = pairs.join("; ");
         let headers = [("cookie", cookies.as_str()), ("user-agent", "Stories/1.0")];
         let reply = self.client.send("GET", target, &headers, Bytes::new()).await;
         self.keep(&reply);
@@ -86,7 +100,8 @@ impl Browser {
             let text = set.to_str().expect("a cookie is ASCII");
             let (name, rest) = text.split_once('=').expect("a cookie has a name");
             let value = rest.split(';').next().unwrap_or_default();
-            for part in ["; Path=/", "; Secure", "; HttpOnly", "; SameSite=Strict"] {
+            let site = if RETURNING.contains(&name) { "; SameSite=Lax" } else { "; SameSite=Strict" };
+            for part in ["; Path=/", "; Secure", "; HttpOnly", site] {
                 assert!(text.contains(part), "{name} without {part}");
             }
             assert!(name.starts_with("__Host-"), "{name}");
@@ -97,6 +112,11 @@ impl Browser {
             }
         }
     }
+}
+
+/// Where a page leads on to by itself.
+pub fn onward(reply: &Reply) -> Option<&str> {
+    reply.header("refresh")?.strip_prefix("0; url=")
 }
 
 /// The hidden fields of a page's last form that has any, in their order.

@@ -16,6 +16,7 @@ pub mod client;
 pub mod gateway;
 pub mod generated;
 pub mod hostile;
+pub mod identity_provider;
 pub mod load;
 pub mod postgres;
 pub mod process;

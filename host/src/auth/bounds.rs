@@ -1,6 +1,6 @@
 //! What one person, client or address may take of sign-in, as a part of the table of limits.
 
-use super::{browser, clients, oauth, throttle};
+use super::{browser, clients, oauth, oidc, throttle};
 use crate::limits::Limit;
 
 /// The limits of sign-in.
@@ -17,6 +17,14 @@ pub fn limits() -> Vec<Limit> {
         tries("devices that begin to wait from one address, in a window", oauth::DEVICE_REQUESTS),
         tries("clients that register themselves from one address, in an hour", clients::REGISTRATIONS),
         kept("devices that wait", oauth::MOST_WAITING, "429"),
+        tries("people sent to identity providers from one address, in a window", oidc::VISITS_PER_ADDRESS),
+        kept("people who are at identity providers", oidc::MOST_VISITS, "429"),
+        Limit::count(
+            PART,
+            "answers of identity providers that are looked at, at once",
+            u64::try_from(oidc::MOST_EXCHANGES).unwrap_or(0),
+            "429",
+        ),
         kept("clients that registered themselves", clients::MOST_REGISTERED, "429"),
         Limit::count(
             PART,
@@ -39,6 +47,7 @@ pub fn limits() -> Vec<Limit> {
             oauth::DEVICE_CODE_LIFETIME,
             "400 `expired_token`",
         ),
+        Limit::time(PART, "stay of a browser at an identity provider", oidc::VISIT_LIFETIME, "it begins again"),
         Limit::time(PART, "life of a grant", oauth::GRANT_LIFETIME, "its user signs in again"),
     ]
 }

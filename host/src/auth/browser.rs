@@ -251,7 +251,8 @@ impl Auth {
         if self.settings.tiers.contains(&Tier::Session) { Ok(()) } else { Err(AuthFault::TierDisabled) }
     }
 
-    async fn begin(
+    /// Begins a session of a user: the secret of its cookie, and what is known of it.
+    pub(super) async fn begin(
         &self,
         user: &User,
         session: SessionId,

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::key::{Absent, ConfigBlock, ConfigKey, Form, Word};
 use super::node::{Node, Section};
+use super::oidc;
+use super::secrets::Secrets;
 use super::server::Server;
 use crate::auth::{AuthSettings, Tier};
 use crate::tls::{ClientAuth, ListenerName, TlsSettings};
@@ -33,14 +35,19 @@ pub(super) const KEY: ConfigKey = ConfigKey::mapping(
     "auth",
     &ConfigBlock {
         about: "What the gateway's tokens say.",
-        keys: &[ISSUER, AUDIENCE, TTL, TIERS, REGISTRATION],
+        keys: &[ISSUER, AUDIENCE, TTL, TIERS, REGISTRATION, oidc::KEY],
         notes: "",
     },
     "What the gateway's tokens say",
 );
 
 /// Reads the block.
-pub(super) fn read(top: &Section<'_>, server: &Server, tls: Option<&TlsSettings>) -> AuthSettings {
+pub(super) fn read(
+    top: &Section<'_>,
+    server: &Server,
+    tls: Option<&TlsSettings>,
+    secrets: &Secrets,
+) -> AuthSettings {
     let section = top.block(&KEY);
     let mut settings = AuthSettings::new(section.text(&ISSUER).unwrap_or_else(|| server.public_url.clone()));
     if let Some(audience) = section.text(&AUDIENCE) {
@@ -48,6 +55,7 @@ pub(super) fn read(top: &Section<'_>, server: &Server, tls: Option<&TlsSettings>
     }
     settings.ttl = section.seconds(&TTL);
     settings.registration = section.flag(&REGISTRATION);
+    settings.providers = oidc::read(&section, secrets);
     let asks = tls.is_some_and(|tls| {
         tls.covers(ListenerName::Public) && tls.clients.of(ListenerName::Public) != ClientAuth::Off
     });
@@ -75,6 +83,7 @@ pub(super) fn show(settings: &AuthSettings) -> Value {
         "ttl_seconds": settings.ttl.as_secs(),
         "open_registration": settings.registration,
         "tiers": settings.tiers.iter().map(|tier| tier.as_str()).collect::<Vec<_>>(),
+        "providers": settings.providers.iter().map(|it| oidc::show(it)).collect::<Vec<_>>(),
     })
 }
 

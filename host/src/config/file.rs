@@ -65,7 +65,7 @@ pub(super) fn read(text: &str, home: &Path, given: Option<Secrets>) -> Result<Co
     let egress = egress::read(&top, &secrets);
     let audit = audit::read(&top, home);
     let evidence = evidence::read(&top);
-    let auth = auth::read(&top, &server, tls.as_ref());
+    let auth = auth::read(&top, &server, tls.as_ref(), &secrets);
     let claude_code = ClaudeSettings::read(&top);
     let deny = Deny::read(&top);
     let database = DatabaseSettings::read(&top, home, &secrets);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use sallyport_protocol::errors::ErrorCode;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
 use super::listen::Peer;
@@ -125,7 +125,22 @@ pub(super) async fn row(
     outcome: Outcome,
     request_id: &str,
 ) -> Result<(), ApiError> {
-    let payload = json!({ "code": code, "reason": code, "request_id": request_id });
+    row_with(edge, who, code, outcome, request_id, Map::new()).await
+}
+
+/// The same with more to say.
+pub(super) async fn row_with(
+    edge: &Edge,
+    who: Who,
+    code: &str,
+    outcome: Outcome,
+    request_id: &str,
+    more: Map<String, Value>,
+) -> Result<(), ApiError> {
+    let mut payload = json!({ "code": code, "reason": code, "request_id": request_id });
+    if let Some(fields) = payload.as_object_mut() {
+        fields.extend(more);
+    }
     write(edge, who, payload, outcome, request_id).await
 }
 
@@ -137,11 +152,26 @@ pub(super) async fn stranger(
     outcome: Outcome,
     request_id: &str,
 ) -> Result<(), ApiError> {
+    stranger_with(edge, who, reason, outcome, request_id, Map::new()).await
+}
+
+/// The same with more to say.
+pub(super) async fn stranger_with(
+    edge: &Edge,
+    who: Who,
+    reason: &str,
+    outcome: Outcome,
+    request_id: &str,
+    more: Map<String, Value>,
+) -> Result<(), ApiError> {
     let minute = edge.clock.monotonic().as_secs() / 60;
     let Some(left_out) = edge.unauthenticated_rows.admit(minute) else { return Ok(()) };
     let mut payload = json!({ "code": ErrorCode::InvalidToken, "reason": reason, "request_id": request_id });
-    if let (1.., Some(fields)) = (left_out, payload.as_object_mut()) {
-        fields.insert("rows_left_out".to_owned(), left_out.into());
+    if let Some(fields) = payload.as_object_mut() {
+        fields.extend(more);
+        if left_out > 0 {
+            fields.insert("rows_left_out".to_owned(), left_out.into());
+        }
     }
     write(edge, who, payload, outcome, request_id).await
 }
@@ -180,7 +210,7 @@ impl UnauthenticatedRowLimiter {
 async fn write(
     edge: &Edge,
     who: Who,
-    payload: serde_json::Value,
+    payload: Value,
     outcome: Outcome,
     request_id: &str,
 ) -> Result<(), ApiError> {

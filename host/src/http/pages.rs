@@ -91,8 +91,18 @@ pub(super) fn problem(edge: &Edge, status: StatusCode, said: &str) -> Response {
 
 /// Sets a cookie that no other site and no script sees; an empty value takes it back.
 pub(super) fn set_cookie(response: &mut Response, name: &str, value: &str, seconds: u64) {
+    cookie_of(response, name, value, seconds, "Strict");
+}
+
+/// The same for a browser that comes back from another site: the cookie comes along when that site leads here, and with nothing else
+/// that it does.
+pub(super) fn set_returning_cookie(response: &mut Response, name: &str, value: &str, seconds: u64) {
+    cookie_of(response, name, value, seconds, "Lax");
+}
+
+fn cookie_of(response: &mut Response, name: &str, value: &str, seconds: u64, site: &str) {
     let age = if value.is_empty() { 0 } else { seconds };
-    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={age}");
+    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite={site}; Max-Age={age}");
     if let Ok(mut value) = HeaderValue::from_str(&text) {
         value.set_sensitive(true);
         response.headers_mut().append(header::SET_COOKIE, value);

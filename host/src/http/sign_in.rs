@@ -18,12 +18,12 @@ use super::pages::{
     self, FORM_COOKIE, Fields, FormFault, SESSION_COOKIE, encode, escape, hidden, page, problem, see_other,
     set_cookie,
 };
-use super::{Edge, caller, connections};
+use super::{Edge, caller, connections, provider_sign_in};
 use crate::audit::{Outcome, Who};
 use crate::auth::{BROWSER_LIFETIME, DEFAULT_TENANT, SignInFault, SignedIn, csrf};
 
 /// Where a browser goes that has nowhere to go.
-const HOME: &str = "/account";
+pub(super) const HOME: &str = "/account";
 /// Longest address to go on to.
 const LONGEST_NEXT: usize = 4096;
 /// Longest name of a browser or a device.
@@ -114,11 +114,12 @@ fn shown(edge: &Edge, status: StatusCode, next: &str, filled: (&str, &str), wron
         format!("<p class=\"bad\" role=\"alert\">{}</p>", escape(wrong))
     };
     let body = format!(
-        "{wrong}<form method=\"post\" action=\"/sign-in\">{}\
+        "{wrong}{}<form method=\"post\" action=\"/sign-in\">{}\
          <label for=\"name\">Name</label><input id=\"name\" name=\"name\" autocomplete=\"username\" required autofocus value=\"{}\">\
          <label for=\"password\">Password</label><input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"current-password\" required>\
          <label for=\"tenant\">Organisation</label><input id=\"tenant\" name=\"tenant\" autocomplete=\"organization\" value=\"{}\">\
          <button class=\"yes\">Sign in</button></form>",
+        provider_sign_in::buttons(edge, &secret, next),
         hidden(&[("csrf", &csrf(&secret)), ("next", next)]),
         escape(name),
         escape(if tenant.is_empty() { DEFAULT_TENANT } else { tenant }),
@@ -281,7 +282,8 @@ async fn account(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
     page(&edge, StatusCode::OK, "Your account", &body, "")
 }
 
-async fn read(edge: &Edge, head: &Parts, body: axum::body::Body) -> Result<Fields, Response> {
+/// Reads a form, or says what is wrong with it.
+pub(super) async fn read(edge: &Edge, head: &Parts, body: axum::body::Body) -> Result<Fields, Response> {
     pages::form(&head.headers, body).await.map_err(|fault| match fault {
         FormFault::Media => {
             problem(edge, StatusCode::UNSUPPORTED_MEDIA_TYPE, "This takes application/x-www-form-urlencoded.")
@@ -298,7 +300,7 @@ pub(super) fn unrecorded(edge: &Edge) -> Response {
 }
 
 /// A path of the gateway's own to go on to: nobody is sent elsewhere by an address that somebody else wrote.
-fn next(text: &str) -> &str {
+pub(super) fn next(text: &str) -> &str {
     let is_path = text.starts_with('/') && !text.starts_with("//") && text.len() <= LONGEST_NEXT;
     let is_plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if is_path && is_plain { text } else { HOME }

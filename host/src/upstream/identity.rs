@@ -5,6 +5,7 @@ mod aws;
 mod azure;
 mod fetch;
 mod gcp;
+mod provider;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

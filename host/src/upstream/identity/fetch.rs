@@ -131,8 +131,18 @@ pub(super) fn check_token(token: &str) -> Result<(), IdentityError> {
 
 /// A form to be posted.
 pub(super) fn posted(url: &TokenUrl, form: &[(&str, &str)]) -> Result<Request<Pieces>, IdentityError> {
+    request(
+        Method::POST,
+        url,
+        &[(header::CONTENT_TYPE, "application/x-www-form-urlencoded")],
+        self::form(form),
+    )
+}
+
+/// A form as it is sent.
+pub(super) fn form(fields: &[(&str, &str)]) -> String {
     let mut body = String::new();
-    for (name, value) in form {
+    for (name, value) in fields {
         if !body.is_empty() {
             body.push('&');
         }
@@ -140,7 +150,7 @@ pub(super) fn posted(url: &TokenUrl, form: &[(&str, &str)]) -> Result<Request<Pi
         body.push('=');
         percent::encode_into(&mut body, value.as_bytes(), b"");
     }
-    request(Method::POST, url, &[(header::CONTENT_TYPE, "application/x-www-form-urlencoded")], body)
+    body
 }
 
 /// A request of any kind.
