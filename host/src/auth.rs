@@ -41,6 +41,7 @@ pub mod pat;
 mod redirect;
 mod revocation;
 mod throttle;
+mod token_keys;
 mod upkeep;
 
 pub use self::bootstrap::{ADMIN, DEFAULT_TENANT, bootstrap};
@@ -52,7 +53,7 @@ pub use self::headers::{Mismatch, check_headers, foreign_headers};
 use self::issue::TokenGrant;
 pub use self::issue::{CertificateFault, ShownCertificate};
 pub use self::jwt::{BadKey, JwtFault, MAX_TOKEN};
-use self::jwt::{Claims, Signer, Verifier};
+use self::jwt::{Claims, Signer};
 use self::keys::{Keys, SecretKey};
 pub use self::oauth::{
     AuthorizationRequest, AuthorizeFault, AuthorizeParams, DEVICE_CODE_LIFETIME, DEVICE_INTERVAL, OauthFault,
@@ -60,14 +61,16 @@ pub use self::oauth::{
 };
 use self::oidc::KnownProvider;
 pub use self::oidc::{
-    AskFault, EntryStep, GroupRule, IdentityQuestion, IdentityServers, NotEntered, OidcFault, OidcProvider,
-    PlacementFault, ProviderAnswer, ProviderEntry, VISIT_LIFETIME, role_fits,
+    AskFault, EntryStep, GroupRule, IdTokenFault, IdentityQuestion, IdentityServers, NotEntered, OidcFault,
+    OidcProvider, PlacementFault, ProviderAnswer, ProviderEntry, VISIT_LIFETIME, role_fits,
 };
 use self::password::Passwords;
 pub use self::pat::PatFault;
 pub use self::redirect::loopback;
 use self::revocation::Revoked;
 use self::throttle::Throttle;
+pub use self::token_keys::{KeyRotation, PUBLISHED_AHEAD, RotateError, RotationPace, rotate};
+use self::token_keys::{TokenKeySource, TokenKeys};
 pub use crate::db::oauth::OauthClient;
 
 /// How many credentials are remembered.
@@ -242,8 +245,8 @@ pub enum OpenError {
 pub struct Auth {
     db: Db,
     settings: AuthSettings,
-    signer: Signer,
-    verifier: Verifier,
+    keys: ArcSwap<TokenKeys>,
+    key_source: TokenKeySource,
     pepper: SecretKey,
     manifest: VerifyingKey,
     passwords: Passwords,
@@ -456,16 +459,16 @@ impl Auth {
         if settings.issuer.is_empty() || settings.audience.is_empty() {
             return Err(OpenError::Empty);
         }
-        let signer = Signer::new(keys.jwt());
-        let verifier =
-            Verifier::new(&[*signer.public()], &settings.issuer, &settings.audience, &settings.tiers)?;
+        let key_source = TokenKeySource::of(keys);
+        // What was revoked comes first, with the epoch: one that moves in between has both read again.
         let revoked = Revoked::load(&db, clock.now()).await?;
+        let token_keys = TokenKeys::load(&db, &key_source, &settings, clock.now()).await?;
         let fresh_at_ms = AtomicU64::new(millis(clock.monotonic()));
         let auth = Arc::new(Self {
             db,
             settings,
-            signer,
-            verifier,
+            keys: ArcSwap::from_pointee(token_keys),
+            key_source,
             pepper: keys.pat_pepper().clone(),
             manifest: keys.manifest().verifying_key(),
             passwords: Passwords::default(),
@@ -533,7 +536,7 @@ impl Auth {
             (Principal::of_pat(holder), until)
         } else {
             let unknown = |reason| AuthFault::Jwt { holder: None, reason };
-            let claims = self.verifier.signed(credential).map_err(unknown)?;
+            let claims = self.keys.load().verifier().signed(credential).map_err(unknown)?;
             let good = claims.check_times(now.unix_timestamp()).and_then(|()| revoked.check(&claims));
             if let Err(reason) = good {
                 return Err(AuthFault::Jwt { holder: Some(Box::new(claims.into())), reason });
@@ -594,7 +597,7 @@ impl Auth {
 
     /// The keys that verify our access tokens, as a JWK Set.
     pub fn jwks(&self) -> serde_json::Value {
-        self.signer.jwks()
+        self.keys.load().jwks(self.clock.now())
     }
 
     /// The key that signs what workstations install, with what follows it; there is no next one until the key is exchanged.
@@ -611,7 +614,8 @@ impl Auth {
     /// What this gateway offers to a client that has to choose: tiers, issuer, and the id of the key of its tokens, which
     /// is that key's RFC 7638 thumbprint.
     pub fn capabilities(&self) -> serde_json::Value {
-        describe(&self.settings, self.signer.kid())
+        let keys = self.keys.load();
+        describe(&self.settings, keys.signer(self.clock.now()).map(Signer::kid).unwrap_or_default())
     }
 
     /// Takes back what was issued. Holds here at once, in other processes within two seconds. `false` if there is no such
@@ -627,9 +631,16 @@ impl Auth {
         // One at a time: an older state must not replace a newer one.
         let _one = self.refreshing.lock().await;
         let asked_at = self.clock.monotonic();
+        let now = self.clock.now();
         let changed = self.db.auth_epoch().await? != self.revoked.load().epoch();
-        if changed {
-            let revoked = Revoked::load(&self.db, self.clock.now()).await?;
+        if changed || self.keys.load().is_over(now) {
+            let revoked = Revoked::load(&self.db, now).await?;
+            match TokenKeys::load(&self.db, &self.key_source, &self.settings, now).await {
+                Ok(keys) => self.keys.store(Arc::new(keys)),
+                Err(OpenError::Database(error)) => return Err(error),
+                // They were good when they were made: nothing else goes wrong with them.
+                Err(error) => tracing::error!(%error, "the keys of access tokens cannot be used"),
+            }
             self.revoked.store(Arc::new(revoked));
             self.remembered.clear();
         }
@@ -698,8 +709,13 @@ impl fmt::Debug for Auth {
 }
 
 /// [`Auth::capabilities`] of a gateway that is not running.
-pub fn capabilities(settings: &AuthSettings, keys: &Keys) -> serde_json::Value {
-    describe(settings, &jwt::key_id(&keys.jwt().verifying_key()))
+pub async fn capabilities(
+    db: &Db,
+    settings: &AuthSettings,
+    keys: &Keys,
+    now: OffsetDateTime,
+) -> Result<serde_json::Value, OpenError> {
+    Ok(describe(settings, &token_keys::current_kid(db, keys, settings, now).await?))
 }
 
 fn describe(settings: &AuthSettings, kid: &str) -> serde_json::Value {

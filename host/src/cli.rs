@@ -249,6 +249,14 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
         Command::Route(route::RouteCommand::Explain(asked)) => {
             route::explain(&asked, &Config::load(&file)?, json, out).await
         }
+        Command::Key(key::KeyCommand::Rotate(asked)) => {
+            let config = Config::load(&file)?;
+            let db = open(&config).await?;
+            let change = key::rotate(&asked, &config, &db, json, out).await?;
+            record_directly(&db, row(change)).await?;
+            db.close().await;
+            Ok(Ending::Done)
+        }
         Command::Key(command) => key::run(&command, file.parent().unwrap_or(&file), json, out).await,
         Command::CompileComponent
         | Command::RunComponents

@@ -27,6 +27,7 @@ pub mod revocation;
 pub mod sign_in;
 pub mod spending;
 pub mod tenant;
+pub mod token_key;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -149,6 +149,7 @@ actions! {
     SubjectLink, "subject.link", SUBJECT, "What an identity provider calls somebody stands for a user.";
     SubjectUnlink, "subject.unlink", SUBJECT, "What an identity provider calls somebody stands for a user no more; the user's sessions ended.";
     UserPassword, "user.password", SUBJECT, "A user was given a password; where it had one, its sessions ended.";
+    TokenKeyRotate, "token_key.rotate", SUBJECT, "Another key signs access tokens; the ones before verify until the time in `detail`.";
     ClientCreate, "client.create", SUBJECT, "An OAuth client was made.";
     ClientDelete, "client.delete", SUBJECT, "An OAuth client was deleted, and all that was granted to it ended.";
     SessionRevoke, "session.revoke", SUBJECT, "A session ended.";

@@ -76,6 +76,7 @@ mod targets;
 mod tenants;
 mod tidy;
 mod tiers;
+mod token_keys;
 mod trail;
 mod verdicts;
 mod wire;

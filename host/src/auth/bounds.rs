@@ -1,6 +1,6 @@
 //! What one person, client or address may take of sign-in, as a part of the table of limits.
 
-use super::{browser, clients, oauth, oidc, throttle};
+use super::{browser, clients, oauth, oidc, throttle, token_keys};
 use crate::limits::Limit;
 
 /// The limits of sign-in.
@@ -40,6 +40,7 @@ pub fn limits() -> Vec<Limit> {
             oauth::MOST_USED_TOKENS,
             "an older one is refused, and ends nothing",
         ),
+        kept("keys of access tokens that count at once", token_keys::MOST_KEYS, "the exchange is refused"),
         Limit::time(PART, "life of a code", browser::CODE_LIFETIME, "400 `invalid_grant`"),
         Limit::time(
             PART,

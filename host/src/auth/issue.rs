@@ -146,7 +146,9 @@ impl Auth {
         if claims.auth_tier < needed {
             return Err(AuthFault::TierTooLow { holder: Box::new(principal), needed });
         }
-        let token = self.signer.sign(&claims).map_err(AuthFault::Issue)?;
+        let keys = self.keys.load();
+        let signer = keys.signer(self.clock.now()).map_err(AuthFault::Issue)?;
+        let token = signer.sign(&claims).map_err(AuthFault::Issue)?;
         let headers = [
             (USER_ID, claims.sub.to_string()),
             (SESSION_ID, claims.sid.to_string()),

@@ -297,16 +297,16 @@ impl Signer {
         &self.public
     }
 
-    /// The JWK Set that lets others verify our tokens.
-    pub(crate) fn jwks(&self) -> Value {
-        serde_json::json!({ "keys": [{
+    /// What lets others verify our tokens.
+    pub(crate) fn jwk(&self) -> Value {
+        serde_json::json!({
             "kty": "OKP",
             "crv": "Ed25519",
             "use": "sig",
             "alg": "EdDSA",
             "kid": self.kid,
             "x": URL_SAFE_NO_PAD.encode(self.public.as_bytes()),
-        }] })
+        })
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Keys {
     rollback: SigningKey,
     evidence: SecretKey,
     manifest: SigningKey,
+    token_root: SecretKey,
 }
 
 /// Why the keys cannot be made or read.
@@ -96,6 +97,7 @@ enum Purpose {
     Rollback,
     Evidence,
     Manifest,
+    TokenRoot,
 }
 
 // === impl SecretKey ===
@@ -135,6 +137,7 @@ impl Purpose {
             Self::Rollback => "rollback",
             Self::Evidence => "evidence",
             Self::Manifest => "manifest",
+            Self::TokenRoot => "token-root",
         }
     }
 
@@ -157,6 +160,7 @@ impl Keys {
             rollback: SigningKey::from_bytes(SecretKey::random(entropy).expose()),
             evidence: SecretKey::random(entropy),
             manifest: SigningKey::from_bytes(SecretKey::random(entropy).expose()),
+            token_root: SecretKey::random(entropy),
         };
         let mut suffix = [0; 8];
         entropy.fill(&mut suffix);
@@ -177,7 +181,7 @@ impl Keys {
 
     /// Makes the keys of purposes that a home of an earlier version does not have; what is there stays as it is.
     pub fn complete(directory: &Path, entropy: &dyn Entropy) -> Result<(), KeysError> {
-        for purpose in [Purpose::Rollback, Purpose::Evidence, Purpose::Manifest] {
+        for purpose in [Purpose::Rollback, Purpose::Evidence, Purpose::Manifest, Purpose::TokenRoot] {
             let path = purpose.path(directory);
             if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 write_secret(directory, purpose, SecretKey::random(entropy).expose())?;
@@ -205,6 +209,7 @@ impl Keys {
             rollback: SigningKey::from_bytes(read_secret(directory, Purpose::Rollback)?.expose()),
             evidence: read_secret(directory, Purpose::Evidence)?,
             manifest: SigningKey::from_bytes(read_secret(directory, Purpose::Manifest)?.expose()),
+            token_root: read_secret(directory, Purpose::TokenRoot)?,
         };
         if keys.share_a_secret() {
             return Err(KeysError::Shared { path: directory.to_owned() });
@@ -212,7 +217,7 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Signs access tokens, and nothing else.
+    /// Signs access tokens until the first exchange of keys, and nothing else.
     pub(crate) fn jwt(&self) -> &SigningKey {
         &self.jwt
     }
@@ -247,6 +252,11 @@ impl Keys {
         &self.manifest
     }
 
+    /// What later keys of access tokens are derived from; it signs nothing itself.
+    pub(crate) fn token_root(&self) -> &SecretKey {
+        &self.token_root
+    }
+
     fn store(&self, directory: &Path) -> Result<(), KeysError> {
         write_private(&directory.join(JWT), &to_pkcs8(&self.jwt))?;
         for (purpose, key) in [
@@ -256,6 +266,7 @@ impl Keys {
             (Purpose::Rollback, self.rollback.as_bytes()),
             (Purpose::Evidence, self.evidence.expose()),
             (Purpose::Manifest, self.manifest.as_bytes()),
+            (Purpose::TokenRoot, self.token_root.expose()),
         ] {
             write_secret(directory, purpose, key)?;
         }
@@ -271,6 +282,7 @@ impl Keys {
             self.rollback.as_bytes(),
             self.evidence.expose(),
             self.manifest.as_bytes(),
+            self.token_root.expose(),
         ];
         all.iter().enumerate().any(|(at, key)| all.iter().skip(at + 1).any(|other| key == other))
     }
@@ -429,6 +441,7 @@ mod tests {
             "manifest.key",
             "pat-pepper.key",
             "rollback.key",
+            "token-root.key",
         ];
         assert_eq!(files, names.map(|name| (name.to_owned(), "600".to_owned())));
         assert_eq!(std::fs::metadata(&directory).unwrap().mode() & 0o7777, 0o700);

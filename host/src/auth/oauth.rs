@@ -478,7 +478,7 @@ impl Auth {
             }
             return Ok(());
         }
-        if let Ok(claims) = self.verifier.signed(token)
+        if let Ok(claims) = self.keys.load().verifier().signed(token)
             && claims.cid.as_str() == client.id
         {
             self.revoke(&Revocation::Token(claims.jti)).await?;
@@ -509,7 +509,8 @@ impl Auth {
             "aud": self.settings.audience,
             "auth_tier": principal.credential.tier().as_str(),
         });
-        if let (Ok(claims), Some(fields)) = (self.verifier.signed(token), told.as_object_mut()) {
+        if let (Ok(claims), Some(fields)) = (self.keys.load().verifier().signed(token), told.as_object_mut())
+        {
             fields.insert("exp".to_owned(), claims.exp.into());
             fields.insert("iat".to_owned(), claims.iat.into());
             fields.insert("jti".to_owned(), claims.jti.into());
@@ -624,7 +625,8 @@ impl Auth {
                 if let (false, Some(claims)) = (nonce.is_empty(), claims.as_object_mut()) {
                     claims.insert("nonce".to_owned(), nonce.into());
                 }
-                let token = self.signer.sign_id(&claims);
+                let keys = self.keys.load();
+                let token = keys.signer(self.clock.now()).and_then(|signer| signer.sign_id(&claims));
                 let token = token.map_err(|error| OauthFault::Unavailable(AuthFault::Issue(error)))?;
                 fields.insert("id_token".to_owned(), token.into());
             }

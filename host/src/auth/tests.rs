@@ -480,11 +480,92 @@ async fn what_the_gateway_says_about_itself_fits_together() {
     assert_eq!(capabilities["key"], jwks["keys"][0]["kid"]);
     assert_eq!(
         capabilities,
-        super::capabilities(&AuthSettings::new("https://gateway.example"), &gateway.keys)
+        super::capabilities(
+            &gateway.db,
+            &AuthSettings::new("https://gateway.example"),
+            &gateway.keys,
+            gateway.clock.now()
+        )
+        .await
+        .unwrap()
     );
     assert_eq!(jwks["keys"][0]["alg"], "EdDSA");
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
     assert!(jwks["keys"][0].get("d").is_none(), "the private half stays here");
+}
+
+on_both! {
+    async fn the_next_key_is_published_before_it_signs_and_the_one_before_verifies_to_the_end(fresh: Fresh) {
+        let gateway = Process::start(fresh.db).await;
+        let beside = gateway.beside(&fresh.url).await;
+        let alice = gateway.user("acme", "alice").await;
+        let pat = gateway.mint(&alice).await;
+        let kid = |token: &str| {
+            let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+        };
+        let published = |process: &Process| -> Vec<String> {
+            let jwks = process.auth.jwks();
+            jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+        };
+        let first = gateway.exchange(&pat).await.token;
+        let rotate = async |pace| rotate(&gateway.db, &gateway.keys, pace, gateway.clock.as_ref(), &SystemEntropy).await;
+        let next = rotate(RotationPace::Orderly).await.unwrap();
+        for process in [&gateway, &beside] {
+            assert!(process.auth.refresh().await.unwrap());
+            assert_eq!(published(process), [kid(&first), next.kid.clone()], "published, and not in use yet");
+            assert_eq!(kid(&process.exchange(&pat).await.token), kid(&first));
+        }
+        gateway.clock.advance(PUBLISHED_AHEAD);
+        let second = beside.exchange(&pat).await.token;
+        assert_eq!(kid(&second), next.kid);
+        for process in [&gateway, &beside] {
+            assert_eq!(published(process), [next.kid.clone(), kid(&first)]);
+            for token in [&first, &second] {
+                assert!(process.auth.authenticate(token, None).await.is_ok(), "both are good");
+            }
+        }
+        assert_eq!(gateway.auth.capabilities()["key"], next.kid.as_str());
+
+        // The last token of the key before ends a moment before the key does.
+        gateway.clock.advance(Duration::from_secs(3600 - 5));
+        gateway.auth.refresh().await.unwrap();
+        assert!(gateway.auth.authenticate(&first, None).await.is_ok(), "to its last second");
+        gateway.clock.advance(Duration::from_secs(300));
+        gateway.auth.refresh().await.unwrap();
+        assert_eq!(published(&gateway), [next.kid.clone()]);
+        assert_eq!(gateway.verdict(&first).await, "token_key_unknown");
+
+        // At once: who has a token of the keys before signs in anew.
+        let third = gateway.exchange(&pat).await.token;
+        rotate(RotationPace::AtOnce).await.unwrap();
+        gateway.auth.refresh().await.unwrap();
+        assert_eq!(gateway.verdict(&third).await, "token_key_unknown");
+        let fourth = gateway.exchange(&pat).await.token;
+        beside.auth.refresh().await.unwrap();
+        assert!(beside.auth.authenticate(&fourth, None).await.is_ok());
+        for _ in 1..8 {
+            rotate(RotationPace::Orderly).await.unwrap();
+        }
+        assert!(matches!(rotate(RotationPace::Orderly).await, Err(RotateError::TooMany)));
+    }
+
+    async fn a_key_that_somebody_writes_into_the_database_signs_nothing_that_is_believed(fresh: Fresh) {
+        use ed25519_dalek::{Signer as _, SigningKey};
+        let gateway = Process::start(fresh.db).await;
+        let alice = gateway.user("acme", "alice").await;
+        let token = gateway.exchange(&gateway.mint(&alice).await).await.token;
+        rotate(&gateway.db, &gateway.keys, RotationPace::Orderly, gateway.clock.as_ref(), &SystemEntropy).await.unwrap();
+        let theirs = SigningKey::from_bytes(&[9; 32]);
+        let kid = jwt::key_id(&theirs.verifying_key());
+        assert_eq!(tamper!(gateway.db, "UPDATE token_keys SET kid = $1 WHERE salt IS NOT NULL", kid.as_str()), 1);
+        gateway.auth.refresh().await.unwrap();
+        let header = base64url(format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{kid}"}}"#).as_bytes());
+        let message = format!("{header}.{}", token.split('.').nth(1).unwrap());
+        let forged = format!("{message}.{}", base64url(&theirs.sign(message.as_bytes()).to_bytes()));
+        assert_eq!(gateway.verdict(&forged).await, "token_key_unknown");
+        assert!(gateway.auth.authenticate(&token, None).await.is_ok());
+    }
 }
 
 #[tokio::test]

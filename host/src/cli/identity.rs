@@ -84,7 +84,8 @@ pub async fn run(command: IdentityCommand, desk: &mut IdentityContext<'_>) -> an
         IdentityCommand::Gateway(GatewayCommand::Client(command)) => desk.client(command).await,
         IdentityCommand::Gateway(GatewayCommand::Capabilities) => {
             let keys = Keys::load(desk.keys)?;
-            desk.show(&auth::capabilities(desk.settings, &keys), &["modes", "issuer", "key"])?;
+            let told = auth::capabilities(desk.db, desk.settings, &keys, desk.clock.now()).await?;
+            desk.show(&told, &["modes", "issuer", "key"])?;
             Ok(None)
         }
     }

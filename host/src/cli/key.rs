@@ -1,5 +1,5 @@
 //! `sallyport key ..`: keys that sign components. They belong to publishers, not to a gateway; a gateway is told which of
-//! them it trusts.
+//! them it trusts. And the keys of access tokens, which are the gateway's own.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,20 @@ use clap::{Args, Subcommand};
 use sallyport_protocol::package::{Kind, Name};
 use sallyport_protocol::signature::{KeyId, SigningKey, public_key_text, signing_key_text};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::Ending;
+use super::identity::Change;
 use super::output::{cell, table};
 use super::remote::{Remote, Where};
-use crate::auth::keys::write_private;
-use crate::clock::{Entropy as _, SystemEntropy};
+use crate::audit::Action;
+use crate::auth::keys::{Keys, write_private};
+use crate::auth::{self, RotationPace};
+use crate::clock::{Entropy as _, SystemClock, SystemEntropy};
+use crate::config::Config;
+use crate::db::Db;
 
 /// `sallyport key ..`.
 #[derive(Debug, Subcommand)]
@@ -26,6 +33,16 @@ pub enum KeyCommand {
     Trust(TrustKey),
     /// List the keys that a gateway trusts
     List(Where),
+    /// Have the gateway sign access tokens with a new key
+    Rotate(RotateKey),
+}
+
+/// What `key rotate` is asked.
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    /// End what the keys before signed: whoever has an access token needs another one at once
+    #[arg(long)]
+    pub at_once: bool,
 }
 
 /// What `key trust` is asked.
@@ -108,7 +125,35 @@ pub async fn run(
             table(&["KEY", "NAMESPACE", "LABEL"], &rows, out)?;
             Ok(Ending::Done)
         }
+        KeyCommand::Rotate(_) => anyhow::bail!("works on the database of the gateway"),
     }
+}
+
+/// Runs `sallyport key rotate` on the gateway's database; a gateway that runs notices within two seconds.
+pub async fn rotate(
+    asked: &RotateKey,
+    config: &Config,
+    db: &Db,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<Change> {
+    let keys_dir = config.keys_dir();
+    Keys::complete(&keys_dir, &SystemEntropy).context("cannot make the gateway's keys")?;
+    let keys = Keys::load(&keys_dir)?;
+    let pace = if asked.at_once { RotationPace::AtOnce } else { RotationPace::Orderly };
+    let clock = SystemClock::default();
+    let done = auth::rotate(db, &keys, pace, &clock, &SystemEntropy).await?;
+    let time =
+        |at: OffsetDateTime| at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default();
+    let (signs, until) = (time(done.signs_at), time(done.before_until));
+    let detail = json!({ "kid": done.kid, "signs_at": signs, "before_until": until });
+    if json {
+        writeln!(out, "{detail:#}")?;
+    } else {
+        writeln!(out, "{} signs access tokens from {signs}.", done.kid)?;
+        writeln!(out, "What the keys before signed is good until {until}.")?;
+    }
+    Ok(Change { action: Action::TokenKeyRotate, tenant: String::new(), subject: done.kid, detail })
 }
 
 fn generate(asked: &Generate, json: bool, out: &mut dyn Write) -> anyhow::Result<Ending> {
