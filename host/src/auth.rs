@@ -29,6 +29,7 @@ mod bootstrap;
 mod bounds;
 mod browser;
 mod clients;
+mod entitlement;
 pub mod form;
 mod headers;
 mod issue;
@@ -48,6 +49,7 @@ pub use self::bootstrap::{ADMIN, DEFAULT_TENANT, bootstrap};
 pub use self::bounds::limits;
 pub use self::browser::{BROWSER_LIFETIME, DEVICE_LIFETIME, SignInFault, SignedIn, csrf, is_challenge};
 pub use self::clients::new_client;
+pub use self::entitlement::{MOST_PATTERNS, UsableModels, is_pattern};
 pub use self::form::SCOPES;
 pub use self::headers::{Mismatch, check_headers, foreign_headers};
 use self::issue::TokenGrant;
@@ -105,6 +107,8 @@ pub struct Principal {
     pub policy_version: Option<PolicyVersion>,
     /// What it showed.
     pub credential: Credential,
+    /// The models that its roles may call.
+    pub models: UsableModels,
 }
 
 /// What a caller showed, by its public id.
@@ -295,6 +299,7 @@ impl Principal {
             scopes: holder.pat.scopes,
             policy_version: None,
             credential: Credential::Pat { id: holder.pat.id },
+            models: UsableModels::All,
         }
     }
 }
@@ -317,6 +322,7 @@ impl From<Claims> for Principal {
                 tier: claims.auth_tier,
                 bound_to: claims.cnf.map(|it| it.thumbprint),
             },
+            models: UsableModels::All,
         }
     }
 }
@@ -523,7 +529,7 @@ impl Auth {
             self.touch(&known.principal, now);
             return Ok(known.principal);
         }
-        let (principal, until) = if credential.starts_with(PREFIX) {
+        let (mut principal, until) = if credential.starts_with(PREFIX) {
             if !self.settings.tiers.contains(&Tier::Pat) {
                 return Err(AuthFault::TierDisabled);
             }
@@ -548,6 +554,7 @@ impl Auth {
         if principal.credential.tier() < needed {
             return Err(AuthFault::TierTooLow { holder: Box::new(principal), needed });
         }
+        principal.models = revoked.usable_models(&principal.tenant, &principal.roles);
         let principal = Arc::new(principal);
         let entry = Remembered { epoch: revoked.epoch(), until, principal: Arc::clone(&principal) };
         self.remembered.insert(digest, entry);

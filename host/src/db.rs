@@ -19,6 +19,7 @@ use crate::modes;
 pub mod catalog;
 pub mod certificate;
 pub mod component;
+pub mod entitlement;
 pub mod evidence;
 pub mod oauth;
 pub mod pat;

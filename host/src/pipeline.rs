@@ -364,7 +364,12 @@ impl Pipeline {
         }
         let (route, targets) = match chosen {
             Ok(chosen) => chosen,
-            Err(refusal) => return Err(refused(self.finish.close_refused(record, refusal).await)),
+            Err(refusal) => {
+                if !request.principal.models.has(&request.facts.model) {
+                    record.note("entitled", false);
+                }
+                return Err(refused(self.finish.close_refused(record, refusal).await));
+            }
         };
         let Some(target) = targets.first().cloned() else {
             let model = request.facts.model.clone();

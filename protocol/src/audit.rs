@@ -139,6 +139,9 @@ actions! {
     TenantDisable, "tenant.disable", SUBJECT, "A tenant's users are let in no more.";
     TenantEnable, "tenant.enable", SUBJECT, "A tenant's users are let in again.";
     TenantTier, "tenant.tier", SUBJECT, "The weakest way to sign in that a tenant takes was set.";
+    TenantModels, "tenant.models", SUBJECT, "Whether a tenant's users may call every model, or those that are listed for their roles, was set.";
+    RoleAllowModels, "role.allow_models", SUBJECT, "A role may call models.";
+    RoleDisallowModels, "role.disallow_models", SUBJECT, "A role may call models no more.";
     UserCreate, "user.create", SUBJECT, "A user was made.";
     UserChange, "user.change", SUBJECT, "What a user may do, or its department, was changed; its access tokens ended.";
     UserDisable, "user.disable", SUBJECT, "A user is let in no more.";

@@ -30,6 +30,7 @@ mod echoes;
 mod egress;
 mod encrypted;
 mod ending;
+mod entitlements;
 mod evidence;
 mod failover;
 mod faults;

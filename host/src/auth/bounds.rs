@@ -1,6 +1,6 @@
 //! What one person, client or address may take of sign-in, as a part of the table of limits.
 
-use super::{browser, clients, oauth, oidc, throttle, token_keys};
+use super::{browser, clients, entitlement, oauth, oidc, throttle, token_keys};
 use crate::limits::Limit;
 
 /// The limits of sign-in.
@@ -25,6 +25,11 @@ pub fn limits() -> Vec<Limit> {
             u64::try_from(oidc::MOST_EXCHANGES).unwrap_or(0),
             "429",
         ),
+        kept(
+            "patterns of models that the roles of a tenant list",
+            entitlement::MOST_PATTERNS,
+            "the command is refused",
+        ),
         kept("clients that registered themselves", clients::MOST_REGISTERED, "429"),
         Limit::count(
             PART,
@@ -48,7 +53,12 @@ pub fn limits() -> Vec<Limit> {
             oauth::DEVICE_CODE_LIFETIME,
             "400 `expired_token`",
         ),
-        Limit::time(PART, "stay of a browser at an identity provider", oidc::VISIT_LIFETIME, "it begins again"),
+        Limit::time(
+            PART,
+            "stay of a browser at an identity provider",
+            oidc::VISIT_LIFETIME,
+            "it begins again",
+        ),
         Limit::time(PART, "life of a grant", oauth::GRANT_LIFETIME, "its user signs in again"),
     ]
 }

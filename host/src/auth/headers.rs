@@ -101,6 +101,7 @@ mod tests {
             scopes: vec!["inference".into()],
             policy_version: Some(PolicyVersion::parse("sha256:00ff").unwrap()),
             credential: Credential::Jwt { jti: "j".into(), tier: crate::auth::Tier::Pat, bound_to: None },
+            models: crate::auth::UsableModels::All,
         }
     }
 

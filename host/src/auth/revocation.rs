@@ -6,8 +6,9 @@ use std::time::Duration;
 use sallyport_protocol::id::TenantId;
 use time::OffsetDateTime;
 
-use super::Tier;
+use super::entitlement::Entitlements;
 use super::jwt::{Claims, JwtFault};
+use super::{Tier, UsableModels};
 use crate::db::{Db, DbError};
 
 /// Revocations older than this can only concern tokens that have expired: the longest life, the leeway, and an hour for
@@ -26,6 +27,7 @@ pub(crate) struct Revoked {
     disabled_tenants: HashSet<String>,
     /// The weakest tier of tenants that do not take every one.
     weakest_tiers: HashMap<String, Tier>,
+    entitlements: Entitlements,
 }
 
 // === impl Revoked ===
@@ -64,12 +66,18 @@ impl Revoked {
             let tier = Tier::parse(&tier).unwrap_or(Tier::Mtls);
             all.weakest_tiers.insert(tenant, tier);
         }
+        all.entitlements = Entitlements::load(db).await?;
         Ok(all)
     }
 
     /// The weakest tier that a tenant takes.
     pub(crate) fn weakest_tier(&self, tenant: &TenantId) -> Tier {
         self.weakest_tiers.get(tenant.as_str()).copied().unwrap_or(Tier::Pat)
+    }
+
+    /// The models that somebody of a tenant may call.
+    pub(crate) fn usable_models(&self, tenant: &TenantId, roles: &[String]) -> UsableModels {
+        self.entitlements.of(tenant, roles)
     }
 
     /// Which state of the database this is.

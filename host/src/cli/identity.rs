@@ -15,10 +15,11 @@ use time::format_description::well_known::Rfc3339;
 use super::output::{cell, pairs, table};
 
 mod commands;
+mod role;
 mod subject;
 
 pub use self::commands::{
-    ClientCommand, GatewayCommand, IdentityCommand, InTenant, PatCommand, SessionCommand, TenantCommand,
+    ClientCommand, GatewayCommand, IdentityCommand, InTenant, PatCommand, RoleCommand, SessionCommand, TenantCommand,
     TokenCommand, UserCommand,
 };
 use crate::audit::Action;
@@ -70,6 +71,7 @@ pub async fn run(command: IdentityCommand, desk: &mut IdentityContext<'_>) -> an
     match command {
         IdentityCommand::Tenant(command) => desk.tenant(command).await,
         IdentityCommand::User(command) => desk.user(command).await,
+        IdentityCommand::Role(command) => desk.role(command).await,
         IdentityCommand::Gateway(GatewayCommand::Pat(command)) => desk.pat(command).await,
         IdentityCommand::Gateway(GatewayCommand::Session(SessionCommand::Revoke { id })) => {
             let session = SessionId::parse(&id).context("not a session id")?;
@@ -98,7 +100,7 @@ impl IdentityContext<'_> {
         let (action, id) = match command {
             TenantCommand::List => {
                 let tenants: Vec<_> = self.db.tenants().await?.iter().map(tenant_json).collect();
-                self.list(tenants, &["id", "name", "min_auth_tier", "created_at", "disabled_at"])?;
+                self.list(tenants, &["id", "name", "min_auth_tier", "models", "created_at", "disabled_at"])?;
                 return Ok(None);
             }
             TenantCommand::Create { id, name } => {
@@ -134,6 +136,13 @@ impl IdentityContext<'_> {
                 }
                 (Action::TenantTier, tenant)
             }
+            TenantCommand::SetModels { id, models } => {
+                let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
+                if !self.db.set_tenant_models(&tenant, &models).await? {
+                    bail!("there is no tenant {id}");
+                }
+                (Action::TenantModels, tenant)
+            }
             TenantCommand::ShredEvidence { id } => {
                 let tenant = TenantId::parse(&id).context("not the id of a tenant")?;
                 if !self.db.delete_tenant_data_key(tenant.as_str()).await? {
@@ -143,9 +152,10 @@ impl IdentityContext<'_> {
             }
         };
         let tenant = self.db.tenant(&id).await?.context("the tenant is gone")?;
-        self.show(&tenant_json(&tenant), &["id", "name", "min_auth_tier", "created_at", "disabled_at"])?;
+        self.show(&tenant_json(&tenant), &["id", "name", "min_auth_tier", "models", "created_at", "disabled_at"])?;
         let detail = match action {
             Action::TenantTier => json!({ "min_auth_tier": tenant.min_auth_tier }),
+            Action::TenantModels => json!({ "models": tenant.models }),
             _ => json!({}),
         };
         Ok(Some(Change { action, tenant: id.to_string(), subject: id.to_string(), detail }))
@@ -457,6 +467,7 @@ fn tenant_json(tenant: &Tenant) -> Value {
         "created_at": stamp(Some(tenant.created_at)),
         "disabled_at": stamp(tenant.disabled_at),
         "min_auth_tier": tenant.min_auth_tier,
+        "models": tenant.models,
     })
 }
 

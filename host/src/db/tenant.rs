@@ -18,6 +18,8 @@ pub struct Tenant {
     pub disabled_at: Option<OffsetDateTime>,
     /// The weakest way to sign in that it takes: `pat`, `session` or `mtls`.
     pub min_auth_tier: String,
+    /// Which models its users may call: `all`, or those that are `listed` for their roles.
+    pub models: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -27,6 +29,7 @@ struct TenantRow {
     created_at: OffsetDateTime,
     disabled_at: Option<OffsetDateTime>,
     min_auth_tier: String,
+    models: String,
 }
 
 // === impl Db ===
@@ -57,7 +60,7 @@ impl Db {
     /// The tenant with this id; `None` if there is none.
     pub async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, DbError> {
         let row: Option<TenantRow> = reading!(self, pool => sqlx::query_as(
-            "SELECT id, name, created_at, disabled_at, min_auth_tier FROM tenants WHERE id = $1")
+            "SELECT id, name, created_at, disabled_at, min_auth_tier, models FROM tenants WHERE id = $1")
             .bind(id.as_str()).fetch_optional(pool).await?);
         row.map(Tenant::try_from).transpose()
     }
@@ -86,7 +89,7 @@ impl Db {
     /// Every tenant, by id.
     pub async fn tenants(&self) -> Result<Vec<Tenant>, DbError> {
         let rows: Vec<TenantRow> = reading!(self, pool => sqlx::query_as(
-            "SELECT id, name, created_at, disabled_at, min_auth_tier FROM tenants ORDER BY id")
+            "SELECT id, name, created_at, disabled_at, min_auth_tier, models FROM tenants ORDER BY id")
             .fetch_all(pool).await?);
         rows.into_iter().map(Tenant::try_from).collect()
     }
@@ -137,6 +140,7 @@ impl TryFrom<TenantRow> for Tenant {
             created_at: row.created_at,
             disabled_at: row.disabled_at,
             min_auth_tier: row.min_auth_tier,
+            models: row.models,
         })
     }
 }

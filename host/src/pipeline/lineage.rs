@@ -121,6 +121,7 @@ mod tests {
             scopes: Vec::new(),
             policy_version: None,
             credential,
+            models: crate::auth::UsableModels::All,
         }
     }
 

@@ -55,6 +55,10 @@ pub(super) async fn choose(
 ) -> (Vec<PredicateAnswer>, Result<ChosenRoute, Refusal>) {
     let mut asked = Vec::new();
     let model = request.facts.model.clone();
+    // A model that the caller may not call is one that is not there.
+    if !request.principal.models.has(&model) {
+        return (asked, Err(Refusal::NoRoute { model }));
+    }
     let gateway = &config.gateway;
     let candidates = gateway.candidates(&model).filter(|_| gateway.enabled);
     for route in candidates {

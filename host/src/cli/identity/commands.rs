@@ -11,6 +11,9 @@ pub enum IdentityCommand {
     /// People and services that may call
     #[command(subcommand)]
     User(UserCommand),
+    /// What roles may do
+    #[command(subcommand)]
+    Role(RoleCommand),
     /// Credentials, and what the gateway offers
     #[command(subcommand)]
     Gateway(GatewayCommand),
@@ -47,10 +50,49 @@ pub enum TenantCommand {
         #[arg(value_parser = ["pat", "session", "mtls"])]
         tier: String,
     },
+    /// Say which models users of a tenant may call: all, or those that are listed for their roles
+    SetModels {
+        /// Its id
+        id: String,
+        /// all, or listed
+        #[arg(value_parser = ["all", "listed"])]
+        models: String,
+    },
     /// Make everything unreadable for good that was sealed for a tenant as evidence
     ShredEvidence {
         /// Its id
         id: String,
+    },
+}
+
+/// `role ...`
+#[derive(Debug, clap::Subcommand)]
+pub enum RoleCommand {
+    /// Let a role call models, where its tenant says that only those count which are listed
+    AllowModels {
+        /// The role
+        role: String,
+        /// A pattern as in routes: claude-opus-4-5, or claude-*
+        pattern: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Take that back
+    DisallowModels {
+        /// The role
+        role: String,
+        /// The pattern, as it was listed
+        pattern: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// List which models roles may call
+    Models {
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
     },
 }
 

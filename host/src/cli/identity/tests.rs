@@ -85,9 +85,9 @@ async fn tenants_and_users_are_listed_as_tables() {
         .unwrap();
     office.run(false, &["user", "disable", "bob", "--tenant", "acme"]).await.unwrap();
     insta::assert_snapshot!(office.table(&["tenant", "list"]).await, @"
-    ID       NAME      MIN_AUTH_TIER  CREATED_AT            DISABLED_AT
-    acme     Acme Ltd  pat            2027-01-15T08:00:00Z  -
-    default  Default   pat            2027-01-15T08:00:00Z  -
+    ID       NAME      MIN_AUTH_TIER  MODELS  CREATED_AT            DISABLED_AT
+    acme     Acme Ltd  pat            all     2027-01-15T08:00:00Z  -
+    default  Default   pat            all     2027-01-15T08:00:00Z  -
     ");
     insta::assert_snapshot!(office.table(&["user", "list", "--tenant", "acme"]).await, @"
     ID                                  NAME   ROLES          DEPARTMENT  CREATED_AT            DISABLED_AT

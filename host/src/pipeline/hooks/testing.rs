@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sallyport_protocol::id::{CallSource, ClientId, SessionId, TenantId, UserId};
 
-use crate::auth::{Credential, Principal};
+use crate::auth::{Credential, Principal, UsableModels};
 
 /// A user with a personal access token.
 pub(in crate::pipeline) fn principal(tenant: &str, user: &str) -> Arc<Principal> {
@@ -20,5 +20,6 @@ pub(in crate::pipeline) fn principal(tenant: &str, user: &str) -> Arc<Principal>
         scopes: Vec::new(),
         policy_version: None,
         credential: Credential::Pat { id: "x".to_owned() },
+        models: UsableModels::All,
     })
 }
