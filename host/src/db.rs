@@ -25,14 +25,16 @@ pub mod oauth;
 pub mod pat;
 pub mod provider;
 pub mod revocation;
+pub mod scim;
+pub mod scim_group;
 pub mod sign_in;
 pub mod spending;
 pub mod tenant;
-pub mod token_key;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod token_key;
 pub mod user;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");

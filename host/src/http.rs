@@ -20,6 +20,7 @@ mod models;
 mod oauth;
 mod pages;
 mod provider_sign_in;
+mod scim;
 mod secure;
 mod serve;
 mod sign_in;
@@ -156,6 +157,7 @@ fn clients() -> Router<Arc<Edge>> {
         .merge(provider_sign_in::routes())
         .merge(device_link::routes())
         .merge(oauth::routes())
+        .merge(scim::routes())
         .merge(claude_code::routes())
 }
 
@@ -189,6 +191,14 @@ pub(crate) fn limits() -> Vec<Limit> {
         Limit::bytes(PART, "form of a page, or of an OAuth client", pages::LONGEST_FORM, "400"),
         Limit::bytes(PART, "body of an exchange for a token", auth::LONGEST_EXCHANGE, "400"),
         Limit::bytes(PART, "JSON of an administrator", admin::MAX_JSON, "413"),
+        Limit::bytes(PART, "body of a SCIM request", scim::LONGEST_RESOURCE, "413"),
+        Limit::count(
+            PART,
+            "resources of one SCIM page",
+            scim::LARGEST_SCIM_PAGE.unsigned_abs(),
+            "the page is as long as this",
+        ),
+        Limit::count(PART, "members of a SCIM group", count(scim::MOST_MEMBERS), "400 `tooMany`"),
         Limit::count(PART, "models of one page", count(models::LARGEST_PAGE), "the page is as long as this"),
     ];
     [own, listen::limits(PART)].concat()

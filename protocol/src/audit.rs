@@ -142,6 +142,11 @@ actions! {
     TenantModels, "tenant.models", SUBJECT, "Whether a tenant's users may call every model, or those that are listed for their roles, was set.";
     RoleAllowModels, "role.allow_models", SUBJECT, "A role may call models.";
     RoleDisallowModels, "role.disallow_models", SUBJECT, "A role may call models no more.";
+    GroupCreate, "group.create", SUBJECT, "A provider made a group.";
+    GroupChange, "group.change", SUBJECT, "A provider changed a group, or who is in it; roles that follow from it changed with it.";
+    GroupDelete, "group.delete", SUBJECT, "A provider deleted a group.";
+    GroupRoleGive, "group.give_role", SUBJECT, "A role follows from being in a group.";
+    GroupRoleTake, "group.take_role", SUBJECT, "A role follows from being in a group no more.";
     UserCreate, "user.create", SUBJECT, "A user was made.";
     UserChange, "user.change", SUBJECT, "What a user may do, or its department, was changed; its access tokens ended.";
     UserDisable, "user.disable", SUBJECT, "A user is let in no more.";

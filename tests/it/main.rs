@@ -64,6 +64,7 @@ mod revoked;
 mod rewrite;
 mod rig;
 mod routing;
+mod scim;
 mod secrets;
 mod shapes;
 mod shares;
@@ -114,6 +115,15 @@ fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap())
         .unwrap()
+}
+
+/// Waits until the clock shows another second: what is taken back counts for all of the second in which that happens.
+#[expect(clippy::disallowed_methods, reason = "a story tells a gateway of the real time")]
+async fn another_second() {
+    let now = || time::OffsetDateTime::now_utc().unix_timestamp();
+    let began = now();
+    sallyport_tests::wait::until_true("the clock goes on", sallyport_tests::wait::SOON, || now() > began)
+        .await;
 }
 
 /// So many seconds from now, as the wire writes a time.

@@ -115,7 +115,8 @@ pub fn new_client(
             "a client needs a redirect_uri, or a secret for introspection",
         ));
     }
-    let scope = form::scopes(scope).ok_or(OauthFault::Scope)?.join(" ");
+    let scopes = form::scopes(scope).filter(|scopes| scopes.iter().all(|it| it != form::SCIM));
+    let scope = scopes.ok_or(OauthFault::Scope)?.join(" ");
     let mut id = [0; 16];
     entropy.fill(&mut id);
     let secret = keeps_secret.then(|| {

@@ -7,6 +7,9 @@ pub const SCOPES: [(&str, &str); 3] = [
     ("openid", "learn the user's id, name and roles"),
 ];
 
+/// Keeping users and groups over SCIM: for personal access tokens alone, so that no client is granted it.
+pub const SCIM: &str = "scim";
+
 /// The scope a credential has unless told otherwise.
 pub const DEFAULT_SCOPE: &str = "inference";
 
@@ -49,7 +52,8 @@ pub(crate) fn thumbprint(text: &str) -> bool {
 pub(crate) fn scopes(text: &str) -> Option<Vec<String>> {
     let mut scopes: Vec<String> = Vec::new();
     for scope in text.split(' ') {
-        if !SCOPES.iter().any(|(known, _)| *known == scope) || scopes.iter().any(|it| it == scope) {
+        let known = scope == SCIM || SCOPES.iter().any(|(known, _)| *known == scope);
+        if !known || scopes.iter().any(|it| it == scope) {
             return None;
         }
         scopes.push(scope.to_owned());

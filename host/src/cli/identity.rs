@@ -19,8 +19,8 @@ mod role;
 mod subject;
 
 pub use self::commands::{
-    ClientCommand, GatewayCommand, IdentityCommand, InTenant, PatCommand, RoleCommand, SessionCommand, TenantCommand,
-    TokenCommand, UserCommand,
+    ClientCommand, GatewayCommand, IdentityCommand, InTenant, PatCommand, RoleCommand, SessionCommand,
+    TenantCommand, TokenCommand, UserCommand,
 };
 use crate::audit::Action;
 use crate::auth::keys::Keys;
@@ -152,7 +152,10 @@ impl IdentityContext<'_> {
             }
         };
         let tenant = self.db.tenant(&id).await?.context("the tenant is gone")?;
-        self.show(&tenant_json(&tenant), &["id", "name", "min_auth_tier", "models", "created_at", "disabled_at"])?;
+        self.show(
+            &tenant_json(&tenant),
+            &["id", "name", "min_auth_tier", "models", "created_at", "disabled_at"],
+        )?;
         let detail = match action {
             Action::TenantTier => json!({ "min_auth_tier": tenant.min_auth_tier }),
             Action::TenantModels => json!({ "models": tenant.models }),

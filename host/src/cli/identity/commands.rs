@@ -94,6 +94,32 @@ pub enum RoleCommand {
         #[command(flatten)]
         tenant: InTenant,
     },
+    /// Give a role to whoever is in a group that a provider keeps over SCIM
+    GiveGroup {
+        /// The role
+        role: String,
+        /// The group's name
+        group: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// Take that back
+    TakeGroup {
+        /// The role
+        role: String,
+        /// The group's name
+        group: String,
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
+    /// List which roles follow from which groups
+    Groups {
+        /// Where
+        #[command(flatten)]
+        tenant: InTenant,
+    },
 }
 
 /// `user ...`
