@@ -215,6 +215,7 @@ impl App {
             entropy: Arc::clone(&entropy),
             evidence: Arc::clone(&evidence),
             tasks: tasks.clone(),
+            db: db.clone(),
         });
         let edge = Arc::new(Edge {
             pipeline,

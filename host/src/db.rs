@@ -29,6 +29,7 @@ pub mod scim;
 pub mod scim_group;
 pub mod sign_in;
 pub mod spending;
+pub mod stored;
 pub mod tenant;
 #[cfg(test)]
 pub(crate) mod testing;

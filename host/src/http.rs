@@ -24,6 +24,7 @@ mod scim;
 mod secure;
 mod serve;
 mod sign_in;
+mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +154,7 @@ fn clients() -> Router<Arc<Edge>> {
         .route("/v1/auth/cowork/capabilities", get(auth::capabilities))
         .route("/v1/cowork/capabilities", get(auth::capabilities))
         .route("/.well-known/jwks.json", get(auth::jwks))
+        .merge(stored::routes())
         .merge(sign_in::routes())
         .merge(provider_sign_in::routes())
         .merge(device_link::routes())
@@ -199,6 +201,12 @@ pub(crate) fn limits() -> Vec<Limit> {
             "the page is as long as this",
         ),
         Limit::count(PART, "members of a SCIM group", count(scim::MOST_MEMBERS), "400 `tooMany`"),
+        Limit::count(
+            PART,
+            "batches or files of one page",
+            count(stored::LARGEST_LIST),
+            "the page is as long as this",
+        ),
         Limit::count(PART, "models of one page", count(models::LARGEST_PAGE), "the page is as long as this"),
     ];
     [own, listen::limits(PART)].concat()
@@ -229,11 +237,11 @@ async fn nothing_here(State(edge): State<Arc<Edge>>, uri: Uri) -> Response {
         path if path == "/messages" || path.starts_with("/messages/") || path == "/models" => {
             "there is nothing at this path: /v1 is missing, so the client's base URL must end with /v1"
         }
-        path if ["/v1/messages/batches", "/v1/files", "/v1/skills", "/v1/complete", "/v1/organizations"]
+        path if ["/v1/skills", "/v1/complete", "/v1/organizations"]
             .iter()
             .any(|api| path.starts_with(api)) =>
         {
-            "the gateway does not offer this part of the API: it has /v1/messages, /v1/messages/count_tokens and /v1/models"
+            "the gateway does not offer this part of the API: it has /v1/messages, /v1/messages/count_tokens, /v1/messages/batches, /v1/files and /v1/models"
         }
         _ => "there is nothing at this path",
     };

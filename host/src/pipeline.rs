@@ -12,6 +12,7 @@ mod gate;
 mod govern;
 mod hooks;
 mod lineage;
+mod many;
 mod memo;
 mod mirror;
 mod models;
@@ -21,6 +22,7 @@ mod refuse;
 mod retries;
 mod route;
 mod row;
+mod stored;
 mod stream;
 mod unary;
 mod underway;
@@ -41,6 +43,7 @@ use crate::auth::Principal;
 use crate::clock::{Clock, Entropy};
 use crate::component::{Bundle, Components, Registry};
 use crate::config::{Config, Recording, Route, RouteTarget};
+use crate::db::Db;
 use crate::evidence::Evidence;
 use crate::limits::Limit;
 use crate::upstream::Upstream;
@@ -61,6 +64,7 @@ pub use self::hooks::{Reported, Reporter};
 pub use self::models::Listing;
 pub use self::order::{OrderKey, order};
 pub use self::refuse::{Denial, Refusal, RefusalCode};
+pub use self::stored::{ListPage, StoredCall, StoredKind};
 pub use crate::upstream::UpstreamState;
 
 /// Everything a request passes through.
@@ -73,6 +77,8 @@ pub struct Pipeline {
     bodies: BodyMemory,
     upstream: Upstream,
     finish: Finish,
+    /// Whose batches and files are.
+    db: Db,
     /// Places for copies of calls.
     mirrors: Arc<mirror::MirrorPlaces>,
     clock: Arc<dyn Clock>,
@@ -107,6 +113,8 @@ pub struct Parts {
     pub evidence: Arc<Evidence>,
     /// Where calls are closed whose clients have left.
     pub tasks: TaskTracker,
+    /// Where it stands whose batches and files are.
+    pub db: Db,
 }
 
 /// What the client wants.
@@ -188,7 +196,7 @@ struct Call {
 /// The limits of a call.
 pub(crate) fn limits() -> Vec<Limit> {
     const PART: &str = "pipeline";
-    vec![
+    let own = vec![
         Limit::count(PART, "texts of a request", index::MOST_TEXTS as u64, "413 `body_too_many`"),
         Limit::count(PART, "tools that a request names", index::MOST_TOOLS as u64, "413 `body_too_many`"),
         Limit::bytes(
@@ -244,7 +252,8 @@ pub(crate) fn limits() -> Vec<Limit> {
             "those that were not used for the longest time are forgotten",
         ),
         Limit::time(PART, "all waits of one call", exchange::LONGEST_WAIT, "502 `provider_contract`"),
-    ]
+    ];
+    [own, stored::limits(PART)].concat()
 }
 
 // === impl Operation ===
@@ -276,7 +285,7 @@ impl Call {
 impl Pipeline {
     /// A pipeline of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { components, audit, upstream, in_force, clock, entropy, evidence, tasks } = parts;
+        let Parts { components, audit, upstream, in_force, clock, entropy, evidence, tasks, db } = parts;
         let hooks =
             Hooks::new(Arc::clone(&components), Arc::clone(&audit), Arc::clone(&clock), Arc::clone(&entropy));
         let finish = Finish {
@@ -296,6 +305,7 @@ impl Pipeline {
             hooks,
             upstream,
             finish,
+            db,
             mirrors: Arc::default(),
             clock,
             entropy,
@@ -396,6 +406,7 @@ impl Pipeline {
             return Ok(());
         }
         call.is_known()?;
+        self.files_are_own(call).await?;
         self.hooks.run_inbound(call).await?;
         // Hooks may have put in what they like.
         call.is_known()?;

@@ -21,7 +21,7 @@ const RATE_TOKENS: u128 = 1_000_000;
 /// <https://ai.google.dev/gemini-api/docs/pricing>, <https://aws.amazon.com/bedrock/pricing/>, <https://groq.com/pricing>,
 /// <https://platform.kimi.ai/docs/pricing/chat>, <https://platform.minimax.io/docs/guides/pricing-paygo>,
 /// <https://www.alibabacloud.com/help/en/model-studio/models>; the last seven as the package `genai-prices` 0.2.3 and these pages'
-/// reports have them): standard service tier, no regional premium, no batches. Other terms go into an own list.
+/// reports have them): standard service tier, no regional premium; of batches the vendors' discount where Messages has them. Other terms go into an own list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceList {
@@ -53,6 +53,9 @@ pub struct Price {
     /// Other rates for calls with a long prompt, where the vendor has them: one step, or several that ascend.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "steps")]
     pub long_prompt: Vec<LongPrompt>,
+    /// What a request of a batch costs of all these rates, in percent; not said: as much as any other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_percent: Option<u8>,
 }
 
 /// Rates for calls whose prompt (input, cache reads and cache writes together) is long: they apply to the
@@ -146,6 +149,7 @@ impl Price {
             cache_write: 0,
             cache_write_1h: None,
             long_prompt: Vec::new(),
+            batch_percent: None,
         }
     }
 
@@ -156,6 +160,16 @@ impl Price {
 
     /// What `usage` costs at these rates; see [`PriceList::price`].
     pub fn of(&self, usage: &Usage) -> Option<i64> {
+        self.share_of(usage, 100)
+    }
+
+    /// What `usage` of a request in a batch costs.
+    pub fn in_batch(&self, usage: &Usage) -> Option<i64> {
+        self.share_of(usage, self.batch_percent.unwrap_or(100))
+    }
+
+    /// So many hundredths of what `usage` costs, rounded up once.
+    fn share_of(&self, usage: &Usage, percent: u8) -> Option<i64> {
         if usage.is_unknown() {
             return None;
         }
@@ -187,7 +201,8 @@ impl Price {
         for (tokens, rate) in counts.into_iter().zip(rates) {
             sum = sum.checked_add(u128::from(tokens.unwrap_or(0)).checked_mul(u128::from(rate))?)?;
         }
-        i64::try_from(sum.div_ceil(RATE_TOKENS)).ok()
+        let share = sum.checked_mul(u128::from(percent))?;
+        i64::try_from(share.div_ceil(RATE_TOKENS * 100)).ok()
     }
 }
 
@@ -308,6 +323,21 @@ mod tests {
         let price = |usage: Usage| prices.price("anthropic", "claude-haiku-5-5", &usage);
         assert_eq!(price(usage(60_000, 1_000, 40_000, 0)), Some(6_000 + 500 + 400));
         assert_eq!(price(usage(60_001, 1_000, 40_000, 0)), Some(30_001 + 2_500 + 2_000));
+    }
+
+    #[test]
+    fn a_request_of_a_batch_costs_half_where_the_list_says_so_and_is_rounded_once() {
+        let prices = PriceList::shipped().unwrap();
+        let batch = |provider, model, usage| prices.entry(provider, model).unwrap().in_batch(&usage);
+        // 1,234 x 4 + 567 x 20 + 80,000 x 0.20 + 5,000 x 5 = 57,276 in microdollars, and half of it.
+        assert_eq!(batch("anthropic", "claude-opus-5-5", usage(1_234, 567, 80_000, 5_000)), Some(28_638));
+        // A long prompt: 200,001 x 6 + 1,000 x 22.50 = 1,222,506.
+        assert_eq!(batch("anthropic", "claude-sonnet-4-5", usage(200_001, 1_000, 0, 0)), Some(611_253));
+        // Half of 7 x 0.1 + 1 x 0.5 = 1.2 is 0.6.
+        assert_eq!(batch("anthropic", "claude-haiku-5-5", usage(7, 1, 0, 0)), Some(1));
+        assert_eq!(batch("openai", "gpt-5", usage(8, 11, 0, 0)), Some(120));
+        let own = list(&entry("m", 1_000_000).replace('}', r#","batch_percent":30}"#)).unwrap();
+        assert_eq!(own.entry("p", "m").unwrap().in_batch(&usage(10, 0, 0, 0)), Some(3));
     }
 
     /// The arithmetic of each invoice stands beside it, from the vendors' pages: dollars per million tokens times tokens is microdollars.

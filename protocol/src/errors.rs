@@ -146,6 +146,15 @@ codes! {
         NoRoute, "no_route", NOT_FOUND, No,
             "No route serves the model.",
             "Ask for a model of `/v1/models`; or the operator adds a route.";
+        NotOffered, "not_offered", NOT_FOUND, No,
+            "The upstream has no batches, or keeps no files.",
+            "Use a model of an upstream that has them: `anthropic` does.";
+        BatchSplit, "batch_split", BAD_REQUEST, No,
+            "The requests of a batch go to different upstreams.",
+            "Make a batch for each upstream.";
+        StoredFull, "stored_full", TOO_MANY, No,
+            "The tenant keeps as many batches or files at upstreams as it may.",
+            "Delete some.";
         UnknownConstruct, "unknown_construct", BAD_REQUEST, No,
             "The route is strict, and the request has something that the gateway does not know.",
             "Leave it out; or the operator makes the route lenient, or updates the gateway.";

@@ -1,6 +1,7 @@
 //! The Messages wire format: its event stream, its errors and its replies. What an Anthropic client sees is
 //! written here and nowhere else.
 
+pub mod batch;
 pub mod error;
 pub mod event;
 pub mod fold;

@@ -20,7 +20,7 @@ pub use self::interface::{CONFIGURABLE, CONTRACT};
 pub use self::manifest::{Manifest, ManifestError};
 pub use self::rollback::{ROLLBACK_PAYLOAD_TYPE, Release, Rollback, RollbackError};
 pub use self::statement::{
-    Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, Upstream, World,
+    Digest, HookEvent, Kind, Limits, Name, Statement, StatementError, Upstream, UpstreamApi, World,
 };
 
 mod capability;

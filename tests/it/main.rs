@@ -10,6 +10,7 @@
 mod admin_api;
 mod attacks;
 mod audit;
+mod batches;
 mod blanks;
 mod bombs;
 mod canaries;
@@ -34,6 +35,7 @@ mod entitlements;
 mod evidence;
 mod failover;
 mod faults;
+mod files;
 mod fixtures;
 mod forged;
 mod full;

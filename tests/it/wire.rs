@@ -318,7 +318,7 @@ async fn a_base_url_with_v1_twice_or_without_it_is_told_how_it_should_end() {
         ("/v1/v1/messages", "must end without /v1"),
         ("/messages", "must end with /v1"),
         ("/messages/count_tokens", "must end with /v1"),
-        ("/v1/messages/batches", "does not offer this part of the API"),
+        ("/v1/complete", "does not offer this part of the API"),
     ] {
         let reply = app.post(target, &[], hello().to_string()).await;
         assert_eq!((reply.status, reply.error_type().as_str()), (404, "not_found_error"), "{target}");

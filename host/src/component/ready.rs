@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::{Capability, CredentialForm, HookEvent, Kind, Statement, Verified};
+use sallyport_protocol::package::{
+    Capability, CredentialForm, HookEvent, Kind, Statement, UpstreamApi, Verified,
+};
 use sallyport_protocol::signature::KeyId;
 
 use super::contract::{Counters, Grants};
@@ -34,6 +36,8 @@ pub struct Component {
     reads: Option<Reads>,
     /// How the upstream of a provider takes a credential, unless the route says otherwise.
     credential: CredentialForm,
+    /// What the upstream of a provider has besides messages.
+    apis: Vec<UpstreamApi>,
     publisher: Option<KeyId>,
     tenant: Option<TenantId>,
     structure: Structure,
@@ -108,6 +112,7 @@ impl Component {
             capabilities: statement.capabilities.clone(),
             reads: statement.reads.as_deref().map(Reads::of),
             credential: statement.credential.clone().unwrap_or_default(),
+            apis: statement.upstream.as_ref().map(|upstream| upstream.apis.clone()).unwrap_or_default(),
             publisher: None,
             tenant,
             structure: Structure::default(),
@@ -236,6 +241,11 @@ impl Component {
         &self.credential
     }
 
+    /// Whether the upstream of a provider has this part of Anthropic's API.
+    pub fn offers(&self, api: UpstreamApi) -> bool {
+        self.apis.contains(&api)
+    }
+
     /// Whether its package asks to change requests.
     pub fn asks_to_rewrite(&self) -> bool {
         self.asks_for(&Capability::Rewrite)
@@ -319,6 +329,7 @@ impl Component {
             capabilities: self.capabilities.clone(),
             reads: self.reads.clone(),
             credential: self.credential.clone(),
+            apis: self.apis.clone(),
             publisher: self.publisher.clone(),
             tenant: self.tenant.clone(),
             structure: self.structure.clone(),

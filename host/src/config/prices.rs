@@ -42,6 +42,12 @@ pub(super) const PRICE: ConfigBlock = ConfigBlock {
             Form::Either(&[Form::Mapping(&LONG_PROMPT), Form::List(&Form::Mapping(&LONG_PROMPT))]),
             "Other rates for calls with a long prompt, where the vendor has them: one step, or a list of steps that ascend",
         ),
+        ConfigKey::of(
+            "batch_percent",
+            Form::Number(0, 100),
+            "What a request of a batch costs of all these rates, in percent",
+        )
+        .or(Absent::Derived("100")),
     ],
     notes: "",
 };

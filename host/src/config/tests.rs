@@ -663,6 +663,7 @@ fn entries_that_other_readers_take_are_described_as_they_read_them() {
             cache_write: 0,
             cache_write_1h: Some(0),
         }],
+        batch_percent: Some(0),
     };
     assert_eq!(keys(&prices::LONG_PROMPT), read(json!(price.long_prompt[0])));
     assert_eq!(keys(&prices::PRICE), read(json!(price)));

@@ -54,6 +54,10 @@ impl ApiError {
 
     /// What a refused call is told.
     pub(super) fn refused(refusal: &Refusal, deny: DenyStatus, request_id: &str) -> Self {
+        if let Refusal::OfBatch { refusal: of_request, .. } = refusal {
+            let message = clip(&refusal.to_string(), TEXT).into_owned();
+            return Self { message, ..Self::refused(of_request, deny, request_id) };
+        }
         let code = refusal.code();
         let (status, kind) = table(refusal, &code, deny);
         let error_type = match refusal {

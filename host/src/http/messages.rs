@@ -1,6 +1,5 @@
 //! `POST /v1/messages` and `POST /v1/messages/count_tokens`: the bytes of a request in, the bytes of a reply out.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +14,7 @@ use http_body::Frame;
 use super::error::ApiError;
 use super::{Edge, TRACE_ID, caller, mark};
 use crate::config::DenyStatus;
-use crate::pipeline::{Events, Inbound, Operation, Reply, ReplyBody};
+use crate::pipeline::{Events, Inbound, Operation, Refused, Reply, ReplyBody};
 
 /// `POST /v1/messages`
 pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> Response {
@@ -36,23 +35,37 @@ async fn answer(edge: &Arc<Edge>, operation: Operation, request: Request) -> Res
         Err(error) => return error.into_response(),
     };
     let deny = edge.settings.load().deny;
-    let (mut response, trace) = match Box::pin(edge.pipeline.run(inbound)).await {
+    let answered = Box::pin(edge.pipeline.run(inbound)).await;
+    let told = match &answered {
+        Err(refused) if deny == DenyStatus::Answer => super::answer::instead(refused),
+        _ => None,
+    };
+    told_as(told, answered, deny, &request_id)
+}
+
+/// What a client is given of what came of its request: `told`, if that stands for it.
+pub(super) fn told_as(
+    told: Option<Response>,
+    answered: Result<Reply, Refused>,
+    deny: DenyStatus,
+    request_id: &str,
+) -> Response {
+    let (mut response, trace) = match answered {
         Ok(Reply { status, headers, body, trace }) => (reply(status, headers, body), trace),
         Err(refused) => {
-            let told = (deny == DenyStatus::Answer).then(|| super::answer::instead(&refused)).flatten();
-            let error = || ApiError::refused(&refused.refusal, deny, &request_id).into_response();
+            let error = || ApiError::refused(&refused.refusal, deny, request_id).into_response();
             (told.unwrap_or_else(error), refused.trace)
         }
     };
     if let Ok(trace) = HeaderValue::from_str(trace.as_str()) {
         response.headers_mut().insert(TRACE_ID, trace);
     }
-    mark(&mut response, &request_id);
+    mark(&mut response, request_id);
     response
 }
 
 /// Who calls comes first: a stranger's body is not even read.
-async fn read(
+pub(super) async fn read(
     edge: &Edge,
     operation: Operation,
     request: Request,
@@ -82,14 +95,23 @@ fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Response {
 /// A stream as a body. Dropped, because the client left, it ends the call.
 struct EventBody(Events);
 
+/// Not all came of what is passed on. The connection ends where the body does, so that nobody takes it for all of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+struct CutBody;
+
 impl http_body::Body for EventBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = CutBody;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_next(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    ) -> Poll<Option<Result<Frame<Bytes>, CutBody>>> {
+        self.0.poll_next(context).map(|piece| match piece {
+            Some(bytes) => Some(Ok(Frame::data(bytes))),
+            None if self.0.is_cut() => Some(Err(CutBody)),
+            None => None,
+        })
     }
 }

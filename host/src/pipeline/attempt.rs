@@ -179,7 +179,11 @@ async fn once(pipeline: &Pipeline, going: &mut Going) -> Begin {
 
 /// Makes `target` the call's. Where policies and the route's predicate would see another provider or region, they are asked about it
 /// first: what they said of the call's first target does not hold for this one.
-async fn turn_to(pipeline: &Pipeline, call: &mut Call, target: &Arc<RouteTarget>) -> Result<(), Refusal> {
+pub(super) async fn turn_to(
+    pipeline: &Pipeline,
+    call: &mut Call,
+    target: &Arc<RouteTarget>,
+) -> Result<(), Refusal> {
     if Arc::ptr_eq(&call.target, target) {
         return Ok(());
     }

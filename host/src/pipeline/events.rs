@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,9 +25,16 @@ pub struct Events {
     alive: Pin<Box<Sleep>>,
 }
 
+/// Longer than any answer takes.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
 /// Where a call leaves the bytes that its client reads next. There is room for one piece.
 #[derive(Default)]
-pub(super) struct Slot(Mutex<Option<Bytes>>);
+pub(super) struct Slot {
+    piece: Mutex<Option<Bytes>>,
+    /// What was left is not all that there should have been.
+    cut: AtomicBool,
+}
 
 // === impl Slot ===
 
@@ -43,12 +51,17 @@ impl Slot {
         *self.lock() = Some(bytes);
     }
 
+    /// Nothing more comes, and who reads has to see that something is missing.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
     fn take(&self) -> Option<Bytes> {
         self.lock().take()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.piece.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,6 +77,16 @@ impl Events {
         let spoke = Instant::now();
         let alive = Box::pin(tokio::time::sleep_until(spoke + quiet));
         Self { call: Some(Box::pin(call)), slot, quiet, spoke, alive }
+    }
+
+    /// The bytes that `call` leaves in `slot`, and nothing else, however long that takes.
+    pub(super) fn plain(slot: Arc<Slot>, call: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::new(slot, NEVER, call)
+    }
+
+    /// Whether what was read is not all that there should have been.
+    pub fn is_cut(&self) -> bool {
+        self.slot.cut.load(Ordering::Relaxed)
     }
 
     /// The next piece; `None` at the end.

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, header};
 use sallyport_protocol::messages::event::StreamEvent;
+use sallyport_protocol::messages::index::Span;
+use sallyport_protocol::messages::splice::{Splice, Splices};
 
 use super::row::ProviderPart;
 use super::whole::Whole;
@@ -19,7 +21,7 @@ use crate::component::contract::provider::{
 };
 use crate::component::contract::{Attribute, Edit};
 use crate::component::{Component, Components, Exchange, ExchangeRequest, Fault, Said};
-use crate::config::{ExposeSecret as _, RouteCredential, SecretString};
+use crate::config::{Config, Endpoint, ExposeSecret as _, RouteCredential, RouteTarget, SecretString};
 use crate::upstream::{self, Answer, AnswerBody, Destination, SendError, Upstream, UpstreamCredential};
 
 /// Longest that the waits of a provider may take in one call, and how many there may be: each costs a call of the guest.
@@ -121,25 +123,7 @@ impl Exchanging {
         let Some(component) = call.bundle.providers.get(tag) else {
             return Err(Refusal::NoProvider { tag: tag.clone() });
         };
-        let request = &call.request;
-        let index = &request.body.index;
-        let upstream_model = call.target.model(&index.model).to_owned();
-        let asked = ExchangeRequest {
-            call: told_of(call, &upstream_model),
-            body: Arc::clone(&request.body) as _,
-            upstream_model,
-            model_span: (index.model_span.start, index.model_span.len()),
-            headers: request.body.headers(),
-            kind: match request.operation {
-                Operation::Message => RequestKind::Message,
-                Operation::CountTokens => RequestKind::CountTokens,
-            },
-            target: request.target.clone(),
-        };
-        let (exchange, outputs) = components.exchange(component, asked).await.map_err(|fault| {
-            component.tally().count(Said::Fault, 0);
-            broke(tag, fault)
-        })?;
+        let (exchange, outputs) = begun(components, component, call).await?;
         let mut exchanging = Self {
             micros: exchange.micros(),
             calls: exchange.calls(),
@@ -420,17 +404,7 @@ impl Exchanging {
         let Some(endpoint) = &call.target.endpoint else {
             return Err(self.broke_contract("an upstream request to a target without an endpoint"));
         };
-        let form = call.target.api_key_form.as_ref().unwrap_or_else(|| self.component.credential_form());
-        let to = Destination {
-            endpoint,
-            credential: credential(call).map(|credential| match credential {
-                RouteCredential::Text(secret) => UpstreamCredential::Text { secret, form },
-                RouteCredential::Cloud(credential) => {
-                    UpstreamCredential::Cloud { credential, region: call.target.aws_region() }
-                }
-            }),
-            timeouts: call.target.timeouts,
-        };
+        let to = destination(endpoint, &call.target, &call.config, &self.component);
         let wanted = UpstreamRequest { body: without_user_id(wanted.body, call), ..wanted };
         let sent = upstream.send(to, wanted, &call.request.body.bytes).await;
         self.heard = Heard::of(&sent);
@@ -545,8 +519,96 @@ impl Heard {
 
 // === private helpers ===
 
+/// Puts a provider to work on a call.
+async fn begun(
+    components: &Components,
+    component: &Arc<Component>,
+    call: &Call,
+) -> Result<(Exchange, Vec<Output>), Refusal> {
+    let request = &call.request;
+    let index = &request.body.index;
+    let upstream_model = call.target.model(&index.model).to_owned();
+    let asked = ExchangeRequest {
+        call: told_of(call, &upstream_model),
+        body: Arc::clone(&request.body) as _,
+        upstream_model,
+        model_span: (index.model_span.start, index.model_span.len()),
+        headers: request.body.headers(),
+        kind: match request.operation {
+            Operation::Message => RequestKind::Message,
+            Operation::CountTokens => RequestKind::CountTokens,
+        },
+        target: request.target.clone(),
+    };
+    components.exchange(component, asked).await.map_err(|fault| {
+        component.tally().count(Said::Fault, 0);
+        broke(&call.target.provider, fault)
+    })
+}
+
+/// What the call's provider would send of the request, if it forwards: that is what a batch holds of it. Nothing is sent.
+pub(super) async fn carried(components: &Components, call: &mut Call) -> Result<Bytes, Refusal> {
+    let tag = call.target.provider.clone();
+    let Some(component) = call.bundle.providers.get(&tag).cloned() else {
+        return Err(Refusal::NoProvider { tag });
+    };
+    let broke =
+        |what: &str| Refusal::ProviderBroke { tag: component.name().to_owned(), what: what.to_owned() };
+    let (exchange, outputs) = begun(components, &component, call).await?;
+    let (micros, calls) = (exchange.micros(), exchange.calls());
+    drop(exchange);
+    let (mut losses, mut wanted) = (Vec::new(), None);
+    for output in outputs {
+        match output {
+            Output::Lost(loss) => losses.push(loss),
+            Output::SendThenForward(request) => wanted = Some(request.body),
+            Output::Fail(failure) => return Err(Refusal::Declined(failure)),
+            _ => return Err(broke("a request of a batch that is not forwarded")),
+        }
+    }
+    let losses = losses.as_slice();
+    call.record.provider(ProviderPart { component: &component, micros, calls, broken: false, losses });
+    if let Some(loss) = losses.first().filter(|_| call.route.lossless) {
+        return Err(Refusal::Lossy { field: loss.field.clone() });
+    }
+    let bytes = &call.request.body.bytes;
+    let edits = match wanted.map(|body| without_user_id(body, call)) {
+        Some(RequestBody::Original) => return Ok(bytes.clone()),
+        Some(RequestBody::Spliced(edits)) => edits,
+        _ => return Err(broke("a request of a batch that it writes anew")),
+    };
+    let splices = edits.into_iter().map(|Edit { offset, len, replacement }| Splice {
+        span: Span { start: offset, end: offset.saturating_add(len) },
+        with: replacement,
+    });
+    let spliced = Splices::from_unsorted(splices.collect()).and_then(|splices| splices.apply(bytes));
+    spliced.map(Bytes::from).map_err(|_| broke("splice outside the body"))
+}
+
+/// Where requests to a target go, and as whom.
+pub(super) fn destination<'a>(
+    endpoint: &'a Endpoint,
+    target: &'a RouteTarget,
+    config: &'a Config,
+    component: &'a Component,
+) -> Destination<'a> {
+    let form = target.api_key_form.as_ref().unwrap_or_else(|| component.credential_form());
+    let credential = credential_of(target, config).map(|credential| match credential {
+        RouteCredential::Text(secret) => UpstreamCredential::Text { secret, form },
+        RouteCredential::Cloud(credential) => {
+            UpstreamCredential::Cloud { credential, region: target.aws_region() }
+        }
+    });
+    Destination { endpoint, credential, timeouts: target.timeouts }
+}
+
 fn credential(call: &Call) -> Option<&RouteCredential> {
-    call.target.api_key_secret.as_deref().and_then(|name| call.config.secrets.credential(name))
+    credential_of(&call.target, &call.config)
+}
+
+/// The credential that a target names.
+pub(super) fn credential_of<'a>(target: &RouteTarget, config: &'a Config) -> Option<&'a RouteCredential> {
+    target.api_key_secret.as_deref().and_then(|name| config.secrets.credential(name))
 }
 
 /// `metadata.user_id` names the user to the upstream: it leaves only where the route says so. The API takes null for it.
@@ -603,7 +665,7 @@ fn hide(text: &mut String, credential: &SecretString) {
 }
 
 /// The same of the value of a header.
-fn hide_in_header(value: &mut HeaderValue, credential: &SecretString) {
+pub(super) fn hide_in_header(value: &mut HeaderValue, credential: &SecretString) {
     let secret = credential.expose_secret();
     if secret.is_empty() || memchr::memmem::find(value.as_bytes(), secret.as_bytes()).is_none() {
         return;
@@ -620,7 +682,7 @@ fn broke(tag: &str, fault: Fault) -> Refusal {
 }
 
 /// What a request that brought no answer is to the client of a provider that forwards. The SDK's providers say the same.
-fn unanswered(fault: &TransportFault) -> Failure {
+pub(super) fn unanswered(fault: &TransportFault) -> Failure {
     let (status, error_type, message, retryable) = match fault {
         TransportFault::Connect => (502, "api_error", "the upstream cannot be reached", true),
         TransportFault::TimedOut => (504, "timeout_error", "the upstream did not answer in time", true),

@@ -30,7 +30,7 @@ pub(super) struct Finish {
 
 /// Policies that reserved something and are told what came of it. Dropped before all of them are, because the client left while the
 /// row was written, it has the rest told by a task.
-struct Settling {
+pub(super) struct Settling {
     rest: Option<Unsettled>,
     tasks: TaskTracker,
 }
@@ -80,16 +80,26 @@ impl Finish {
         self.retries.ended(call.turn, &call.request.trace, served, self.clock.monotonic());
         self.keep_evidence(&mut call, ending);
         let Call { record, bundle, request, .. } = call;
-        let settling = bundle.policies.iter().any(settles).then(|| {
-            let components = Arc::clone(&self.components);
-            let rest = Unsettled { components, bundle, request, spent, told: 0 };
-            Settling { rest: Some(rest), tasks: self.tasks.clone() }
-        });
+        let settling = self.settling(bundle, request, spent);
         let closed = open.close(record.close(ending, self.clock.as_ref())).await;
         if let Some(settling) = settling {
             Box::pin(settling.run()).await;
         }
         closed
+    }
+
+    /// What tells policies that reserved something for a request what came of it, where there are such policies.
+    pub(super) fn settling(
+        &self,
+        bundle: Arc<Bundle>,
+        request: Arc<Request>,
+        spent: Settlement,
+    ) -> Option<Settling> {
+        bundle.policies.iter().any(settles).then(|| {
+            let components = Arc::clone(&self.components);
+            let rest = Unsettled { components, bundle, request, spent, told: 0 };
+            Settling { rest: Some(rest), tasks: self.tasks.clone() }
+        })
     }
 
     /// Hands over what was gathered; the row says what became of it.
@@ -111,7 +121,7 @@ impl Finish {
 // === impl Settling ===
 
 impl Settling {
-    async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         if let Some(rest) = &mut self.rest {
             rest.run().await;
         }

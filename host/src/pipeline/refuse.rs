@@ -1,6 +1,7 @@
 //! Every way a call is not served. What each becomes on the wire stands in one table, `http/error.rs`.
 
 use sallyport_protocol::errors::ErrorCode;
+use sallyport_protocol::messages::batch::BatchError;
 use sallyport_protocol::messages::index::Malformed;
 
 use super::row::CallEnding;
@@ -8,6 +9,7 @@ use crate::audit::{Outcome, Unavailable};
 use crate::component::Fault;
 use crate::component::contract::provider::Failure;
 use crate::component::contract::{self, RefusalKind};
+use crate::db::DbError;
 
 /// How a user gets rid of what is refused in each turn, since clients send the whole conversation each time.
 pub(super) const WAYS_OUT: &str =
@@ -129,6 +131,53 @@ pub enum Refusal {
         /// The longest input.
         limit: usize,
     },
+    /// The body is no batch.
+    #[error(transparent)]
+    NoBatch(#[from] BatchError),
+    /// One request of a batch is refused, and the batch with it.
+    #[error("request {index} ({custom_id}) of the batch: {refusal}")]
+    OfBatch {
+        /// Which request, from 0.
+        index: usize,
+        /// The client's name for it.
+        custom_id: String,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// Requests of a batch go to different upstreams, and a batch is kept by one.
+    #[error("it goes to another upstream than the first request, and one upstream keeps a whole batch")]
+    Split,
+    /// What was asked for is no part of what the upstream has.
+    #[error("no upstream of yours has {what}")]
+    NotOffered {
+        /// What.
+        what: &'static str,
+    },
+    /// The tenant has no such batch or file, or its upstream is not configured any more.
+    #[error("there is no {kind} {id}")]
+    NotStored {
+        /// `batch` or `file`.
+        kind: &'static str,
+        /// What the client asked for.
+        id: String,
+    },
+    /// The tenant keeps as many batches or files as it may.
+    #[error("the tenant has {most} {what}, and no more are kept: delete some")]
+    StoredFull {
+        /// What is kept.
+        what: &'static str,
+        /// How many.
+        most: i64,
+    },
+    /// Whose a batch or a file is cannot be looked up or written down.
+    #[error("the gateway cannot look up whose it is now")]
+    Store(#[source] DbError),
+    /// The upload is none, or is too large to be judged.
+    #[error("{what}")]
+    NoUpload {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The route carries nothing that it cannot carry whole.
     #[error("the route is lossless, and {field} cannot be carried")]
     Lossy {
@@ -190,6 +239,14 @@ impl Refusal {
     pub fn code(&self) -> RefusalCode {
         let own = match self {
             Self::Component { refusal, .. } => return refusal.code.clone(),
+            Self::OfBatch { refusal, .. } => return refusal.code(),
+            Self::NoBatch(_) => ErrorCode::BodyMalformed,
+            Self::NoUpload { .. } => ErrorCode::Invalid,
+            Self::Split => ErrorCode::BatchSplit,
+            Self::NotOffered { .. } => ErrorCode::NotOffered,
+            Self::NotStored { .. } => ErrorCode::NotFound,
+            Self::StoredFull { .. } => ErrorCode::StoredFull,
+            Self::Store(_) => ErrorCode::DatabaseUnavailable,
             Self::Malformed(Malformed::Depth) => ErrorCode::BodyTooDeep,
             Self::Malformed(Malformed::Many { .. }) => ErrorCode::BodyTooMany,
             Self::Malformed(Malformed::Folded(_)) => ErrorCode::BodyAmbiguous,
@@ -226,13 +283,23 @@ impl Refusal {
             | Self::Unknown { .. }
             | Self::EditFailed
             | Self::Declined(_)
+            | Self::Split
+            | Self::NotOffered { .. }
+            | Self::NotStored { .. }
+            | Self::StoredFull { .. }
             | Self::Lossy { .. } => Outcome::Denied,
+            Self::OfBatch { refusal, .. } => refusal.outcome(),
             _ => Outcome::Error,
         }
     }
 
     /// What the row says.
     pub(super) fn ending(&self) -> CallEnding {
+        if let Self::OfBatch { index, custom_id, refusal } = self {
+            let inner = refusal.ending();
+            let reason = inner.reason.map(|reason| format!("request {index} ({custom_id}): {reason}"));
+            return CallEnding { reason, ..inner };
+        }
         let fault = match self {
             Self::Undecided { fault, .. }
             | Self::ProviderFault { fault, .. }

@@ -12,6 +12,7 @@ use sallyport_protocol::verdict::Verdict;
 use serde_json::{Map, Value, json};
 
 use super::lineage::Lineage;
+use super::many::{ComponentSums, ModelCost};
 use super::refuse::RefusalCode;
 use super::retries::Retry;
 use super::{Inbound, Operation, facts};
@@ -32,6 +33,10 @@ pub(super) struct Record {
     started: Duration,
     operation: Operation,
     components: JsonEntries,
+    /// What components said of the requests of a batch, where these are summed up.
+    sums: Option<ComponentSums>,
+    /// What the requests of a batch cost, by the model that answered.
+    costs: Vec<ModelCost>,
     hooks: Vec<HookRow>,
     tools: Vec<ToolCall>,
     /// Targets that were asked, or passed over.
@@ -134,6 +139,8 @@ impl Record {
             started: clock.monotonic(),
             operation: inbound.operation,
             components: JsonEntries::default(),
+            sums: None,
+            costs: Vec::new(),
             hooks: Vec::new(),
             tools: Vec::new(),
             attempts: Vec::new(),
@@ -257,9 +264,24 @@ impl Record {
         micros: u32,
         more: impl IntoIterator<Item = (&'static str, Value)>,
     ) {
+        if let Some(sums) = &mut self.sums
+            && sums.take(component, mode, verdict, micros)
+        {
+            return;
+        }
         let mode = (mode != Mode::Enforce).then(|| ("mode", mode.as_str().into()));
         let more = [("micros", micros.into())].into_iter().chain(mode).chain(more);
         self.components.push(component.evidence(), ("verdict", verdict.as_str()), more);
+    }
+
+    /// From here on a component that has nothing against a request is counted, and not listed each time.
+    pub(super) fn sum_up(&mut self) {
+        self.sums = Some(ComponentSums::default());
+    }
+
+    /// What the requests of a batch cost: one row for each model.
+    pub(super) fn costs(&mut self, costs: Vec<ModelCost>) {
+        self.costs = costs;
     }
 
     /// The provider's part.
@@ -346,8 +368,11 @@ impl Record {
                 self.note(name, count);
             }
         }
+        if let Some(sums) = self.sums.take() {
+            sums.list(&mut self.components);
+        }
         self.say(ending, latency);
-        let Self { call, components, hooks, tools, usage, cost_micro, operation, .. } = self;
+        let Self { call, components, hooks, tools, usage, cost_micro, operation, costs, .. } = self;
         let Intent { occurred_at, who, model, provider, payload: noted } = call;
         let who = Arc::new(who);
         let row = |kind, outcome, payload| {
@@ -370,7 +395,11 @@ impl Record {
             }
             others.push(row(Kind::ToolCall, outcome, payload));
         }
-        if operation == Operation::Message && !usage.is_unknown() {
+        for cost in &costs {
+            let row = row(Kind::Cost, ending.outcome, cost.payload(noted.get("department")));
+            others.push(Event { model: Some(cost.model.clone()), cost_micro: cost.cost_micro, ..row });
+        }
+        if operation == Operation::Message && costs.is_empty() && !usage.is_unknown() {
             let mut payload = json!({ "priced": cost_micro.is_some() });
             for name in ["usage", "department"] {
                 if let Some(known) = noted.get(name) {

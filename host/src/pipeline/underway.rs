@@ -19,7 +19,7 @@ use crate::config::{BreakerSettings, RouteTarget};
 use crate::upstream::Breaker;
 
 /// The status of a row whose client left before it had an answer; no client ever sees it.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(super) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// A call whose row is not closed yet. Dropped, it is closed as one whose client has left.
 pub(super) struct Underway {

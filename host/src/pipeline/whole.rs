@@ -96,7 +96,8 @@ impl Whole {
 
 // === private helpers ===
 
-async fn collect(mut body: AnswerBody, limit: usize) -> Result<Bytes, Refusal> {
+/// All of a body, up to so many bytes.
+pub(super) async fn collect(mut body: AnswerBody, limit: usize) -> Result<Bytes, Refusal> {
     let bad = |what: &str| Refusal::BadAnswer { what: what.to_owned() };
     let mut all = BytesMut::new();
     loop {

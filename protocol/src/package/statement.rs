@@ -68,6 +68,19 @@ pub struct Upstream {
     /// Paths that the vendor's documents give as the API's address (`/v1/messages`): a route's `endpoint` may end in one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// What it has of the Messages API besides messages, at the paths and in the shapes of Anthropic's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apis: Vec<UpstreamApi>,
+}
+
+/// A part of Anthropic's API that the gateway itself hands through, where the upstream has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamApi {
+    /// `/v1/messages/batches`
+    Batches,
+    /// `/v1/files`
+    Files,
 }
 
 /// Limits a component is content with.
@@ -222,6 +235,9 @@ impl Statement {
             if upstream.paths.len() > MAX_PATHS || !upstream.paths.iter().all(|path| is_plain_path(path)) {
                 return Err(StatementError::UpstreamPath);
             }
+            if let Some(twice) = twice(&upstream.apis) {
+                return Err(StatementError::Twice(twice.as_str().to_owned()));
+            }
         }
         if self.credential.is_some() && self.kind != Kind::Provider {
             return Err(StatementError::Credential);
@@ -242,6 +258,18 @@ impl Statement {
             return Err(StatementError::Range("limits.cpu_ms"));
         }
         Ok(())
+    }
+}
+
+// === impl UpstreamApi ===
+
+impl UpstreamApi {
+    /// As it stands in statements.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Batches => "batches",
+            Self::Files => "files",
+        }
     }
 }
 
