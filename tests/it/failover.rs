@@ -368,6 +368,12 @@ async fn an_upstream_that_keeps_failing_is_left_alone_until_one_call_finds_it_we
         "{ready}"
     );
     assert_eq!(ready["upstreams"][0]["upstream"], first, "{ready}");
+    let explain = ["route", "explain", "--model", "claude-sonnet-4-5", "--user", "admin"];
+    let explained = app.cli_json(&explain);
+    // Open, or open for the call that finds out: the time is the gateway's.
+    let breaker = explained["routes"][0]["targets"][0]["breaker"].as_str().unwrap().to_owned();
+    assert!(["open", "half_open"].contains(&breaker.as_str()), "{explained}");
+    assert!(app.cli(&explain).contains("BREAKER"));
 
     app.upstream.script(Script::default());
     let served = until("it is asked again", SOON, || async {

@@ -156,11 +156,20 @@ impl Remote {
 
 /// The status of the gateway that serves a home, as its `/ready` says it; `None` where none serves.
 pub(super) async fn ready(home: &Path) -> Option<anyhow::Result<String>> {
+    let said = what_ready_says(home).await?;
+    Some(said.and_then(|said| {
+        let status = said.get("status").and_then(Value::as_str).context("what answers is no gateway")?;
+        Ok(status.to_owned())
+    }))
+}
+
+/// All that the gateway that serves a home says at `/ready`; `None` where none serves.
+pub(super) async fn what_ready_says(home: &Path) -> Option<anyhow::Result<Value>> {
     let url = own_url(home, &[CLIENTS_ADDRESS])?;
     Some(ask_ready(home, &url).await.with_context(|| format!("the gateway at {url} does not answer")))
 }
 
-async fn ask_ready(home: &Path, url: &str) -> anyhow::Result<String> {
+async fn ask_ready(home: &Path, url: &str) -> anyhow::Result<Value> {
     let trusted = if url.starts_with("https://") {
         TrustedServers::Exactly(certificate(home)?)
     } else {
@@ -186,9 +195,7 @@ async fn ask_ready(home: &Path, url: &str) -> anyhow::Result<String> {
             bail!("the gateway's answer is too long");
         }
     }
-    let said: Value = serde_json::from_slice(&bytes).context("what answers is no gateway")?;
-    let status = said.get("status").and_then(Value::as_str).context("what answers is no gateway")?;
-    Ok(status.to_owned())
+    serde_json::from_slice(&bytes).context("what answers is no gateway")
 }
 
 /// Where the gateway of a home says that it is: the first of the files that is there.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::identity::InTenant;
 use super::output::{clean, table};
-use super::{Ending, open};
+use super::{Ending, open, remote};
 use crate::config::{Config, RequestNeeds, Route, RouteCaller, RouteTarget};
 use crate::db::Db;
 use crate::db::user::User;
@@ -20,7 +20,8 @@ use crate::pipeline::{OrderKey, order};
 /// `sallyport route ..`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RouteCommand {
-    /// Say which route takes a call, which targets it has, and why other routes do not take it. Nothing is sent
+    /// Say which route takes a call, which targets it has, and why other routes do not take it. Nothing is sent upstream; the gateway that
+    /// serves this home is asked how its upstreams do
     Explain(Explain),
 }
 
@@ -58,6 +59,9 @@ struct RouteVerdict<'a> {
     why_not: Option<String>,
 }
 
+/// How upstreams do, as the gateway that serves the home says; `None` where none does, or does not say.
+struct KnownUpstreams(Option<Vec<Value>>);
+
 /// The body of a call, as far as routes look at it.
 struct ExplainedBody {
     bytes: Vec<u8>,
@@ -89,6 +93,8 @@ pub(super) async fn explain(
     let verdicts = verdicts(asked, config, &caller, &body);
     let whose =
         OrderKey { tenant: caller.tenant, user: caller.user, session: &asked.session, trace: &asked.session };
+    let upstreams = KnownUpstreams::ask(config).await;
+    let shown = |target: &RouteTarget| shown(target, &asked.model, &config.prices, &upstreams);
     let targets = |route: &Route| order(route, &whose, &asked.model, &config.prices);
     let taken = verdicts.iter().any(|verdict| verdict.why_not.is_none());
     if json {
@@ -98,7 +104,7 @@ pub(super) async fn explain(
                 let takes = verdict.why_not.is_none();
                 let listed = takes.then(|| {
                     let all = targets(verdict.route);
-                    all.iter().map(|it| shown(it, &asked.model, &config.prices)).collect::<Vec<_>>()
+                    all.iter().map(|it| shown(it)).collect::<Vec<_>>()
                 });
                 json!({
                     "route": format!("gateway.routes[{}]", verdict.place),
@@ -126,13 +132,22 @@ pub(super) async fn explain(
             let rows: Vec<_> = targets(verdict.route)
                 .iter()
                 .map(|target| {
-                    let shown = shown(target, &asked.model, &config.prices);
+                    let shown = shown(target);
                     let cell = |name: &str| super::output::cell(shown.get(name));
-                    ["target", "provider", "endpoint", "upstream_model", "region", "input", "output"]
-                        .map(cell)
+                    [
+                        "target",
+                        "provider",
+                        "endpoint",
+                        "upstream_model",
+                        "region",
+                        "input",
+                        "output",
+                        "breaker",
+                    ]
+                    .map(cell)
                 })
                 .collect();
-            let head = ["  TARGET", "PROVIDER", "ENDPOINT", "MODEL", "REGION", "INPUT", "OUTPUT"];
+            let head = ["  TARGET", "PROVIDER", "ENDPOINT", "MODEL", "REGION", "INPUT", "OUTPUT", "BREAKER"];
             let rows: Vec<_> = rows
                 .into_iter()
                 .map(|[first, rest @ ..]| {
@@ -146,6 +161,28 @@ pub(super) async fn explain(
         writeln!(out, "no route serves the model {} for {}", clean(&asked.model), clean(&user.name))?;
     }
     Ok(if taken { Ending::Done } else { Ending::Failed })
+}
+
+// === impl KnownUpstreams ===
+
+impl KnownUpstreams {
+    async fn ask(config: &Config) -> Self {
+        let said = remote::what_ready_says(&config.home).await.and_then(Result::ok);
+        let listed = said.as_ref().and_then(|said| said.get("upstreams")).and_then(Value::as_array);
+        Self(listed.cloned())
+    }
+
+    /// The state of a target's breaker, where there is one and somebody knows.
+    fn breaker(&self, target: &RouteTarget) -> Option<String> {
+        let listed = self.0.as_ref().filter(|_| target.breaker.is_some())?;
+        let address = target.endpoint.as_ref().map_or_else(|| target.provider.clone(), ToString::to_string);
+        let credential = target.api_key_secret.as_deref().unwrap_or_default();
+        let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let of_target =
+            listed.iter().find(|it| text(it, "upstream") == address && text(it, "credential") == credential);
+        // One that was not asked yet has not failed.
+        Some(of_target.map_or_else(|| "closed".to_owned(), |it| text(it, "breaker")))
+    }
 }
 
 // === impl ExplainedBody ===
@@ -202,7 +239,7 @@ fn verdicts<'a>(
     all
 }
 
-fn shown(target: &RouteTarget, model: &str, prices: &PriceList) -> Value {
+fn shown(target: &RouteTarget, model: &str, prices: &PriceList, upstreams: &KnownUpstreams) -> Value {
     let asked = target.model(model);
     let price = prices.entry(&target.provider, asked);
     json!({
@@ -214,5 +251,6 @@ fn shown(target: &RouteTarget, model: &str, prices: &PriceList) -> Value {
         "region": target.region,
         "input": price.map(|price| price.input),
         "output": price.map(|price| price.output),
+        "breaker": upstreams.breaker(target),
     })
 }
