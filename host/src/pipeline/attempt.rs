@@ -14,9 +14,10 @@ use sallyport_protocol::messages::sse::Splitter;
 use serde_json::{Map, Value, json};
 
 use super::exchange::{Begin, EventSource, Exchanging, Heard, describe};
+use super::unary::is_reply;
 use super::underway::Going;
 use super::whole::Whole;
-use super::{Call, Pipeline, Refusal};
+use super::{Call, Operation, Pipeline, Refusal};
 use crate::component::contract::provider::TransportFault;
 use crate::config::{RetrySettings, RouteTarget};
 use crate::upstream::{AnswerBody, Breaker, BreakerPass};
@@ -133,6 +134,10 @@ impl Attempts {
                     }
                 }
             }
+            if turn.more && is_no_reply(&begin, going.call.request.operation) {
+                begin = Begin::Refused(Refusal::BadAnswer { what: "it is no Messages reply".to_owned() });
+                end = AttemptEnd::Unusable;
+            }
             let asked = now();
             note(&mut going.call, turn.target, end, details(heard.as_ref(), asked.saturating_sub(began)));
             let wanted = heard.as_ref().and_then(Heard::retry_after);
@@ -202,6 +207,12 @@ pub(super) async fn turn_to(
     }
     call.record.goes_to(target);
     Ok(())
+}
+
+/// Whether a whole answer that an upstream gave itself is none: nobody has had a byte of it yet.
+fn is_no_reply(begin: &Begin, operation: Operation) -> bool {
+    let Begin::Whole(Whole::Json { bytes, usage: None }) = begin else { return false };
+    operation == Operation::Message && !is_reply(bytes)
 }
 
 /// How it ended, from what the host saw.

@@ -202,7 +202,11 @@ impl Exchanging {
                 }
                 Output::Forward(head) => {
                     let Some(mut body) = self.body.take() else {
-                        return Err(self.broke_contract("forward without an answer to forward"));
+                        // It broke off before the provider was told of its head.
+                        return Err(match &self.heard {
+                            Some(Heard::Fault(fault)) => Refusal::Failed(unanswered(fault)),
+                            _ => self.broke_contract("forward without an answer to forward"),
+                        });
                     };
                     self.end();
                     body.unread(std::mem::take(&mut self.told));

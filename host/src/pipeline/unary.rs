@@ -196,6 +196,11 @@ impl Hooks {
     }
 }
 
+/// Whether bytes are a reply of the Messages API, so far as that can be seen.
+pub(super) fn is_reply(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<ReplyOutline<'_>>(bytes).is_ok_and(|read| read.kind == "message")
+}
+
 // === private helpers ===
 
 fn counted(bytes: Bytes) -> Result<Bytes, Refusal> {
