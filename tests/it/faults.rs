@@ -1,6 +1,7 @@
 //! The upstream fault matrix: whatever the upstream does, the client is told in its own language, once, and nothing leaks.
 
 mod secure;
+mod vendors;
 
 use std::time::{Duration, Instant};
 

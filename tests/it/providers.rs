@@ -15,20 +15,20 @@ use crate::ask;
 const MODEL: &str = "claude-renamed";
 
 /// An upstream in the words of one vendor.
-struct Vendor {
-    provider: &'static str,
+pub(super) struct Vendor {
+    pub(super) provider: &'static str,
     /// The upstream's name of the model, and what the route says of it.
-    model: &'static str,
-    facts: Value,
+    pub(super) model: &'static str,
+    pub(super) facts: Value,
     /// What stands behind the upstream's address in the route.
-    base: &'static str,
+    pub(super) base: &'static str,
     /// Where a streamed and a whole reply are asked for.
     paths: [String; 2],
     /// The header that holds the credential, and what stands before it.
     credential: (&'static str, &'static str),
     /// A streamed call of the tool, and a whole reply that says `Read it.`
-    call: Script,
-    text: Script,
+    pub(super) call: Script,
+    pub(super) text: Script,
     /// Whether the answer of the tool stands in a request.
     answered: fn(&Value) -> bool,
 }
@@ -251,7 +251,7 @@ fn kept(events: &[Event]) -> Vec<Value> {
 }
 
 /// A vendor that answers Messages itself.
-fn messages(provider: &'static str, base: &'static str, path: &str) -> Vendor {
+pub(super) fn messages(provider: &'static str, base: &'static str, path: &str) -> Vendor {
     Vendor {
         provider,
         model: MODEL,
@@ -268,7 +268,7 @@ fn messages(provider: &'static str, base: &'static str, path: &str) -> Vendor {
     }
 }
 
-fn vendors() -> Vec<Vendor> {
+pub(super) fn vendors() -> Vec<Vendor> {
     let bearer = ("authorization", "Bearer ");
     vec![
         gemini(),

@@ -1,0 +1,183 @@
+//! The upstream fault matrix of every provider that ships, each with another target behind it: a cell says what the client gets, who was asked,
+//! how the attempt ended, and that the call has one row and keeps no upstream busy.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sallyport_tests::client::{Reply, assert_legal};
+use sallyport_tests::gateway::TestApp;
+use sallyport_tests::upstream::{Fault, Script, Step, Upstream};
+use sallyport_tests::wait::{SOON, until_true, within};
+use serde_json::{Value, json};
+
+use super::TYPES;
+use crate::ask;
+use crate::providers::{Vendor, messages, vendors};
+
+/// What becomes of a call whose first target does this.
+#[derive(Clone, Copy)]
+enum Cell {
+    /// The next target answers; the attempt at the first one ended in one of these ways.
+    Next(&'static [&'static str]),
+    /// It is the request's fault: the client is told, and nobody else is asked.
+    Told,
+    /// The next target answers, or the answer had begun: then it ends in an error, and nobody else is asked.
+    Begun,
+    /// Somebody answers: what is wrong with it is its form.
+    Answered,
+}
+
+/// The upstream's answer, cut in the middle, of which more was announced.
+fn cut(answer: &Script) -> Script {
+    let Script::Status(status, headers, body) = answer else { panic!("no answer to cut: {answer:?}") };
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("HTTP/1.1 {status} OK\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(&body[..body.len() / 2]);
+    Script::Steps(vec![Step::Write(bytes.into()), Step::Close])
+}
+
+/// The upstream's answer under another name.
+fn as_text(answer: &Script) -> Script {
+    let Script::Status(status, _, body) = answer else { panic!("no answer: {answer:?}") };
+    Script::Status(*status, vec![("content-type".to_owned(), "text/plain".to_owned())], body.clone())
+}
+
+/// Every row of the matrix for a vendor, and what has to become of it.
+fn faults(vendor: &Vendor, stream: bool) -> Vec<(&'static str, Script, Cell)> {
+    let good = if stream { &vendor.call } else { &vendor.text };
+    // Without a `retry-after`.
+    let status = |status| Script::error(status, "api_error", "scripted");
+    vec![
+        ("401", status(401), Cell::Next(&["credential"])),
+        ("403", status(403), Cell::Next(&["credential"])),
+        ("404", status(404), Cell::Told),
+        ("408", status(408), Cell::Next(&["failed"])),
+        ("413", status(413), Cell::Told),
+        ("422", status(422), Cell::Told),
+        ("429", status(429), Cell::Next(&["busy"])),
+        ("500", status(500), Cell::Next(&["failed"])),
+        ("502", status(502), Cell::Next(&["failed"])),
+        ("503", status(503), Cell::Next(&["busy"])),
+        ("529", status(529), Cell::Next(&["busy"])),
+        ("no head", Script::Fault(Fault::HeaderHang), Cell::Next(&["timed_out"])),
+        ("redirect", Script::Fault(Fault::Redirect), Cell::Next(&["unusable"])),
+        ("web page", Script::Fault(Fault::Html), Cell::Next(&["unusable"])),
+        ("nothing", Script::Fault(Fault::Empty), Cell::Next(&["unusable"])),
+        ("half of a JSON", Script::Fault(Fault::BadJson), Cell::Next(&["unusable"])),
+        ("gzip bomb", Script::Fault(Fault::GzipBomb), Cell::Next(&["unusable"])),
+        ("reset", Script::Fault(Fault::ResetBeforeHead), Cell::Next(&["broke_off"])),
+        ("head alone", Script::Fault(Fault::CutBeforeFirstByte), Cell::Next(&["broke_off", "unusable"])),
+        ("cut in the middle", cut(good), Cell::Begun),
+        ("another media type", as_text(good), Cell::Answered),
+    ]
+}
+
+fn attempts(row: &Value) -> Vec<(&str, &str)> {
+    let all = row["payload"]["attempts"].as_array().unwrap_or_else(|| panic!("no attempts: {row}"));
+    all.iter().map(|it| (it["target"].as_str().unwrap(), it["end"].as_str().unwrap())).collect()
+}
+
+/// The client has the whole answer of the next target.
+fn served_by_next(reply: &Reply, stream: bool) -> bool {
+    let served = reply.status == 200 && reply.complete && reply.text() == "Hello from upstream.";
+    if served && stream {
+        assert_legal(&reply.events());
+    }
+    served
+}
+
+/// What is wrong with a cell; nothing where it is as it has to be.
+fn wrong(cell: Cell, reply: &Reply, row: &Value, asked: (usize, usize), stream: bool) -> Option<String> {
+    let attempts = attempts(row);
+    let next = |ends: &[&str]| {
+        let listed =
+            matches!(attempts[..], [("primary", end), ("secondary[0]", "answered")] if ends.contains(&end));
+        served_by_next(reply, stream) && listed && asked == (1, 1) && row["outcome"] == "allowed"
+    };
+    let right = match cell {
+        Cell::Next(ends) => next(ends),
+        Cell::Told => {
+            reply.status >= 400
+                && TYPES.contains(&reply.error_type().as_str())
+                && attempts == [("primary", "refused")]
+                && asked == (1, 0)
+                && row["outcome"] == "error"
+                && row["payload"]["code"].is_string()
+        }
+        Cell::Begun if stream && attempts.len() == 1 => {
+            let last = reply.events().last().map(|event| event.name.clone());
+            reply.complete && last.as_deref() == Some("error") && asked == (1, 0) && row["outcome"] == "error"
+        }
+        Cell::Begun => next(&["broke_off", "unusable"]),
+        Cell::Answered => {
+            let own = reply.status == 200 && asked == (1, 0) && row["outcome"] == "allowed";
+            own || next(&["unusable"])
+        }
+    };
+    (!right).then(|| format!("{attempts:?} asked {asked:?} {}: {reply}", row["outcome"]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_an_upstream_of_any_provider_does_the_next_target_answers_or_the_client_is_told() {
+    let mut vendors = vendors();
+    vendors.push(messages("anthropic", "", "/v1/messages"));
+    let (primary, secondary) = (Upstream::start(), Upstream::start());
+    let next = json!([{"provider": "anthropic", "endpoint": secondary.url(), "api_key_secret": "upstream",
+        "timeouts": {"first_byte_ms": 60_000}}]);
+    // Whoever never answers is not waited for as long as whoever does.
+    let patience = [("vendor", 60_000), ("hung", 400)];
+    let routes: Vec<Value> = vendors
+        .iter()
+        .enumerate()
+        .flat_map(|(number, vendor)| patience.map(|(name, first_byte_ms)| (number, vendor, name, first_byte_ms)))
+        .map(|(number, vendor, name, first_byte_ms)| {
+            json!({"model_pattern": format!("{name}-{number}"), "provider": vendor.provider, "api_key_secret": "upstream",
+                "endpoint": format!("{}{}", primary.url(), vendor.base), "upstream_model": vendor.model,
+                "model_facts": vendor.facts, "timeouts": {"first_byte_ms": first_byte_ms},
+                "breaker": {"enabled": false}, "secondary": next})
+        })
+        .collect();
+    let price =
+        json!({"provider": "*", "model": "*", "input": 1, "output": 1, "cache_read": 1, "cache_write": 1});
+    let app = TestApp::on(primary, |config| {
+        config.set("/gateway/routes", json!(routes)).set("/prices/models", json!([price]))
+    })
+    .await;
+    let mut told = Vec::new();
+    for (number, vendor) in vendors.iter().enumerate() {
+        for stream in [false, true] {
+            for (name, script, cell) in faults(vendor, stream) {
+                let what = format!("{} {} {name} stream={stream}", vendor.provider, vendor.model);
+                app.upstream.script(script);
+                app.upstream.forget();
+                secondary.forget();
+                let route = if matches!(cell, Cell::Next(&["timed_out"])) { "hung" } else { "vendor" };
+                let mut body = ask(&format!("{route}-{number}"), "Hello");
+                body["stream"] = json!(stream);
+                let reply = within(&what, Duration::from_mins(1), app.messages(body)).await;
+                let asked = (app.upstream.seen(), secondary.seen());
+                until_true(&what, SOON, || app.upstream.busy_sockets() + secondary.busy_sockets() == 0).await;
+                told.push((what, cell, reply, asked, stream));
+            }
+        }
+    }
+    assert!(app.is_up());
+    assert!(app.upstream.open_sockets() + secondary.open_sockets() <= 8, "sockets are left");
+    let last = told.last().map(|(_, _, reply, ..)| reply.header("x-trace-id").unwrap().to_owned()).unwrap();
+    app.lineage(&last).await;
+    let mut rows: HashMap<String, Vec<Value>> = HashMap::new();
+    for row in app.audit_rows().into_iter().filter(|row| row["kind"] == "inference") {
+        rows.entry(row["trace_id"].as_str().unwrap().to_owned()).or_default().push(row);
+    }
+    let mut faults = Vec::new();
+    for (what, cell, reply, asked, stream) in &told {
+        let found = rows.get(reply.header("x-trace-id").unwrap()).map(Vec::as_slice);
+        let fault = match found {
+            Some([row]) => wrong(*cell, reply, row, *asked, *stream),
+            other => Some(format!("{} rows", other.map_or(0, <[Value]>::len))),
+        };
+        faults.extend(fault.map(|fault| format!("{what}: {fault}")));
+    }
+    assert!(faults.is_empty(), "{} of {} cells:\n{}", faults.len(), told.len(), faults.join("\n"));
+}
