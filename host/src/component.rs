@@ -49,6 +49,7 @@ mod cache;
 mod call;
 mod capability;
 mod compile;
+pub mod conformance;
 pub mod contract;
 mod engine;
 mod executor;

@@ -64,6 +64,7 @@ pub use self::hooks::{Reported, Reporter};
 pub use self::models::Listing;
 pub use self::order::{OrderKey, order};
 pub use self::refuse::{Denial, Refusal, RefusalCode};
+pub use self::route::needs;
 pub use self::stored::{ListPage, StoredCall, StoredKind};
 pub use crate::upstream::UpstreamState;
 
@@ -367,12 +368,8 @@ impl Pipeline {
         if config.evidence.record == Recording::Calls {
             record.gather(config.evidence.max_body_bytes);
         }
-        let (asked, chosen) =
-            route::choose(&self.components, &config, &bundle, &mut request, record.gathers()).await;
-        for asked in asked {
-            asked.note(&mut record, &request.body.bytes);
-        }
-        let (route, targets) = match chosen {
+        let choice = route::choose(&self.components, &config, &bundle, &mut request, record.gathers()).await;
+        let (route, targets) = match choice.note(&mut record, &request.body.bytes) {
             Ok(chosen) => chosen,
             Err(refusal) => {
                 if !request.principal.models.has(&request.facts.model) {

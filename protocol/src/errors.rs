@@ -161,6 +161,9 @@ codes! {
         Lossy, "lossy", BAD_REQUEST, No,
             "The route is lossless, and its upstream has no place for a part of the request.",
             "Leave the part out that the message names, or use another model.";
+        LevelMissing, "level_missing", BAD_REQUEST, No,
+            "The request needs a part of the API that no provider of its routes was shown to carry; the message names it.",
+            "Leave it out, or use another model; or the operator adds a target whose provider carries it.";
         Denied, "denied", Told::ByKind, AsSaid,
             "A component refused, and gave no usable code.",
             "Read the message; the author of the component gives it a code.";

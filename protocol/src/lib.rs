@@ -12,6 +12,7 @@ pub mod glob;
 pub mod headers;
 pub mod hooks;
 pub mod id;
+pub mod level;
 pub mod messages;
 pub mod package;
 pub mod signature;

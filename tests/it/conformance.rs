@@ -3,6 +3,8 @@
 
 use std::process::{Command, Output};
 
+use sallyport_protocol::facts::ApiStyle;
+use sallyport_protocol::level::{self, Level, LevelTable};
 use sallyport_tests::gateway::{binary, profile_dir};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -81,6 +83,13 @@ fn every_provider_that_ships_carries_what_its_table_says_and_drops_nothing_silen
                 .iter()
                 .map(|level| said["levels"][level].as_str().unwrap())
                 .collect();
+        let table = LevelTable::shipped().unwrap();
+        let model = more.iter().skip_while(|it| **it != "--model").nth(1).unwrap_or(&"claude-conformance");
+        let api = (wire == "responses").then_some(ApiStyle::Responses);
+        let entries = table.of(&format!("sallyport/{provider}"));
+        let known = level::shown(&entries, model, api).unwrap();
+        let known: Vec<&str> = Level::ALL.into_iter().map(|level| known.of(level).as_str()).collect();
+        assert_eq!(told, known, "what routing goes by, protocol/levels.json, of {provider} {more:?}");
         if !output.status.success() || said["wire"] != wire || told.join(" ") != levels {
             let odd: Vec<&Value> =
                 said["cases"].as_array().unwrap().iter().filter(|it| it["result"] != "carried").collect();

@@ -50,6 +50,7 @@ mod kept;
 mod kit;
 mod lab;
 mod left;
+mod levels;
 mod lineage;
 mod links;
 mod listeners;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use sallyport_protocol::cost::PriceList;
 use sallyport_protocol::id::{ClientId, UserId};
+use sallyport_protocol::level::{self, Level, LevelTable};
 use sallyport_protocol::messages::index::Index;
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use super::{Ending, open, remote};
 use crate::config::{Config, RequestNeeds, Route, RouteCaller, RouteTarget};
 use crate::db::Db;
 use crate::db::user::User;
-use crate::pipeline::{OrderKey, order};
+use crate::pipeline::{Operation, OrderKey, needs, order};
 
 /// `sallyport route ..`.
 #[derive(Debug, clap::Subcommand)]
@@ -94,7 +95,10 @@ pub(super) async fn explain(
     let whose =
         OrderKey { tenant: caller.tenant, user: caller.user, session: &asked.session, trace: &asked.session };
     let upstreams = KnownUpstreams::ask(config).await;
-    let shown = |target: &RouteTarget| shown(target, &asked.model, &config.prices, &upstreams);
+    let shown = |target: &RouteTarget| {
+        let missing = missing(config, target, &asked.model, &body);
+        shown(target, &asked.model, &config.prices, &upstreams, missing)
+    };
     let targets = |route: &Route| order(route, &whose, &asked.model, &config.prices);
     let taken = verdicts.iter().any(|verdict| verdict.why_not.is_none());
     if json {
@@ -219,7 +223,7 @@ fn verdicts<'a>(
     let mut taken: Option<usize> = None;
     let mut all = Vec::new();
     for (place, route) in config.gateway.routes.iter().enumerate() {
-        let needs =
+        let looked_at =
             || RequestNeeds { body: &body.bytes, has_tools: body.has_tools, max_tokens: body.max_tokens };
         let why_not = if !config.gateway.enabled {
             Some("gateway.enabled is false".to_owned())
@@ -228,8 +232,13 @@ fn verdicts<'a>(
         } else if let Some(earlier) = taken {
             Some(format!("gateway.routes[{earlier}] takes the call before"))
         } else {
-            let unmet = route.unmet_by(caller, &asked.model, &config.prices, needs);
-            unmet.map(|key| format!("{key} does not hold of this call"))
+            let unmet = route.unmet_by(caller, &asked.model, &config.prices, looked_at);
+            unmet.map(|key| format!("{key} does not hold of this call")).or_else(|| {
+                let missing: Option<Vec<Level>> =
+                    route.targets().map(|target| missing(config, target, &asked.model, body)).collect();
+                let level = *missing?.last()?;
+                Some(format!("its providers were not shown to carry {level}"))
+            })
         };
         if why_not.is_none() && route.predicate.is_none() {
             taken = Some(place);
@@ -239,7 +248,27 @@ fn verdicts<'a>(
     all
 }
 
-fn shown(target: &RouteTarget, model: &str, prices: &PriceList, upstreams: &KnownUpstreams) -> Value {
+/// The first level that the call needs and that a target's provider was not shown to carry, so far as it ships: what was shown of others
+/// the gateway knows that runs them.
+fn missing(config: &Config, target: &RouteTarget, model: &str, body: &ExplainedBody) -> Option<Level> {
+    let entries = LevelTable::shipped().ok()?.of(&format!("sallyport/{}", target.provider));
+    let model = target.model(model);
+    let known = config.facts.of(&target.provider, model);
+    let known = match &target.model_facts {
+        Some(own) => known.but(own),
+        None => known,
+    };
+    let levels = level::shown(&entries, model, known.api)?;
+    levels.missing().find(|level| needs(Operation::Message, &body.bytes, body.has_tools, *level))
+}
+
+fn shown(
+    target: &RouteTarget,
+    model: &str,
+    prices: &PriceList,
+    upstreams: &KnownUpstreams,
+    missing: Option<Level>,
+) -> Value {
     let asked = target.model(model);
     let price = prices.entry(&target.provider, asked);
     json!({
@@ -252,5 +281,6 @@ fn shown(target: &RouteTarget, model: &str, prices: &PriceList, upstreams: &Know
         "input": price.map(|price| price.input),
         "output": price.map(|price| price.output),
         "breaker": upstreams.breaker(target),
+        "passed_over": missing.map(|level| format!("not shown to carry {level}")),
     })
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sallyport_protocol::id::TenantId;
+use sallyport_protocol::level::Levels;
 use sallyport_protocol::package::{Capability, Verified};
 
 use super::cache::{CodeId, Trusted};
 use super::compile::{CompileError, Job};
+use super::conformance;
 use super::contract::Grants;
 use super::engine::Fuel;
 use super::executor::{Executor, RunsIn};
@@ -171,6 +173,19 @@ impl Components {
         let component = self.prepared(verified, config, admission).await?;
         if self_test == SelfTest::Run {
             Box::pin(self.self_test(&component, verified.component())).await?;
+        }
+        if component.has_to_show() {
+            match Box::pin(self.conformance(&component, conformance::USUAL_MODEL)).await {
+                Ok(shown) => component.showed(shown.levels()),
+                // That speaks neither way: it was not tried.
+                Err(error) => {
+                    tracing::warn!(
+                        component.name = component.name(),
+                        "what it carries is not known: {error}"
+                    );
+                    component.showed(Levels::default());
+                }
+            }
         }
         Ok(component)
     }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use sallyport_protocol::facts::ApiStyle;
 use sallyport_protocol::id::TenantId;
+use sallyport_protocol::level::{self, LevelTable, Levels, ShownLevels};
 use sallyport_protocol::package::{
     Capability, CredentialForm, HookEvent, Kind, Statement, UpstreamApi, Verified,
 };
@@ -38,6 +40,10 @@ pub struct Component {
     credential: CredentialForm,
     /// What the upstream of a provider has besides messages.
     apis: Vec<UpstreamApi>,
+    /// It is a provider that adapts an upstream.
+    adapts: bool,
+    /// What a provider was shown to carry.
+    levels: OnceLock<Vec<ShownLevels>>,
     publisher: Option<KeyId>,
     tenant: Option<TenantId>,
     structure: Structure,
@@ -112,6 +118,8 @@ impl Component {
             capabilities: statement.capabilities.clone(),
             reads: statement.reads.as_deref().map(Reads::of),
             credential: statement.credential.clone().unwrap_or_default(),
+            levels: shipped_levels(statement.name.as_str()),
+            adapts: statement.kind == Kind::Provider && statement.upstream.is_some(),
             apis: statement.upstream.as_ref().map(|upstream| upstream.apis.clone()).unwrap_or_default(),
             publisher: None,
             tenant,
@@ -246,6 +254,25 @@ impl Component {
         self.apis.contains(&api)
     }
 
+    /// What a provider was shown to carry for a model of its upstream; `None` where nobody tried. `api` is looked at only where it matters.
+    pub fn levels(&self, model: &str, api: impl FnOnce() -> Option<ApiStyle>) -> Option<&Levels> {
+        let entries = self.levels.get()?;
+        let asked_by = if entries.iter().any(|entry| entry.api.is_some()) { api() } else { None };
+        level::shown(entries, model, asked_by)
+    }
+
+    /// Whether it adapts an upstream, and nobody has tried yet what it carries.
+    pub(super) fn has_to_show(&self) -> bool {
+        self.adapts && self.levels.get().is_none()
+    }
+
+    /// What it carries was tried.
+    pub(super) fn showed(&self, levels: Levels) {
+        let shown = ShownLevels { component: self.name.to_string(), model: None, api: None, levels };
+        // Who was first is as right: it is the same component.
+        drop(self.levels.set(vec![shown]));
+    }
+
     /// Whether its package asks to change requests.
     pub fn asks_to_rewrite(&self) -> bool {
         self.asks_for(&Capability::Rewrite)
@@ -329,7 +356,9 @@ impl Component {
             capabilities: self.capabilities.clone(),
             reads: self.reads.clone(),
             credential: self.credential.clone(),
+            adapts: self.adapts,
             apis: self.apis.clone(),
+            levels: self.levels.clone(),
             publisher: self.publisher.clone(),
             tenant: self.tenant.clone(),
             structure: self.structure.clone(),
@@ -357,6 +386,16 @@ impl Component {
 // === private helpers ===
 
 /// Counting fuel would cost every call a quarter more time; replay counts it.
+/// What is known of a component that ships.
+fn shipped_levels(name: &str) -> OnceLock<Vec<ShownLevels>> {
+    let levels = OnceLock::new();
+    let known = LevelTable::shipped().map(|table| table.of(name)).unwrap_or_default();
+    if !known.is_empty() {
+        drop(levels.set(known));
+    }
+    levels
+}
+
 fn evidence(statement: &Statement, config_digest: &str) -> String {
     let Statement { name, version, digest, .. } = statement;
     let about = serde_json::json!({

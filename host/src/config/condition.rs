@@ -189,7 +189,7 @@ impl Conditions {
 
 impl Need {
     /// Whether a body needs it. Read from the bytes: quotes within a text are escaped, so what stands in quotes here is a key or a value.
-    pub(super) fn is_of(self, body: &[u8], has_tools: bool) -> bool {
+    pub fn is_of(self, body: &[u8], has_tools: bool) -> bool {
         match self {
             Self::Tools => has_tools,
             Self::Thinking => {

@@ -74,8 +74,8 @@ impl Pipeline {
         let lineage = Lineage::of_call(&inbound.headers, principal);
         let mut request = Request::new(inbound, lineage, trace, Arc::new(index), self.clock.as_ref());
         // A model that an earlier route takes is served there.
-        let (_, chosen) = route::choose(&self.components, config, bundle, &mut request, false).await;
-        if !chosen.is_ok_and(|(chosen, _)| chosen == *listed) {
+        let choice = route::choose(&self.components, config, bundle, &mut request, false).await;
+        if !choice.chosen.is_ok_and(|(chosen, _)| chosen == *listed) {
             return false;
         }
         let view: Arc<dyn BodyView> = Arc::clone(&request.body) as _;

@@ -1,6 +1,7 @@
 //! Every way a call is not served. What each becomes on the wire stands in one table, `http/error.rs`.
 
 use sallyport_protocol::errors::ErrorCode;
+use sallyport_protocol::level::Level;
 use sallyport_protocol::messages::batch::BatchError;
 use sallyport_protocol::messages::index::Malformed;
 
@@ -26,6 +27,14 @@ pub enum Refusal {
     NoRoute {
         /// What the client asked for.
         model: String,
+    },
+    /// The request needs what no provider of its routes was shown to carry.
+    #[error("the request needs {level}, which the provider {provider} was not shown to carry")]
+    LevelMissing {
+        /// What it needs.
+        level: Level,
+        /// The provider of the last target that was passed over.
+        provider: String,
     },
     /// A component said no.
     #[error("{component}: {}", .refusal.reason)]
@@ -240,6 +249,7 @@ impl Refusal {
         let own = match self {
             Self::Component { refusal, .. } => return refusal.code.clone(),
             Self::OfBatch { refusal, .. } => return refusal.code(),
+            Self::LevelMissing { .. } => ErrorCode::LevelMissing,
             Self::NoBatch(_) => ErrorCode::BodyMalformed,
             Self::NoUpload { .. } => ErrorCode::Invalid,
             Self::Split => ErrorCode::BatchSplit,
@@ -283,6 +293,7 @@ impl Refusal {
             | Self::Unknown { .. }
             | Self::EditFailed
             | Self::Declined(_)
+            | Self::LevelMissing { .. }
             | Self::Split
             | Self::NotOffered { .. }
             | Self::NotStored { .. }

@@ -3,20 +3,37 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sallyport_protocol::facts::ApiStyle;
+use sallyport_protocol::level::Level;
 use sallyport_protocol::verdict::Verdict;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::facts::Request;
 use super::order::{OrderKey, order};
 use super::row::Record;
-use super::{Call, Refusal};
+use super::{Call, Operation, Refusal};
 use crate::component::contract::{BodyView, Call as CallFacts};
 use crate::component::{Bundle, Component, Components, Fault, Mode};
-use crate::config::{Config, Predicate, PriceList, RequestNeeds, Route, RouteCaller, RouteTarget};
+use crate::config::{Config, Need, Predicate, PriceList, RequestNeeds, Route, RouteCaller, RouteTarget};
 use crate::evidence::{self, RecordedAnswer, RecordedStep};
 
 /// The route that takes a call, and its targets in the order in which they are asked.
 pub(super) type ChosenRoute = (Arc<Route>, Vec<Arc<RouteTarget>>);
+
+/// What became of the choice of a route.
+pub(super) struct RouteChoice {
+    asked: Vec<PredicateAnswer>,
+    passed_over: Vec<PassedOver>,
+    pub(super) chosen: Result<ChosenRoute, Refusal>,
+}
+
+/// A target whose provider was not shown to carry what the request needs.
+struct PassedOver {
+    route: String,
+    target: String,
+    provider: String,
+    level: Level,
+}
 
 /// What a predicate said about a route.
 pub(super) struct PredicateAnswer {
@@ -27,6 +44,31 @@ pub(super) struct PredicateAnswer {
     micros: u32,
     /// The question and its answer, if they are recorded.
     step: Option<Box<RecordedStep>>,
+}
+
+// === impl RouteChoice ===
+
+impl RouteChoice {
+    /// The row says who was asked, and who was passed over: what was chosen is left.
+    pub(super) fn note(self, record: &mut Record, body: &Bytes) -> Result<ChosenRoute, Refusal> {
+        let Self { asked, passed_over, chosen } = self;
+        for asked in asked {
+            asked.note(record, body);
+        }
+        if !passed_over.is_empty() {
+            record.note("passed_over", passed_over.iter().map(PassedOver::entry).collect::<Vec<_>>());
+        }
+        chosen
+    }
+}
+
+// === impl PassedOver ===
+
+impl PassedOver {
+    fn entry(&self) -> Value {
+        let Self { route, target, provider, level } = self;
+        json!({ "route": route, "target": target, "provider": provider, "level": level })
+    }
 }
 
 // === impl PredicateAnswer ===
@@ -43,17 +85,18 @@ impl PredicateAnswer {
     }
 }
 
-/// The route that takes `request`, whose facts name it from then on; and the predicates that were asked. A predicate that
-/// does not answer does not agree, and says so in the log. Where there is no room to ask it nobody can tell: the call is
-/// refused, lest it go where it must not. `recorded`: what predicates are asked is evidence.
+/// The route that takes `request`, whose facts name it from then on; the predicates that were asked; and the targets that were passed over,
+/// since their providers were not shown to carry what it needs. A predicate that does not answer does not agree, and says so in the log.
+/// Where there is no room to ask it nobody can tell: the call is refused, lest it go where it must not. `recorded`: what predicates are
+/// asked is evidence.
 pub(super) async fn choose(
     components: &Components,
     config: &Config,
     bundle: &Bundle,
     request: &mut Request,
     recorded: bool,
-) -> (Vec<PredicateAnswer>, Result<ChosenRoute, Refusal>) {
-    let mut asked = Vec::new();
+) -> RouteChoice {
+    let (mut asked, mut passed_over) = (Vec::new(), Vec::new());
     let model = request.facts.model.clone();
     // A model that the caller may not call is one that is not there.
     if !request.principal.models.has(&model) {
@@ -65,19 +108,40 @@ pub(super) async fn choose(
         if unmet(route, request, &config.prices).is_some() {
             continue;
         }
-        let targets = order(route, &OrderKey::of(request), &model, &config.prices);
+        let mut targets = order(route, &OrderKey::of(request), &model, &config.prices);
+        targets.retain(|target| match missing(config, bundle, target, request) {
+            None => true,
+            Some(level) => {
+                passed_over.push(PassedOver {
+                    route: route.pattern.as_str().to_owned(),
+                    target: target.name.clone(),
+                    provider: target.provider.clone(),
+                    level,
+                });
+                false
+            }
+        });
         let Some(first) = targets.first() else { continue };
         request.consider(route, first);
-        let Some(predicate) = &route.predicate else { return (asked, Ok((Arc::clone(route), targets))) };
+        let taken = (Arc::clone(route), targets);
+        let Some(predicate) = &route.predicate else {
+            return RouteChoice { asked, passed_over, chosen: Ok(taken) };
+        };
         let (answer, agrees) = ask(components, bundle, route, predicate, request, recorded).await;
         asked.extend(answer);
         match agrees {
-            Ok(true) => return (asked, Ok((Arc::clone(route), targets))),
+            Ok(true) => return RouteChoice { asked, passed_over, chosen: Ok(taken) },
             Ok(false) => {}
-            Err(refusal) => return (asked, Err(refusal)),
+            Err(refusal) => return RouteChoice { asked, passed_over, chosen: Err(refusal) },
         }
     }
-    (asked, Err(Refusal::NoRoute { model }))
+    let refusal = match passed_over.last() {
+        Some(PassedOver { level, provider, .. }) => {
+            Refusal::LevelMissing { level: *level, provider: provider.clone() }
+        }
+        None => Refusal::NoRoute { model },
+    };
+    RouteChoice { asked, passed_over, chosen: Err(refusal) }
 }
 
 /// Whether the predicate of a call's route agrees to the target that the call is on its way to.
@@ -108,7 +172,44 @@ fn unmet(route: &Route, request: &Request, prices: &PriceList) -> Option<&'stati
     route.unmet_by(&caller, &facts.model, prices, needs)
 }
 
+/// Whether a request needs a level. It is looked for only where a provider lacks it.
+pub fn needs(operation: Operation, body: &[u8], has_tools: bool, level: Level) -> bool {
+    let holds = |need: Need| need.is_of(body, has_tools);
+    match level {
+        Level::Text => operation == Operation::Message,
+        Level::Tools => holds(Need::Tools),
+        Level::Images => holds(Need::Images),
+        Level::Documents => holds(Need::Documents),
+        Level::Thinking => holds(Need::Thinking),
+        Level::Cache => memchr::memmem::find(body, b"\"cache_control\"").is_some(),
+        Level::Count => operation == Operation::CountTokens,
+        Level::Errors => false,
+    }
+}
+
 // === private helpers ===
+
+/// The first level that a request needs and that the provider of a target was not shown to carry.
+fn missing(config: &Config, bundle: &Bundle, target: &RouteTarget, request: &Request) -> Option<Level> {
+    let component = bundle.providers.get(&target.provider)?;
+    let model = target.model(&request.facts.model);
+    let levels = component.levels(model, || {
+        let known = config.facts.of(&target.provider, model);
+        let known = match &target.model_facts {
+            Some(own) => known.but(own),
+            None => known,
+        };
+        known.api.or_else(|| configured_api(component))
+    })?;
+    let has_tools = !request.body.index.tools.is_empty();
+    levels.missing().find(|level| needs(request.operation, &request.body.bytes, has_tools, *level))
+}
+
+/// The API that a provider is configured to ask by.
+fn configured_api(component: &Component) -> Option<ApiStyle> {
+    let config: Value = serde_json::from_str(component.configuration()).ok()?;
+    serde_json::from_value(config.get("api")?.clone()).ok()
+}
 
 /// What a predicate says about a route.
 async fn ask(

@@ -17,6 +17,7 @@ use crate::cli::Ending;
 use crate::cli::output::{clean, dash, table};
 use crate::cli::workbench::{self_signed, workbench};
 use crate::clock::{Clock as _, SystemClock};
+use crate::component::conformance::USUAL_MODEL;
 use crate::component::contract::nowhere;
 use crate::component::sample::{Sample, Samples};
 use crate::component::{
@@ -36,7 +37,7 @@ pub struct Test {
     #[arg(long, conflicts_with = "events")]
     pub conformance: bool,
     /// The model that a provider is asked for in the corpus
-    #[arg(long, value_name = "NAME", default_value = "claude-conformance", requires = "conformance")]
+    #[arg(long, value_name = "NAME", default_value = USUAL_MODEL, requires = "conformance")]
     pub model: String,
     /// The configuration that the component is given in the corpus, as a file of JSON
     #[arg(long, value_name = "FILE", requires = "conformance")]

@@ -80,11 +80,9 @@ impl StoredPassage {
             Request::new(inbound, self.lineage.clone(), trace, Arc::new(index), pipeline.clock.as_ref());
         let model = request.facts.model.clone();
         let chosen = route::choose(&pipeline.components, &self.config, &self.bundle, &mut request, false);
-        let (asked, chosen) = Box::pin(chosen).await;
+        let choice = Box::pin(chosen).await;
         let mut record = self.lend_record()?;
-        for asked in asked {
-            asked.note(&mut record, &bytes);
-        }
+        let chosen = choice.note(&mut record, &bytes);
         if !batch.models.contains(&model) && batch.models.len() < MOST_MODELS {
             batch.models.push(model.clone());
         }

@@ -85,15 +85,11 @@ impl StoredPassage {
         let lineage = self.lineage.clone();
         let mut request = Request::new(inbound, lineage, trace, Arc::new(index), pipeline.clock.as_ref());
         let chosen = route::choose(&pipeline.components, &self.config, &self.bundle, &mut request, false);
-        let (asked, chosen) = Box::pin(chosen).await;
-        if let Some(record) = self.record() {
-            for asked in asked {
-                asked.note(record, &body);
-            }
-        }
-        let (route, targets) = match chosen {
+        let choice = Box::pin(chosen).await;
+        let Some(record) = self.record() else { return Err(lost()) };
+        let (route, targets) = match choice.note(record, &body) {
             Ok(chosen) => chosen,
-            Err(Refusal::NoRoute { .. }) => return Ok(None),
+            Err(Refusal::NoRoute { .. } | Refusal::LevelMissing { .. }) => return Ok(None),
             Err(refusal) => return Err(refusal),
         };
         // Who keeps the calls keeps the files: policies are asked about that one.

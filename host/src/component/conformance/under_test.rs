@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::CorpusWire;
+use super::{ConformanceError, CorpusWire};
 use crate::component::contract::provider::{
     Block, Delta, Failure, Input, Output, RequestBody, RequestKind, ResponseHead, StreamEvent,
 };
@@ -42,14 +41,15 @@ pub(super) struct ProviderUnderTest<'a> {
 // === impl ProviderUnderTest ===
 
 impl ProviderUnderTest<'_> {
-    pub(super) async fn answered(&self, wire: &CorpusWire, answer: &str) -> anyhow::Result<Transcript> {
-        let text = wire.answers.get(answer).with_context(|| format!("the corpus has no answer {answer}"))?;
-        let body = if wire.hex {
-            unhex(text).context("an answer of the corpus")?
-        } else {
-            text.clone().into_bytes()
-        };
-        self.talk(&asking(&self.model), RequestKind::Message, Some((200, &wire.media, body))).await
+    pub(super) async fn answered(
+        &self,
+        wire: &CorpusWire,
+        answer: &str,
+    ) -> Result<Transcript, ConformanceError> {
+        let missing = || ConformanceError::Missing(format!("answer {answer}"));
+        let text = wire.answers.get(answer).ok_or_else(missing)?;
+        let body = if wire.hex { unhex(text).ok_or_else(missing)? } else { text.clone().into_bytes() };
+        Ok(self.talk(&asking(&self.model), RequestKind::Message, Some((200, &wire.media, body))).await)
     }
 
     /// One exchange: the request, and the answer if there is one.
@@ -58,7 +58,7 @@ impl ProviderUnderTest<'_> {
         body: &Value,
         kind: RequestKind,
         answer: Option<(u16, &str, Vec<u8>)>,
-    ) -> anyhow::Result<Transcript> {
+    ) -> Transcript {
         let mut body = body.clone();
         if let Some(model) = body.get_mut("model") {
             *model = json!(self.model);
@@ -68,7 +68,7 @@ impl ProviderUnderTest<'_> {
         let mut talk = Transcript::default();
         let (mut exchange, mut outputs) = match self.components.exchange(&self.component, request).await {
             Ok(begun) => begun,
-            Err(fault) => return Ok(talk.broke(&fault)),
+            Err(fault) => return talk.broke(&fault),
         };
         let mut answer = answer;
         for _ in 0..MOST_STEPS {
@@ -84,10 +84,10 @@ impl ProviderUnderTest<'_> {
                                 Input::End,
                             ];
                         }
-                        None => return Ok(talk),
+                        None => return talk,
                     },
                     NextMove::Wait => inputs.push(Input::Elapsed),
-                    NextMove::Over => return Ok(talk),
+                    NextMove::Over => return talk,
                     NextMove::On => {}
                 }
             }
@@ -96,10 +96,10 @@ impl ProviderUnderTest<'_> {
             }
             outputs = match exchange.next(inputs).await {
                 Ok(outputs) => outputs,
-                Err(fault) => return Ok(talk.broke(&fault)),
+                Err(fault) => return talk.broke(&fault),
             };
         }
-        Ok(talk)
+        talk
     }
 
     fn exchange_request(&self, text: &str, kind: RequestKind) -> ExchangeRequest {
