@@ -83,16 +83,13 @@ async fn list(
     query: ListQueryResult,
     head: Parts,
 ) -> Response {
-    let wanted = |request_id: &str| {
-        let unreadable = |what| ApiError::unreadable(what, request_id);
+    let wanted = || {
         let Ok(Query(ListQuery { limit, after_id, before_id })) = query else {
-            return Err(unreadable("limit, after_id and before_id are not readable"));
+            return Err("limit, after_id and before_id are not readable");
         };
         let limit = limit.unwrap_or(USUAL_LIST);
         if limit == 0 || (after_id.is_some() && before_id.is_some()) {
-            return Err(unreadable(
-                "limit must be 1 or more, and of after_id and before_id there may be one",
-            ));
+            return Err("limit must be 1 or more, and of after_id and before_id there may be one");
         }
         Ok(StoredCall::List(kind, ListPage { limit: limit.min(LARGEST_LIST), after_id, before_id }))
     };
@@ -105,23 +102,23 @@ async fn one(
     head: Parts,
     wanted: impl FnOnce(String) -> StoredCall,
 ) -> Response {
-    without_body(&edge, head, |_| Ok(wanted(id))).await
+    without_body(&edge, head, || Ok(wanted(id))).await
 }
 
 /// Who calls comes first: a stranger is not told what is wrong with the request.
 async fn without_body(
     edge: &Arc<Edge>,
     head: Parts,
-    wanted: impl FnOnce(&str) -> Result<StoredCall, ApiError>,
+    wanted: impl FnOnce() -> Result<StoredCall, &'static str>,
 ) -> Response {
     let request_id = edge.request_id();
     let principal = match caller::caller(edge, &head, &request_id).await {
         Ok(principal) => principal,
         Err(error) => return error.into_response(),
     };
-    let wanted = match wanted(&request_id) {
+    let wanted = match wanted() {
         Ok(wanted) => wanted,
-        Err(error) => return error.into_response(),
+        Err(what) => return ApiError::unreadable(what, &request_id).into_response(),
     };
     let inbound = Inbound {
         operation: Operation::Message,

@@ -227,12 +227,11 @@ impl<'a> FileForm<'a> {
 
     /// The message whose document it would be.
     fn as_message(&self, model: &str) -> String {
-        let source = match std::str::from_utf8(self.content) {
-            Ok(text) => json!({ "type": "text", "media_type": "text/plain", "data": text }),
-            Err(_) => {
-                let data = STANDARD.encode(self.content);
-                json!({ "type": "base64", "media_type": self.media_type, "data": data })
-            }
+        let source = if let Ok(text) = std::str::from_utf8(self.content) {
+            json!({ "type": "text", "media_type": "text/plain", "data": text })
+        } else {
+            let data = STANDARD.encode(self.content);
+            json!({ "type": "base64", "media_type": self.media_type, "data": data })
         };
         let document = json!({ "type": "document", "title": self.name, "source": source });
         json!({ "model": model, "max_tokens": 1, "messages": [{ "role": "user", "content": [document] }] })

@@ -28,12 +28,16 @@ const MOST_MODELS: usize = 16;
 enum Opened {
     /// An error, all of it.
     Whole(StoredAnswer),
-    Stream {
-        stored: StoredObject,
-        status: u16,
-        headers: HeaderMap,
-        body: AnswerBody,
-    },
+    /// What was asked for, as it comes.
+    Stream(Box<OpenContent>),
+}
+
+/// A content whose head has come.
+struct OpenContent {
+    stored: StoredObject,
+    status: u16,
+    headers: HeaderMap,
+    body: AnswerBody,
 }
 
 /// Reads results along, line by line.
@@ -56,7 +60,8 @@ impl StoredPassage {
         match self.opened(kind, id).await {
             Err(refusal) => Err(self.fail(refusal).await),
             Ok(Opened::Whole(answer)) => self.end(answer).await,
-            Ok(Opened::Stream { stored, status, headers, body }) => {
+            Ok(Opened::Stream(content)) => {
+                let OpenContent { stored, status, headers, body } = *content;
                 let slot = Arc::new(Slot::default());
                 let left = Arc::clone(&slot);
                 let empty = self.reply(status, headers, ReplyBody::Whole(Bytes::new()));
@@ -84,7 +89,8 @@ impl StoredPassage {
         // Whatever it is, no browser is to run it under the gateway's address.
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-        Ok(Opened::Stream { stored, status: answer.status.as_u16(), headers, body: answer.body })
+        let content = OpenContent { stored, status: answer.status.as_u16(), headers, body: answer.body };
+        Ok(Opened::Stream(Box::new(content)))
     }
 
     /// The last piece goes out once the row is closed. What breaks off is cut, so that nobody takes it for all of it.
