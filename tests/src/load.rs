@@ -25,8 +25,12 @@ pub struct Job {
     pub body: Body,
     /// How many connections at once.
     pub connections: usize,
-    /// How many requests in all.
+    /// How many requests in all, at most.
     pub requests: usize,
+    /// No request begins later than this after the first.
+    pub lasts: Duration,
+    /// The number of the first request, so that a job does not send again what another one sent.
+    pub first: usize,
 }
 
 /// Bodies of requests.
@@ -108,17 +112,18 @@ impl Job {
             ("authorization", &format!("Bearer {token}")),
         ];
         let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Self { address, target: "/v1/messages".to_owned(), headers, body, connections, requests }
+        let target = "/v1/messages".to_owned();
+        Self { address, target, headers, body, connections, requests, lasts: Duration::MAX, first: 0 }
     }
 
-    /// Sends them all.
+    /// Sends them all, or as many as there is time for.
     pub async fn run(self) -> Report {
         let job = Arc::new(self);
-        let next = Arc::new(AtomicUsize::new(0));
+        let next = Arc::new(AtomicUsize::new(job.first));
         let began = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..job.connections {
-            tasks.spawn(worker(Arc::clone(&job), Arc::clone(&next)));
+            tasks.spawn(worker(Arc::clone(&job), Arc::clone(&next), began));
         }
         let mut report = Report::default();
         while let Some(done) = tasks.join_next().await {
@@ -198,12 +203,12 @@ fn conversation(model: &str, bytes: usize, turn: usize, number: usize) -> Bytes 
     Bytes::from(json!({"model": model, "max_tokens": 64, "messages": messages}).to_string())
 }
 
-async fn worker(job: Arc<Job>, next: Arc<AtomicUsize>) -> Report {
+async fn worker(job: Arc<Job>, next: Arc<AtomicUsize>, since: Instant) -> Report {
     let mut report = Report::default();
     let mut sender: Option<http1::SendRequest<Full<Bytes>>> = None;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= job.requests {
+        if number - job.first >= job.requests || since.elapsed() >= job.lasts {
             return report;
         }
         let request = job.request(number);

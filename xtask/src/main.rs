@@ -78,6 +78,12 @@ struct Bench {
     /// Only the gateway beside nginx, cell by cell, against what it may cost
     #[arg(long)]
     kit: bool,
+    /// Link what is measured in less time, and measure a few percent more than what is shipped
+    #[arg(long)]
+    thin: bool,
+    /// Build what is measured, and measure it another time
+    #[arg(long)]
+    build: bool,
     /// Count what needs no quiet machine, on the build that tests run on; fails where a bound is exceeded
     #[arg(long)]
     gate: bool,
@@ -114,12 +120,20 @@ impl Bench {
         if self.gate {
             return Self::gate(root);
         }
-        process::run(&mut process::cargo(
+        let mut build = process::cargo(
             root,
             &["build", "--release", "--workspace", "--bin", "sallyport", "--bin", "bench"],
-        ))?;
-        let mut measure = std::process::Command::new(root.join("target/release/bench"));
-        measure.env("SALLYPORT_BIN", root.join("target/release/sallyport")).current_dir(root);
+        );
+        if self.thin {
+            build.env("CARGO_PROFILE_RELEASE_LTO", "thin").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        }
+        process::run(&mut build)?;
+        if self.build {
+            return Ok(());
+        }
+        let built = target(root).join("release");
+        let mut measure = std::process::Command::new(built.join("bench"));
+        measure.env("SALLYPORT_BIN", built.join("sallyport")).current_dir(root);
         for (asked, option) in [
             (self.json, "--json"),
             (self.quick, "--quick"),
@@ -145,10 +159,16 @@ impl Bench {
             process::cargo(root, &["build", "--release", "-p", "sallyport-protocol", "--example", "index"]);
         index.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
         process::run(&mut index)?;
-        let mut count = std::process::Command::new(root.join("target/debug/bench"));
-        count.arg("gate").env("SALLYPORT_BIN", root.join("target/debug/sallyport")).current_dir(root);
+        let built = target(root).join("debug");
+        let mut count = std::process::Command::new(built.join("bench"));
+        count.arg("gate").env("SALLYPORT_BIN", built.join("sallyport")).current_dir(root);
         process::run(&mut count)
     }
+}
+
+/// Where cargo puts what it builds.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target))
 }
 
 /// Builds and signs the guests, and says what came out.

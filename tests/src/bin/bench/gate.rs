@@ -37,18 +37,7 @@ const COUNT: &str = "SALLYPORT_BENCH_COUNT";
 
 /// Counts everything, prints it with its bounds, and fails where one is exceeded.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let mut counted = BTreeMap::new();
-    let mut skipped = Vec::new();
-    if works("strace", "-V") {
-        counted.extend(system_calls().await?);
-    } else {
-        skipped.push("system calls: strace is not installed");
-    }
-    if works("cc", "--version") {
-        counted.extend(in_child(&["part", "allocations"])?);
-    } else {
-        skipped.push("allocations: there is no C compiler");
-    }
+    let (mut counted, mut skipped) = of_a_call().await?;
     if works("valgrind", "--version") {
         counted.extend(instructions()?);
     } else {
@@ -67,6 +56,23 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     }
     ensure!(!exceeded, "a call costs more than it may");
     Ok(())
+}
+
+/// System calls and allocations of a call, and why some are not known.
+pub(crate) async fn of_a_call() -> anyhow::Result<(BTreeMap<String, f64>, Vec<&'static str>)> {
+    let mut counted = BTreeMap::new();
+    let mut skipped = Vec::new();
+    if works("strace", "-V") {
+        counted.extend(system_calls().await?);
+    } else {
+        skipped.push("system calls: strace is not installed");
+    }
+    if works("cc", "--version") {
+        counted.extend(in_child(&["part", "allocations"])?);
+    } else {
+        skipped.push("allocations: there is no C compiler");
+    }
+    Ok((counted, skipped))
 }
 
 /// A gateway with everything on, its upstream, and who calls it.

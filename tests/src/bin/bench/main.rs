@@ -212,6 +212,8 @@ async fn part_load() -> anyhow::Result<()> {
         let token = job["token"].as_str().unwrap_or_default();
         let count = |name: &str| usize::try_from(job[name].as_u64().unwrap_or(1)).unwrap_or(1);
         let model = job["model"].as_str().unwrap_or_default();
+        let lasts = job["lasts_ms"].as_u64().map(Duration::from_millis);
+        let first = job["first"].as_u64().and_then(|first| usize::try_from(first).ok());
         if job["kind"] == "hold" {
             // A client of its own for each, so that no two share a connection.
             for _ in 0..count("requests") {
@@ -239,6 +241,8 @@ async fn part_load() -> anyhow::Result<()> {
         if model.starts_with("gpt") && token.is_empty() {
             "/v1/chat/completions".clone_into(&mut job.target);
         }
+        job.lasts = lasts.unwrap_or(job.lasts);
+        job.first = first.unwrap_or(job.first);
         say(&job.run().await.to_json().to_string())?;
     }
     Ok(())
