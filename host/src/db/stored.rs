@@ -139,7 +139,7 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::testing::{Fresh, on_both};
+    use crate::db::testing::on_both;
 
     fn batch(tenant: &str, id: &str, made_ms: i64) -> StoredObject {
         StoredObject {

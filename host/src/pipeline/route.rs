@@ -100,7 +100,7 @@ pub(super) async fn choose(
     let model = request.facts.model.clone();
     // A model that the caller may not call is one that is not there.
     if !request.principal.models.has(&model) {
-        return (asked, Err(Refusal::NoRoute { model }));
+        return RouteChoice { asked, passed_over, chosen: Err(Refusal::NoRoute { model }) };
     }
     let gateway = &config.gateway;
     let candidates = gateway.candidates(&model).filter(|_| gateway.enabled);
