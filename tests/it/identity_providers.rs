@@ -80,7 +80,9 @@ impl Stage {
 }
 
 fn merged(mut entry: Value, more: Value) -> Value {
-    entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let (Some(fields), Value::Object(more)) = (entry.as_object_mut(), more) {
+        fields.extend(more);
+    }
     entry
 }
 

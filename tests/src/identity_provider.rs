@@ -1,4 +1,4 @@
-//! An identity provider at which people of stories sign in. It keeps to OpenID Connect, until a story has it lie.
+//! An identity provider at which people of stories sign in. It keeps to `OpenID` Connect, until a story has it lie.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -227,9 +227,9 @@ impl State {
     fn answer(&mut self, seen: &Seen) -> Script {
         match (seen.method.as_str(), seen.target.as_str()) {
             ("GET", "/.well-known/openid-configuration") => {
-                ok(self.metadata.clone().unwrap_or_else(|| self.document()))
+                ok(&self.metadata.clone().unwrap_or_else(|| self.document()))
             }
-            ("GET", "/keys") => ok(json!({"keys": self.published})),
+            ("GET", "/keys") => ok(&json!({"keys": self.published})),
             ("POST", "/token") => self.token(seen),
             _ => Script::Status(404, Vec::new(), Bytes::new()),
         }
@@ -275,10 +275,10 @@ impl State {
             return refused("invalid_grant");
         }
         if self.lie == Some(Lie::NoToken) {
-            return ok(json!({"access_token": "a", "token_type": "Bearer"}));
+            return ok(&json!({"access_token": "a", "token_type": "Bearer"}));
         }
         ok(
-            json!({"access_token": "a", "token_type": "Bearer", "expires_in": 60, "id_token": self.id_token(&asked)}),
+            &json!({"access_token": "a", "token_type": "Bearer", "expires_in": 60, "id_token": self.id_token(&asked)}),
         )
     }
 
@@ -370,7 +370,7 @@ fn raw(header: &str, claims: &str, signature: &[u8]) -> String {
     [header.as_bytes(), claims.as_bytes(), signature].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
 }
 
-fn ok(body: Value) -> Script {
+fn ok(body: &Value) -> Script {
     let media = vec![("content-type".to_owned(), "application/json".to_owned())];
     Script::Status(200, media, body.to_string().into())
 }

@@ -1,4 +1,4 @@
-//! Signing in at identity providers (OpenID Connect Core 1.0): several at once, each with what it may say of whom. The gateway is the client;
+//! Signing in at identity providers (`OpenID` Connect Core 1.0): several at once, each with what it may say of whom. The gateway is the client;
 //! what a provider says is checked here, and what comes of it. Who asks it over the wire is [`IdentityServers`]' to know.
 //!
 //! *Invariant:* whom a provider means, its issuer and subject say. No name and no address links a person to a user that exists.
@@ -41,7 +41,7 @@ pub(super) const VISITS_PER_ADDRESS: u32 = 100;
 pub(super) const MOST_EXCHANGES: usize = 64;
 /// Longest code that is handed to a provider.
 const LONGEST_CODE: usize = 8 * 1024;
-/// Words of RFC 6749 and OpenID Connect in which a provider says that nobody signed in there.
+/// Words of RFC 6749 and `OpenID` Connect in which a provider says that nobody signed in there.
 const KNOWN_ERRORS: [&str; 12] = [
     "access_denied",
     "account_selection_required",

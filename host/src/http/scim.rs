@@ -161,7 +161,7 @@ impl ScimCall {
     }
 
     /// A page of a list.
-    fn page(&self, page: &ScimPage, total: i64, resources: Vec<Value>) -> Response {
+    fn page(&self, page: &ScimPage, total: i64, resources: &[Value]) -> Response {
         let body = json!({
             "schemas": [LIST],
             "totalResults": total,
@@ -285,7 +285,7 @@ async fn resource_types(State(edge): State<Arc<Edge>>, head: Parts) -> Response 
     };
     let extension = json!([{ "schema": ENTERPRISE, "required": false }]);
     let page = ScimPage { filter: ScimFilter::All, start: 1, count: 2, bare: false };
-    call.page(&page, 2, vec![kind("User", USER, extension), kind("Group", GROUP, json!([]))])
+    call.page(&page, 2, &[kind("User", USER, extension), kind("Group", GROUP, json!([]))])
 }
 
 // === private helpers ===

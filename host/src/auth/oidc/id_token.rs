@@ -1,4 +1,4 @@
-//! The one reader of ID tokens of others (OpenID Connect Core 1.0, section 3.1.3.7): which algorithms and keys are believed, and what a
+//! The one reader of ID tokens of others (`OpenID` Connect Core 1.0, section 3.1.3.7): which algorithms and keys are believed, and what a
 //! token has to say to be for this sign-in.
 //!
 //! As with the gateway's own tokens the library checks the signature, and everything else is checked here.

@@ -41,7 +41,7 @@ enum FetchFault {
     Metadata(&'static str),
 }
 
-/// What a provider says of itself (OpenID Connect Discovery 1.0, section 3), as far as it is needed.
+/// What a provider says of itself (`OpenID` Connect Discovery 1.0, section 3), as far as it is needed.
 #[derive(Debug)]
 pub(super) struct ProviderMetadata {
     authorization_endpoint: String,
@@ -67,7 +67,7 @@ struct MetadataDocument {
     authorization_response_iss_parameter_supported: bool,
 }
 
-/// What comes for a code (OpenID Connect Core 1.0, section 3.1.3.3). The access token is not for the gateway to use.
+/// What comes for a code (`OpenID` Connect Core 1.0, section 3.1.3.3). The access token is not for the gateway to use.
 #[derive(Deserialize)]
 struct ExchangeAnswer {
     id_token: String,

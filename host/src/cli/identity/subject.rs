@@ -7,7 +7,7 @@ use super::{Change, IdentityContext};
 use crate::audit::Action;
 use crate::db::user::User;
 
-/// Longest subject (OpenID Connect Core 1.0, section 2).
+/// Longest subject (`OpenID` Connect Core 1.0, section 2).
 const LONGEST: usize = 255;
 
 impl IdentityContext<'_> {

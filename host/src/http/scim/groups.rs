@@ -31,7 +31,8 @@ pub(super) async fn list(State(edge): State<Arc<Edge>>, head: Parts) -> Response
         let (total, groups) =
             call.edge.db.scim_groups(call.tenant(), &page.filter, page.skip(), page.count).await?;
         // Members of many groups would make a page of any length: whoever wants them asks for one group.
-        Ok(call.page(&page, total, groups.iter().map(|group| shown(&call, group, None)).collect()))
+        let groups: Vec<_> = groups.iter().map(|group| shown(&call, group, None)).collect();
+        Ok(call.page(&page, total, &groups))
     };
     call.close(done.await)
 }

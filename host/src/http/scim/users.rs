@@ -66,7 +66,8 @@ pub(super) async fn list(State(edge): State<Arc<Edge>>, head: Parts) -> Response
         let page = ScimPage::read(&head, "userName")?;
         let (total, users) =
             call.edge.db.scim_users(call.tenant(), &page.filter, page.skip(), page.count).await?;
-        Ok(call.page(&page, total, users.iter().map(|user| shown(&call, user, None)).collect()))
+        let users: Vec<_> = users.iter().map(|user| shown(&call, user, None)).collect();
+        Ok(call.page(&page, total, &users))
     };
     call.close(done.await)
 }
