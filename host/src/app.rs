@@ -27,7 +27,7 @@ use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::shipped::first_party_publisher;
 use crate::tls::Tls;
 use crate::trust::Trust;
-use crate::upstream::{Outside, Upstream};
+use crate::upstream::{EgressClient, Outbound, TrustedServers, Upstream};
 
 /// Where a gateway that serves says its address, as `https://..` where it speaks TLS: a file in its home.
 const ADDRESS_FILE: &str = "address";
@@ -177,7 +177,9 @@ impl App {
         let counters = Arc::new(LocalCounters::new(Arc::clone(&clock)));
         let components = Components::start(settings, counters, Arc::clone(&clock))
             .context("cannot start the component host")?;
-        let outside = Outside::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?;
+        let outbound =
+            Outbound::new(&TrustedServers::System).context("cannot load the certificate authorities")?;
+        let egress = EgressClient::new(&outbound, Arc::clone(&clock));
         let host = semver::Version::parse(env!("CARGO_PKG_VERSION"))
             .context("the version of this binary cannot be read")?;
         let catalog = Catalog::new(catalog::CatalogParts {
@@ -186,7 +188,7 @@ impl App {
             audit: Arc::clone(&audit),
             clock: Arc::clone(&clock),
             trust: Trust::new(db.clone(), keys.rollback().clone(), host),
-            ways_out: Box::new(move |way| outside.way(way)),
+            ways_out: Box::new(move |settings| egress.grant(settings)),
         });
         let tls = config.tls.clone().map(|settings| Tls::open(settings, Arc::clone(&clock)));
         let tls = tls.transpose().context("cannot use the certificate")?;
@@ -203,8 +205,7 @@ impl App {
         let tasks = TaskTracker::new();
         let edge_settings = http::HttpSettings::of(&config);
         let home = config.home.clone();
-        let upstream =
-            Upstream::new(Arc::clone(&clock)).context("cannot load the certificate authorities")?;
+        let upstream = Upstream::new(&outbound, Arc::clone(&clock));
         let identity_servers = Arc::new(upstream.clone());
         let pipeline = Pipeline::new(Parts {
             components: Arc::clone(&components),

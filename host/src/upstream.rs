@@ -1,8 +1,10 @@
 //! The upstream side: the only module that dials out. It owns scheme, authority and credential; a provider component says the
 //! rest, and what it may not say is refused here.
 
+mod address;
 mod answer;
 mod breaker;
+mod client;
 mod connect;
 mod egress;
 mod h1;
@@ -32,16 +34,15 @@ use crate::config::{
 use crate::limits::Limit;
 
 use self::breaker::Breakers;
-use self::connect::{Connector, Protocol};
-use self::h1::{Failed, H1Connection};
 use self::identity::{Given, Identities};
-use self::origin::Origins;
 use self::pieces::Pieces;
 use self::refusals::Refusals;
 
+pub use self::address::AddressPolicy;
 pub use self::answer::{Answer, AnswerBody, BodyError, Broken};
 pub use self::breaker::{Breaker, BreakerPass, UpstreamState};
-pub use self::egress::Outside;
+pub use self::client::{FetchError, FetchLimits, HttpClient, Outbound, WholeAnswer};
+pub use self::egress::EgressClient;
 pub use self::head::{for_client, for_guest, passed_on, retry_after, travelling};
 pub use self::identity::IdentityError;
 pub use self::trusted::TrustedServers;
@@ -53,12 +54,11 @@ const LONGEST_PATH: usize = 8 * 1024;
 /// A slash within a segment of a path, in the form of RFC 3986, section 6.2.2.1.
 const ENCODED_SLASH: &str = "%2F";
 
-/// Dials upstreams.
+/// Sends what providers ask for, and what the identity servers of clouds are asked.
 #[derive(Clone)]
 pub struct Upstream {
     clock: Arc<dyn Clock>,
-    connector: Connector,
-    origins: Arc<Origins>,
+    client: HttpClient,
     identities: Arc<Identities>,
     refusals: Arc<Refusals>,
     breakers: Arc<Breakers>,
@@ -146,8 +146,13 @@ pub(crate) fn limits() -> Vec<Limit> {
             origin::MOST_IDLE as u64,
             "the connection is closed after its answer",
         ),
-        Limit::time(PART, "wait for an identity server", identity::PATIENCE, "503 `credential_unavailable`"),
-        Limit::bytes(PART, "an identity server's answer", identity::MOST_ANSWER, "502 `upstream_credential`"),
+        Limit::time(PART, "wait for an identity server", identity::TIMEOUT, "503 `credential_unavailable`"),
+        Limit::bytes(
+            PART,
+            "an identity server's answer",
+            identity::MAX_ANSWER_BYTES,
+            "502 `upstream_credential`",
+        ),
         Limit::count(
             PART,
             "identities of clouds whose tokens are kept",
@@ -160,21 +165,15 @@ pub(crate) fn limits() -> Vec<Limit> {
 // === impl Upstream ===
 
 impl Upstream {
-    /// A client with the system's certificate authorities. No proxy, no redirects.
-    pub fn new(clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        Self::trusting(&TrustedServers::System, clock)
-    }
-
-    /// The same, which believes others.
-    pub fn trusting(trusted: &TrustedServers, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        Ok(Self {
+    /// To any address: routes say where upstreams are.
+    pub fn new(outbound: &Outbound, clock: Arc<dyn Clock>) -> Self {
+        Self {
             clock,
-            connector: Connector::new(trusted)?,
-            origins: Arc::default(),
+            client: outbound.client(AddressPolicy::Any),
             identities: Arc::default(),
             refusals: Arc::default(),
             breakers: Arc::default(),
-        })
+        }
     }
 
     /// Notes that the upstream of this target refused the gateway's credential. What a cloud gave out for a while is not shown again.
@@ -240,7 +239,7 @@ impl Upstream {
                 Some(UpstreamCredential::Text { .. }) | None => Vec::new(),
             };
             let Endpoint { scheme, authority, .. } = to.endpoint;
-            let answer = self.exchange(*scheme, authority, to.timeouts, &request).await?;
+            let answer = self.client.exchange(*scheme, authority, to.timeouts, &request).await?;
             Ok(Answer { shown, ..answer })
         };
         let sent = tokio::time::timeout(to.timeouts.first_byte, sending).await;
@@ -278,40 +277,6 @@ impl Upstream {
             (Given::Keys(_), _) => Err(UNFIT),
         }
     }
-
-    /// Sends a request where a connection takes it. One of which a single byte was written is not sent again.
-    async fn exchange(
-        &self,
-        scheme: Scheme,
-        authority: &str,
-        timeouts: Timeouts,
-        request: &Request<Pieces>,
-    ) -> Result<Answer, SendError> {
-        let idle = timeouts.idle;
-        let origin = self.origins.of(scheme, authority);
-        if let Some(mut sender) = origin.shared() {
-            match h2::ask(&mut sender, request.clone()).await {
-                Ok(response) => return Ok(Answer::shared(response, idle)),
-                Err(Failed::Unsent(_)) => origin.forget_shared(),
-                Err(Failed::Lost(broken)) => return Err(broken.into()),
-            }
-        }
-        while let Some(mut connection) = origin.take() {
-            match connection.ask(request).await {
-                Ok(head) => return Ok(Answer::own(head, connection, origin, idle)),
-                Err(Failed::Unsent(_)) => {}
-                Err(Failed::Lost(broken)) => return Err(broken.into()),
-            }
-        }
-        let (stream, protocol) = self.connector.connect(request.uri(), timeouts.connect).await?;
-        if protocol == Protocol::Http1 {
-            let mut connection = H1Connection::new(stream);
-            let head = connection.ask(request).await?;
-            return Ok(Answer::own(head, connection, origin, idle));
-        }
-        let mut sender = origin.share(h2::begin(stream).await?);
-        Ok(Answer::shared(h2::ask(&mut sender, request.clone()).await?, idle))
-    }
 }
 
 impl std::fmt::Debug for Upstream {
@@ -327,12 +292,6 @@ impl From<Broken> for SendError {
         let connecting = matches!(broken, Broken::Connect(_));
         let fault = if connecting { TransportFault::Connect } else { TransportFault::Closed };
         Self::Transport { fault, cause: Some(broken) }
-    }
-}
-
-impl From<Failed> for SendError {
-    fn from((Failed::Unsent(broken) | Failed::Lost(broken)): Failed) -> Self {
-        broken.into()
     }
 }
 

@@ -21,7 +21,7 @@ use sallyport::component::{
 };
 use sallyport::config::EgressSettings;
 use sallyport::shipped::{first_party, first_party_publisher};
-use sallyport::upstream::Outside;
+use sallyport::upstream::{EgressClient, Outbound, TrustedServers};
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Package, TrustError, Verified};
 use sallyport_tests::{binary, hostile};
@@ -207,8 +207,9 @@ impl Rig {
         name: &str,
         ways: &[EgressSettings],
     ) -> Arc<Component> {
-        let outside = Outside::new(Arc::new(SystemClock::default())).unwrap();
-        let grants = ways.iter().enumerate().map(|(number, way)| (format!("way{number}"), outside.way(way)));
+        let outbound = Outbound::new(&TrustedServers::System).unwrap();
+        let egress = EgressClient::new(&outbound, Arc::new(SystemClock::default()));
+        let grants = ways.iter().enumerate().map(|(number, way)| (format!("way{number}"), egress.grant(way)));
         let verified = calling_hook(name, ways.len());
         let admission = Admission::new(tier, None).granted(grants.collect());
         self.components.admit(&verified, &json!({}), admission).await.unwrap()

@@ -84,6 +84,23 @@ fn anyhow_is_for_the_command_line_and_for_what_puts_parts_together() {
 }
 
 #[test]
+fn one_file_dials_and_one_says_whose_certificates_are_believed() {
+    for (words, home) in [
+        (&["TcpStream::connect", "HttpConnector::new", "TcpSocket::new"][..], "upstream/connect.rs"),
+        (&["lookup_host", "to_socket_addrs"][..], "upstream/address.rs"),
+        (&["ClientConfig::builder", "load_native_certs"][..], "upstream/trusted.rs"),
+    ] {
+        let places: BTreeSet<_> = rust_files("host/src")
+            .into_iter()
+            .filter(|(_, text)| names_before_tests(text, words))
+            .map(|(file, _)| file)
+            .filter(|file| !file.ends_with("/tests.rs") && !file.contains("/tests/"))
+            .collect();
+        assert_eq!(places, BTreeSet::from([format!("host/src/{home}")]), "{words:?}");
+    }
+}
+
+#[test]
 fn every_hostile_guest_has_its_test() {
     let tests: String = rust_files("tests/it").into_iter().map(|(_, text)| text).collect();
     let tests = test_names(&tests);
@@ -118,6 +135,12 @@ fn says_what_it_owns(file: &str, text: &str) -> bool {
         .strip_prefix("//!")
         .is_some_and(|rest| rest.lines().next().is_some_and(|line| !line.trim().is_empty()));
     begins || file.ends_with("/tests.rs")
+}
+
+/// Whether the part of a file that ships holds one of the words.
+fn names_before_tests(text: &str, words: &[&str]) -> bool {
+    let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+    words.iter().any(|word| shipped.contains(word))
 }
 
 /// Names of the functions that are tests.
@@ -213,6 +236,13 @@ fn a_first_line_that_says_nothing_is_found() {
     for text in ["", "use std::fs;\n//! late", "//!\nuse std::fs;\n", "// Owns a.\n", "\n//! Owns a.\n"] {
         assert!(!says_what_it_owns("host/src/a.rs", text), "{text:?}");
     }
+}
+
+#[test]
+fn a_word_counts_in_what_ships_and_not_in_its_tests() {
+    let text = "fn dial() {}\n#[cfg(test)]\nmod tests { fn look() {} }\n";
+    assert!(names_before_tests(text, &["look", "dial"]));
+    assert!(!names_before_tests(text, &["look"]));
 }
 
 #[test]

@@ -1,21 +1,17 @@
 //! Talking to a running gateway as an administrator: what the online commands do their work with.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
+use http::{HeaderValue, Method, Request, Uri, header};
 use sallyport_protocol::id::TenantId;
-use sallyport_protocol::package::CredentialForm;
 use serde_json::Value;
 
-use crate::clock::SystemClock;
-use crate::component::contract::Attribute;
-use crate::component::contract::provider::{Auth, RequestBody, UpstreamRequest};
-use crate::config::{self, Endpoint, Scheme, SecretString, Timeouts};
-use crate::upstream::{Destination, TrustedServers, Upstream, UpstreamCredential};
+use crate::config::{self, Endpoint, Scheme};
+use crate::upstream::{AddressPolicy, FetchLimits, HttpClient, Outbound, TrustedServers, WholeAnswer};
 
 /// Where a gateway that serves says its address: files in its home. The first is there if administration has a listener of its own.
 const ADDRESS_FILES: [&str; 2] = ["admin-address", CLIENTS_ADDRESS];
@@ -24,8 +20,10 @@ const CLIENTS_ADDRESS: &str = "address";
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the token is looked for in the home, unless the command line says otherwise.
 const TOKEN_FILE: &str = "admin.token";
+/// How long a command waits: a component that was uploaded is compiled before the gateway answers.
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
 /// Longest answer.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Which gateway, and as whom.
 #[derive(Debug, Clone, Default, Args)]
@@ -47,9 +45,10 @@ pub struct Where {
 
 /// A gateway that is asked.
 pub(super) struct Remote {
-    upstream: Upstream,
+    client: HttpClient,
     endpoint: Endpoint,
-    token: SecretString,
+    /// `Bearer <token>`; `Debug` does not show it.
+    authorization: HeaderValue,
     tenant: Option<TenantId>,
 }
 
@@ -80,65 +79,50 @@ impl Remote {
                 file.display()
             )
         })?;
-        let upstream = Upstream::trusting(&trusted, Arc::new(SystemClock::default()))
-            .context("cannot load the certificate authorities")?;
-        let token = SecretString::from(token.trim().to_owned());
+        let client = client(&trusted).context("cannot load the certificate authorities")?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .with_context(|| format!("{} holds no token", file.display()))?;
+        authorization.set_sensitive(true);
         let tenant =
             at.tenant.as_deref().map(TenantId::parse).transpose().context("--tenant is no tenant's id")?;
-        Ok(Self { upstream, endpoint, token, tenant })
+        Ok(Self { client, endpoint, authorization, tenant })
     }
 
     /// Looks.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.send("GET", path, RequestBody::Empty).await
+        self.send(Method::GET, path, Bytes::new()).await
     }
 
     /// Does something.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send("POST", path, RequestBody::Bytes(body.to_string().into_bytes())).await
+        self.send(Method::POST, path, body.to_string().into()).await
     }
 
     /// Uploads.
     pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
-        self.send("POST", path, RequestBody::Bytes(bytes)).await
+        self.send(Method::POST, path, bytes.into()).await
     }
 
     /// Takes back.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.send("DELETE", path, RequestBody::Empty).await
+        self.send(Method::DELETE, path, Bytes::new()).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: RequestBody) -> anyhow::Result<Value> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
         let query =
             self.tenant.as_ref().map(|tenant| format!("?tenant={}", tenant.as_str())).unwrap_or_default();
-        let wanted = UpstreamRequest {
-            method: method.to_owned(),
-            path: format!("/v1/admin/{path}{query}"),
-            headers: vec![Attribute {
-                name: "content-type".to_owned(),
-                value: "application/json".to_owned(),
-            }],
-            body,
-            auth: Auth::Credential,
-        };
-        let to = Destination {
-            endpoint: &self.endpoint,
-            credential: Some(UpstreamCredential::Text { secret: &self.token, form: &CredentialForm::Bearer }),
-            timeouts: Timeouts::default(),
-        };
-        let mut answer = self
-            .upstream
-            .send(to, wanted, &Bytes::new())
+        let mut request = request(&self.endpoint, &format!("/v1/admin/{path}{query}"), body)?;
+        *request.method_mut() = method;
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        let limits = FetchLimits { timeout: COMMAND_TIMEOUT, max_bytes: MAX_ANSWER_BYTES };
+        let answer = self
+            .client
+            .fetch(request, limits)
             .await
             .with_context(|| format!("the gateway at {} does not answer", self.endpoint.authority))?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.body.chunk().await.context("the gateway's answer broke off")? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_ANSWER {
-                bail!("the gateway's answer is too long");
-            }
-        }
-        let read = serde_json::from_slice::<Value>(&bytes);
+        let read = serde_json::from_slice::<Value>(&answer.body);
         if answer.status.is_success() {
             return read
                 .with_context(|| format!("what answers at {} is no gateway", self.endpoint.authority));
@@ -175,27 +159,25 @@ async fn ask_ready(home: &Path, url: &str) -> anyhow::Result<Value> {
     } else {
         TrustedServers::System
     };
-    let wanted = UpstreamRequest {
-        method: "GET".to_owned(),
-        path: "/ready".to_owned(),
-        headers: Vec::new(),
-        body: RequestBody::Empty,
-        auth: Auth::None,
-    };
-    let endpoint = Endpoint::parse(url)?;
-    let timeouts = Timeouts { first_byte: READY_TIMEOUT, ..Timeouts::default() };
-    let to = Destination { endpoint: &endpoint, credential: None, timeouts };
-    let mut answer = Upstream::trusting(&trusted, Arc::new(SystemClock::default()))?
-        .send(to, wanted, &Bytes::new())
-        .await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.body.chunk().await? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_ANSWER {
-            bail!("the gateway's answer is too long");
-        }
-    }
-    serde_json::from_slice(&bytes).context("what answers is no gateway")
+    let request = request(&Endpoint::parse(url)?, "/ready", Bytes::new())?;
+    let limits = FetchLimits { timeout: READY_TIMEOUT, max_bytes: MAX_ANSWER_BYTES };
+    let WholeAnswer { body, .. } = client(&trusted)?.fetch(request, limits).await?;
+    serde_json::from_slice(&body).context("what answers is no gateway")
+}
+
+/// To any address: the person at the command line says where the gateway is.
+fn client(trusted: &TrustedServers) -> std::io::Result<HttpClient> {
+    Ok(Outbound::new(trusted)?.client(AddressPolicy::Any))
+}
+
+fn request(to: &Endpoint, path: &str, body: Bytes) -> anyhow::Result<Request<Bytes>> {
+    let mut request = Request::new(body);
+    *request.uri_mut() = Uri::builder()
+        .scheme(to.scheme.as_str())
+        .authority(to.authority.as_str())
+        .path_and_query(to.join(path))
+        .build()?;
+    Ok(request)
 }
 
 /// Where the gateway of a home says that it is: the first of the files that is there.

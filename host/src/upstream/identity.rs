@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{AwsKeys, CloudCredential, CloudIdentity, SecretString};
 
 pub use self::fetch::IdentityError;
-pub(super) use self::fetch::{MOST_ANSWER, PATIENCE};
+pub(super) use self::fetch::{MAX_ANSWER_BYTES, TIMEOUT};
 
 /// A token is fetched anew so long before its end, or in the last quarter of a shorter life.
 const AHEAD: Duration = Duration::from_mins(5);

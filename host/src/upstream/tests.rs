@@ -9,6 +9,11 @@ pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::default())
 }
 
+/// With the certificates and the resolver of the machine.
+pub(super) fn upstream(clock: Arc<dyn Clock>) -> Upstream {
+    Upstream::new(&Outbound::new(&TrustedServers::System).unwrap(), clock)
+}
+
 fn endpoint() -> Endpoint {
     Endpoint::parse("https://api.example.com/base").unwrap()
 }

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -35,7 +34,7 @@ impl TrustedServers {
     pub(super) fn config(&self) -> io::Result<ClientConfig> {
         let builder = ClientConfig::builder();
         Ok(match self {
-            Self::System => builder.with_native_roots()?.with_no_client_auth(),
+            Self::System => builder.with_root_certificates(system()?).with_no_client_auth(),
             Self::Authorities(file) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(file)? {
@@ -96,6 +95,23 @@ impl ServerCertVerifier for OneCertificate {
 }
 
 // === private helpers ===
+
+/// The authorities of the system. One that cannot be read is left out, as everywhere on that system; none at all is an error.
+fn system() -> io::Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!("a certificate authority of the system cannot be read: {error}");
+    }
+    let mut roots = RootCertStore::empty();
+    let (_, unusable) = roots.add_parsable_certificates(found.certs);
+    if unusable > 0 {
+        tracing::debug!("{unusable} certificate authorities of the system cannot be used");
+    }
+    if roots.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the system has no certificate authorities"));
+    }
+    Ok(roots)
+}
 
 /// The certificates of a PEM file, of which there has to be one.
 fn certificates(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {

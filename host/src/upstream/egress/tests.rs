@@ -1,9 +1,10 @@
-//! Ways out against real sockets on this machine.
+//! Egress against real sockets on this machine.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -11,6 +12,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::{Endpoint, SecretString};
+use crate::upstream::TrustedServers;
+use crate::upstream::address::Lookup;
 
 /// A server that says one thing to everybody, and remembers what it was asked.
 struct Server {
@@ -60,7 +63,7 @@ struct Rebinding {
 }
 
 impl Lookup for Rebinding {
-    fn lookup(&self, _: String, _: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+    fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         let earlier = self.asked.fetch_add(1, Ordering::SeqCst);
         let public = SocketAddr::from(([93, 184, 216, 34], 80));
         Box::pin(std::future::ready(Ok(vec![if earlier == 0 { public } else { self.now }])))
@@ -69,8 +72,8 @@ impl Lookup for Rebinding {
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx-kind: fine\r\nset-cookie: a=b\r\nconnection: close\r\n\r\ndone";
 
-fn way(url: &str) -> Way {
-    Way {
+fn granted(url: &str) -> EgressSettings {
+    EgressSettings {
         name: "moderation".to_owned(),
         endpoint: Endpoint::parse(url).unwrap(),
         methods: vec!["GET".to_owned(), "POST".to_owned()],
@@ -84,21 +87,22 @@ fn way(url: &str) -> Way {
     }
 }
 
-fn outside() -> Outside {
-    Outside::new(Arc::new(SystemClock::default())).unwrap()
+fn client() -> EgressClient {
+    let outbound = Outbound::new(&TrustedServers::System).unwrap();
+    EgressClient::new(&outbound, Arc::new(SystemClock::default()))
 }
 
 fn get(path: &str) -> Wanted {
     Wanted { method: "GET".to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
 }
 
-async fn fetch(way: &Way, request: Wanted) -> Result<Response, EgressFault> {
-    outside().way(way).fetch(request).await.result
+async fn fetch(settings: &EgressSettings, request: Wanted) -> Result<Response, EgressFault> {
+    client().grant(settings).fetch(request).await.result
 }
 
 /// The fault that it came to.
-async fn fault(way: &Way, request: Wanted) -> String {
-    format!("{:?}", fetch(way, request).await.unwrap_err())
+async fn fault(settings: &EgressSettings, request: Wanted) -> String {
+    format!("{:?}", fetch(settings, request).await.unwrap_err())
 }
 
 #[tokio::test]
@@ -111,7 +115,7 @@ async fn a_request_within_the_grant_is_made_as_the_grant_says() {
         headers: vec![header],
         body: b"hello".to_vec(),
     };
-    let answer = fetch(&way(&server.url()), wanted).await.unwrap();
+    let answer = fetch(&granted(&server.url()), wanted).await.unwrap();
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"done".as_slice()));
     let names: Vec<_> = answer.headers.iter().map(|header| header.name.as_str()).collect();
     assert!(names.contains(&"x-kind") && !names.contains(&"set-cookie"), "{names:?}");
@@ -126,7 +130,7 @@ async fn a_request_within_the_grant_is_made_as_the_grant_says() {
 #[tokio::test]
 async fn what_the_grant_does_not_cover_is_never_sent() {
     let server = Server::saying(OK).await;
-    let way = way(&server.url());
+    let settings = granted(&server.url());
     for path in [
         "/",
         "/v2",
@@ -141,11 +145,11 @@ async fn what_the_grant_does_not_cover_is_never_sent() {
         "/v1#f",
         "/v1?a b",
     ] {
-        assert_eq!(fault(&way, get(path)).await, r#"EgressFault::NotAllowed("path")"#, "{path:?}");
+        assert_eq!(fault(&settings, get(path)).await, r#"EgressFault::NotAllowed("path")"#, "{path:?}");
     }
     for method in ["DELETE", "get", "GET /", "CONNECT"] {
         let wanted = Wanted { method: method.to_owned(), ..get("/v1") };
-        assert_eq!(fault(&way, wanted).await, r#"EgressFault::NotAllowed("method")"#, "{method}");
+        assert_eq!(fault(&settings, wanted).await, r#"EgressFault::NotAllowed("method")"#, "{method}");
     }
     for (name, value) in [
         ("Host", "evil"),
@@ -159,22 +163,22 @@ async fn what_the_grant_does_not_cover_is_never_sent() {
         ("te", "trailers"),
     ] {
         let header = Attribute { name: name.to_owned(), value: value.to_owned() };
-        let refused = fetch(&way, Wanted { headers: vec![header], ..get("/v1") }).await;
+        let refused = fetch(&settings, Wanted { headers: vec![header], ..get("/v1") }).await;
         assert!(matches!(refused, Err(EgressFault::NotAllowed(_))), "{name}: {refused:?}");
     }
     let large = Wanted { body: vec![0; 17], ..get("/v1") };
-    assert_eq!(fault(&way, large).await, "EgressFault::TooLarge");
+    assert_eq!(fault(&settings, large).await, "EgressFault::TooLarge");
     assert!(server.asked().is_empty());
 }
 
 #[tokio::test]
 async fn an_answer_is_bounded_in_size_and_in_time() {
     let large = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 65\r\n\r\n0123456789012345678901234567890123456789012345678901234567890123456789").await;
-    assert_eq!(fault(&way(&large.url()), get("/v1")).await, "EgressFault::TooLarge");
+    assert_eq!(fault(&granted(&large.url()), get("/v1")).await, "EgressFault::TooLarge");
     let silent = Server::saying("").await;
-    assert_eq!(fault(&way(&silent.url()), get("/v1")).await, "EgressFault::TimedOut");
+    assert_eq!(fault(&granted(&silent.url()), get("/v1")).await, "EgressFault::TimedOut");
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    assert_eq!(fault(&way(&format!("http://{gone}")), get("/v1")).await, "EgressFault::Unreachable");
+    assert_eq!(fault(&granted(&format!("http://{gone}")), get("/v1")).await, "EgressFault::Unreachable");
 }
 
 #[tokio::test]
@@ -183,14 +187,14 @@ async fn a_redirect_is_an_answer_and_nobody_follows_it() {
     let location: &'static str =
         format!("HTTP/1.1 302 Found\r\nlocation: {}/v1\r\ncontent-length: 0\r\n\r\n", canary.url()).leak();
     let server = Server::saying(location).await;
-    assert_eq!(fetch(&way(&server.url()), get("/v1")).await.unwrap().status, 302);
+    assert_eq!(fetch(&granted(&server.url()), get("/v1")).await.unwrap().status, 302);
     assert!(canary.asked().is_empty());
 }
 
 #[tokio::test]
 async fn an_answer_that_repeats_the_credential_does_not_reach_the_guest() {
     let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\nyou are the-credential").await;
-    let answer = fetch(&way(&server.url()), get("/v1")).await;
+    let answer = fetch(&granted(&server.url()), get("/v1")).await;
     assert!(matches!(answer, Err(EgressFault::Other(_))), "{answer:?}");
 }
 
@@ -211,8 +215,8 @@ async fn no_spelling_of_a_private_address_is_dialled() {
         "[::1]",
         "0.0.0.0",
     ] {
-        let way = Way { allow_private: false, ..way(&format!("http://{host}:{port}")) };
-        assert_eq!(fault(&way, get("/v1")).await, "EgressFault::Unreachable", "{host}");
+        let settings = EgressSettings { allow_private: false, ..granted(&format!("http://{host}:{port}")) };
+        assert_eq!(fault(&settings, get("/v1")).await, "EgressFault::Unreachable", "{host}");
     }
     assert!(canary.asked().is_empty());
 }
@@ -221,10 +225,11 @@ async fn no_spelling_of_a_private_address_is_dialled() {
 async fn a_name_that_has_another_address_a_moment_later_gains_nothing() {
     let canary = Server::saying(OK).await;
     let lookup = Arc::new(Rebinding { asked: AtomicUsize::new(0), now: canary.address });
-    let looked = lookup.lookup("rebinding.example".to_owned(), 80).await.unwrap();
+    let looked = lookup.lookup("rebinding.example".to_owned()).await.unwrap();
     assert!(looked.iter().all(|address| crate::config::is_public(address.ip())));
-    let outside = Outside::with(Arc::new(SystemClock::default()), lookup).unwrap();
-    let way = Way { allow_private: false, ..way("http://rebinding.example") };
-    assert!(matches!(outside.way(&way).fetch(get("/v1")).await.result, Err(EgressFault::Unreachable)));
+    let outbound = Outbound::with(&TrustedServers::System, lookup).unwrap();
+    let client = EgressClient::new(&outbound, Arc::new(SystemClock::default()));
+    let settings = EgressSettings { allow_private: false, ..granted("http://rebinding.example") };
+    assert!(matches!(client.grant(&settings).fetch(get("/v1")).await.result, Err(EgressFault::Unreachable)));
     assert!(canary.asked().is_empty());
 }

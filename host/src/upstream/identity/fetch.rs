@@ -9,16 +9,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::super::pieces::Pieces;
-use super::super::{SendError, Upstream, percent};
-use crate::config::{Scheme, Timeouts, TokenUrl};
+use super::super::{FetchError, FetchLimits, Upstream, percent};
+use crate::config::TokenUrl;
 
 /// How long an identity server may take.
-pub(in crate::upstream) const PATIENCE: Duration = Duration::from_secs(10);
+pub(in crate::upstream) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer of one.
-pub(in crate::upstream) const MOST_ANSWER: usize = 64 * 1024;
+pub(in crate::upstream) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Longest file with a token of another identity provider.
-pub(in crate::upstream) const MOST_TOKEN: u64 = 64 * 1024;
+pub(in crate::upstream) const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 /// How long a token lives of which nothing is said (RFC 6749, section 5.1, recommends to say it).
 const UNSAID: Duration = Duration::from_mins(5);
 
@@ -130,7 +129,7 @@ pub(super) fn check_token(token: &str) -> Result<(), IdentityError> {
 }
 
 /// A form to be posted.
-pub(super) fn posted(url: &TokenUrl, form: &[(&str, &str)]) -> Result<Request<Pieces>, IdentityError> {
+pub(super) fn posted(url: &TokenUrl, form: &[(&str, &str)]) -> Result<Request<Bytes>, IdentityError> {
     request(
         Method::POST,
         url,
@@ -159,13 +158,12 @@ pub(super) fn request(
     url: &TokenUrl,
     headers: &[(HeaderName, &str)],
     body: String,
-) -> Result<Request<Pieces>, IdentityError> {
-    let mut request = Request::new(Pieces::from(Bytes::from(body)));
+) -> Result<Request<Bytes>, IdentityError> {
+    let mut request = Request::new(Bytes::from(body));
     *request.method_mut() = method;
     *request.uri_mut() = url.uri().clone();
     let out = request.headers_mut();
     out.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     for (name, value) in headers {
         let mut value = HeaderValue::from_str(value)
             .map_err(|_| IdentityError::Unusable("what it gave out cannot stand in a header"))?;
@@ -178,46 +176,32 @@ pub(super) fn request(
 /// Asks, and reads an answer of success whole. Nothing is asked twice, and nothing is followed that points elsewhere.
 pub(super) async fn ask(
     upstream: &Upstream,
-    request: Request<Pieces>,
+    request: Request<Bytes>,
 ) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
-    let asking = async {
-        let uri = request.uri();
-        let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
-        let authority = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
-        let timeouts = Timeouts { connect: PATIENCE, idle: PATIENCE, ..Timeouts::default() };
-        let mut answer =
-            upstream.exchange(scheme, &authority, timeouts, &request).await.map_err(|error| {
-                if let SendError::Transport { cause: Some(cause), .. } = &error {
-                    tracing::debug!("the identity server did not answer: {cause}");
-                }
-                IdentityError::Unreachable
-            })?;
-        let mut body = Zeroizing::new(Vec::new());
-        while let Some(piece) = answer.body.chunk().await.map_err(|_| IdentityError::Unreachable)? {
-            if body.len().saturating_add(piece.len()) > MOST_ANSWER {
-                return Err(IdentityError::Unusable("it is too large"));
-            }
-            body.extend_from_slice(&piece);
+    let limits = FetchLimits { timeout: TIMEOUT, max_bytes: MAX_ANSWER_BYTES };
+    let answer = upstream.client.fetch(request, limits).await.map_err(|error| match error {
+        FetchError::TimedOut => IdentityError::TimedOut,
+        FetchError::TooLarge(_) => IdentityError::Unusable("it is too large"),
+        FetchError::Unreachable(cause) | FetchError::Closed(cause) => {
+            tracing::debug!("the identity server did not answer: {cause}");
+            IdentityError::Unreachable
         }
-        match answer.status.as_u16() {
-            200..=299 => Ok(body),
-            status @ (408 | 429 | 500..=599) => Err(IdentityError::Failing(status)),
-            status @ 400..=499 => Err(IdentityError::Refused { status, code: reason(&body) }),
-            300..=399 => {
-                Err(IdentityError::Unusable("it points elsewhere, where the gateway does not follow"))
-            }
-            _ => Err(IdentityError::Unusable("its status means nothing here")),
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(IdentityError::TimedOut))
+    })?;
+    match answer.status.as_u16() {
+        200..=299 => Ok(answer.body),
+        status @ (408 | 429 | 500..=599) => Err(IdentityError::Failing(status)),
+        status @ 400..=499 => Err(IdentityError::Refused { status, code: reason(&answer.body) }),
+        300..=399 => Err(IdentityError::Unusable("it points elsewhere, where the gateway does not follow")),
+        _ => Err(IdentityError::Unusable("its status means nothing here")),
+    }
 }
 
 /// What a file holds that others write anew from time to time. Its path may be told, its text may not.
 pub(super) fn file(path: &std::path::Path) -> Result<Zeroizing<String>, IdentityError> {
     let shown = path.display();
     let failed = |error: std::io::Error| IdentityError::Own(format!("cannot read {shown}: {error}"));
-    if std::fs::metadata(path).map_err(failed)?.len() > MOST_TOKEN {
-        return Err(IdentityError::Own(format!("{shown} is longer than {MOST_TOKEN} bytes")));
+    if std::fs::metadata(path).map_err(failed)?.len() > MAX_TOKEN_BYTES {
+        return Err(IdentityError::Own(format!("{shown} is longer than {MAX_TOKEN_BYTES} bytes")));
     }
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
     if text.trim().is_empty() {

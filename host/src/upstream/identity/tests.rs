@@ -91,7 +91,7 @@ struct Scene {
 impl Scene {
     async fn begin() -> Self {
         let clock = Arc::new(ManualClock::new(datetime!(2026-11-27 12:00 UTC)));
-        let upstream = Upstream::new(Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let upstream = super::super::tests::upstream(Arc::clone(&clock) as Arc<dyn Clock>);
         Self { clock, upstream, server: TokenServer::start().await }
     }
 

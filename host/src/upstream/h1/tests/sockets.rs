@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::super::tests::clock;
+use super::super::super::tests::{clock, upstream};
 use super::super::super::*;
 use crate::component::contract::Attribute;
 
@@ -127,7 +127,7 @@ fn a_connection_serves_one_call_after_the_other() {
             }
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         for _ in 0..3 {
             let answer = server.ask(&upstream, "POST", question()).await.unwrap();
             assert_eq!(answer, (200, Bytes::from_static(b"ok")));
@@ -145,7 +145,7 @@ fn a_connection_that_the_upstream_closed_meanwhile_is_noticed_before_a_request_i
             }
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         for _ in 0..5 {
             server.ask(&upstream, "POST", question()).await.unwrap();
             // The upstream's side is closed once it waits for the next connection.
@@ -168,7 +168,7 @@ fn a_request_that_began_to_leave_is_not_sent_again() {
                 }
             })
             .await;
-            let upstream = Upstream::new(clock()).unwrap();
+            let upstream = upstream(clock());
             server.ask(&upstream, method, question()).await.unwrap();
             let lost = server.ask(&upstream, method, question()).await.unwrap_err();
             assert!(lost.contains("Closed") && lost.contains("Early"), "{lost}");
@@ -188,7 +188,7 @@ fn an_upstream_that_refuses_before_it_read_everything_is_heard() {
             std::future::pending::<()>().await;
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         let large = Bytes::from(vec![b' '; 32 << 20]);
         let asked = server.ask(&upstream, "POST", large);
         let answer =
@@ -211,7 +211,7 @@ fn a_good_answer_that_begins_early_does_not_cut_the_request() {
             peer.say("2\r\nok\r\n0\r\n\r\n").await;
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         let answer = server.ask(&upstream, "POST", Bytes::from(vec![b' '; 32 << 20])).await.unwrap();
         assert_eq!(answer, (200, Bytes::from_static(b"ok")));
     });
@@ -228,7 +228,7 @@ fn an_answer_with_more_than_it_said_is_given_and_its_connection_is_not_used_agai
                 }
             })
             .await;
-            let upstream = Upstream::new(clock()).unwrap();
+            let upstream = upstream(clock());
             for _ in 0..2 {
                 let answer = server.ask(&upstream, "POST", question()).await.unwrap();
                 assert_eq!(answer.1, "ok");
@@ -250,7 +250,7 @@ fn an_answer_in_its_own_time_that_nobody_asked_for_spoils_the_connection() {
             }
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         for _ in 0..3 {
             assert_eq!(server.ask(&upstream, "POST", question()).await.unwrap().0, 200);
             for _ in 0..10 {
@@ -270,7 +270,7 @@ fn an_upstream_that_asks_to_close_is_left() {
             }
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         for _ in 0..2 {
             server.ask(&upstream, "POST", question()).await.unwrap();
         }
@@ -291,7 +291,7 @@ fn an_answer_that_is_not_read_to_its_end_closes_its_connection() {
             }
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         let to = Destination { endpoint: &server.endpoint, credential: None, timeouts: Timeouts::default() };
         let wanted = UpstreamRequest {
             method: "GET".into(),
@@ -320,7 +320,7 @@ fn an_upstream_that_says_nothing_for_too_long_is_given_up_and_pieces_begin_the_w
             std::future::pending::<()>().await;
         })
         .await;
-        let upstream = Upstream::new(clock()).unwrap();
+        let upstream = upstream(clock());
         let timeouts = Timeouts { idle: Duration::from_secs(2), ..Timeouts::default() };
         let to = Destination { endpoint: &server.endpoint, credential: None, timeouts };
         let wanted = UpstreamRequest {
