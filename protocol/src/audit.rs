@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::fault::{BreachCode, EgressCode, FaultCode};
 use crate::{attempt, verdict};
 
 /// What happened: the column `kind`.
@@ -269,6 +270,9 @@ pub fn markdown() -> String {
     };
     let kinds = RowKind::ALL.iter().map(|kind| (kind.as_str(), kind.about())).collect();
     let outcomes = Outcome::ALL.iter().map(|outcome| (outcome.as_str(), outcome.about())).collect();
+    let faults = FaultCode::ALL.iter().map(|it| (it.as_str(), it.about())).collect();
+    let egress = EgressCode::ALL.iter().map(|it| (it.as_str(), it.about())).collect();
+    let breaches = BreachCode::ALL.iter().map(|it| (it.as_str(), it.about())).collect();
     let actions: Vec<_> = Action::ALL
         .iter()
         .map(|action| {
@@ -277,12 +281,15 @@ pub fn markdown() -> String {
         })
         .collect();
     format!(
-        "## `kind`\n{}\n## `outcome`\n{}\n## Sign-ins: `code` in rows of kind `auth`\n{}\n{}{}## Changes: `code` in rows of kind `admin`\n| `code` | means | payload |\n|---|---|---|\n{}\n",
+        "## `kind`\n{}\n## `outcome`\n{}\n## Sign-ins: `code` in rows of kind `auth`\n{}\n{}## `fault` of a component\n{}\n## `fault` of a request in `egress`\n{}\n{}## `breach` of a canary\n{}\n## Changes: `code` in rows of kind `admin`\n| `code` | means | payload |\n|---|---|---|\n{}\n",
         table(["`kind`", "means"], kinds),
         table(["`outcome`", "means"], outcomes),
         table(["`code`", "means"], SIGN_INS.to_vec()),
         verdict::markdown(),
+        table(["`fault`", "means"], faults),
+        table(["`fault`", "means"], egress),
         attempt::markdown(),
+        table(["`breach`", "means"], breaches),
         actions.join("\n"),
     )
 }
@@ -329,10 +336,13 @@ mod tests {
         let words = RowKind::ALL.len()
             + Outcome::ALL.len()
             + Verdict::ALL.len()
+            + FaultCode::ALL.len()
+            + EgressCode::ALL.len()
+            + BreachCode::ALL.len()
             + AttemptEnd::ALL.len()
             + SIGN_INS.len()
             + Action::ALL.len();
-        // Six of them are heads of tables.
-        assert_eq!(rows, words + 6);
+        // Nine of them are heads of tables.
+        assert_eq!(rows, words + 9);
     }
 }

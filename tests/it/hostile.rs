@@ -13,6 +13,7 @@ use sallyport::component::contract::provider::Input;
 use sallyport::component::contract::{hook, policy};
 use sallyport::component::{Admission, AdmitError, CompileError, Fault, InspectError, RunsIn, WorldError};
 use sallyport::config::{EgressAuth, EgressSettings, Endpoint};
+use sallyport_protocol::fault::{EgressCode, FaultCode};
 use sallyport_protocol::package::{Capability, Kind, Package, Statement, TrustError, Verified};
 use sallyport_tests::hostile;
 use sallyport_tests::wait::{SOON, until, until_true};
@@ -27,7 +28,7 @@ use crate::rig::{MIB, Rig, call, hello_body, key, verify};
 async fn guest_01_loop_is_stopped_and_denies() {
     let fault = Rig::new().await.fault_of_policy("01-loop").await;
     assert_eq!(fault, Fault::Deadline { limit: Duration::from_millis(20) });
-    assert_eq!(fault.code(), "deadline");
+    assert_eq!(fault.code(), FaultCode::Deadline);
 }
 
 #[tokio::test]
@@ -179,7 +180,7 @@ async fn guest_18_private_targets_are_not_dialled_however_they_are_spelled() {
     assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
     assert_eq!(ran.egress_calls.len(), hosts.len());
     assert!(
-        ran.egress_calls.iter().all(|errand| errand.outcome == Err("unreachable")),
+        ran.egress_calls.iter().all(|errand| errand.outcome == Err(EgressCode::Unreachable)),
         "{:?}",
         ran.egress_calls
     );
@@ -201,12 +202,12 @@ async fn guest_19_egress_flood_ends_at_thirty_two_and_never_leaves_its_grant() {
     assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
     let outcomes: Vec<_> = ran.egress_calls.iter().map(|errand| errand.outcome).collect();
     let refused = [
-        Err("not_granted"),
-        Err("not_allowed"),
-        Err("not_allowed"),
-        Err("not_allowed"),
+        Err(EgressCode::NotGranted),
+        Err(EgressCode::NotAllowed),
+        Err(EgressCode::NotAllowed),
+        Err(EgressCode::NotAllowed),
         Ok(302),
-        Err("not_allowed"),
+        Err(EgressCode::NotAllowed),
     ];
     assert_eq!(outcomes[..6], refused);
     assert_eq!(outcomes[6..], [Ok(302); 26], "thirty-two in all");
@@ -236,7 +237,7 @@ async fn a_hook_that_declares_no_grant_goes_nowhere() {
         .unwrap();
     let ran = rig.components.on_event(&guest, &event()).await;
     assert_eq!(ran.egress_calls.len(), 32, "{ran:?}");
-    assert!(ran.egress_calls.iter().all(|errand| errand.outcome == Err("not_granted")), "{ran:?}");
+    assert!(ran.egress_calls.iter().all(|errand| errand.outcome == Err(EgressCode::NotGranted)), "{ran:?}");
     rig.honest_work_goes_on().await;
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sallyport::component::contract::scanner::TextKind;
 use sallyport::component::contract::{hook, policy};
 use sallyport::component::{AdmitError, Component, Fault, Ran, RunsIn, WorkerStatus, try_worker};
+use sallyport_protocol::fault::FaultCode;
 use sallyport_tests::binary;
 use sallyport_tests::gateway::TestApp;
 use sallyport_tests::process;
@@ -169,7 +170,7 @@ async fn a_worker_that_is_killed_mid_call_fails_the_call_and_serves_the_next() {
         let (verdict, ()) = tokio::join!(in_flight, kill);
         let fault = verdict.unwrap_err();
         assert_eq!(fault, Fault::Worker { what: "it ended with signal 9".to_owned() }, "round {round}");
-        assert_eq!(fault.code(), "worker");
+        assert_eq!(fault.code(), FaultCode::Worker);
         let again = until("the next call is served", SOON, || async { rig.check(&policy).await.ok() }).await;
         assert!(matches!(again, policy::Verdict::Allow));
         assert_ne!(workers_of(&rig, 1).await[0], pid, "it is another process");
@@ -402,7 +403,7 @@ async fn an_idle_worker_says_that_it_is_wholly_confined() {
     let confinement = try_worker(&binary::sallyport()).await.unwrap();
     assert!(confinement.is_whole(), "{confinement}");
     let missing = try_worker(Path::new("/nowhere/sallyport")).await.unwrap_err();
-    assert_eq!(missing.code(), "worker");
+    assert_eq!(missing.code(), FaultCode::Worker);
 }
 
 /// A worker that is not one of ours: the compiler is real, and what speaks for the guests is a script.

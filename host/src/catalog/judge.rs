@@ -1,5 +1,7 @@
 //! Whether a canary goes on: its faults, its refusals and its time, against its own limits and what is in force beside it.
 
+use sallyport_protocol::fault::BreachCode;
+
 use super::place::Slo;
 use crate::component::Counted;
 
@@ -56,12 +58,12 @@ pub(super) fn judge(slo: &Slo, canary: &Counted, in_force: &Counted) -> Option<B
 // === impl Breach ===
 
 impl Breach {
-    /// A stable name, for rows.
-    pub(super) fn code(&self) -> &'static str {
+    /// Its name in rows.
+    pub(super) fn code(&self) -> BreachCode {
         match self {
-            Self::Faults { .. } => "canary_faults",
-            Self::Refusals { .. } => "canary_refusals",
-            Self::Slow { .. } => "canary_slow",
+            Self::Faults { .. } => BreachCode::Faults,
+            Self::Refusals { .. } => BreachCode::Refusals,
+            Self::Slow { .. } => BreachCode::Slow,
         }
     }
 }
@@ -118,9 +120,9 @@ mod tests {
     fn faults_refusals_and_time_each_end_it() {
         let in_force = counted(100, 0, 0, 1_000);
         let end = |canary: &Counted| judge(&Slo::default(), canary, &in_force).map(|breach| breach.code());
-        assert_eq!(end(&counted(98, 0, 2, 1_000)), Some("canary_faults"));
-        assert_eq!(end(&counted(80, 20, 0, 1_000)), Some("canary_refusals"));
-        assert_eq!(end(&counted(100, 0, 0, 9_000)), Some("canary_slow"));
+        assert_eq!(end(&counted(98, 0, 2, 1_000)), Some(BreachCode::Faults));
+        assert_eq!(end(&counted(80, 20, 0, 1_000)), Some(BreachCode::Refusals));
+        assert_eq!(end(&counted(100, 0, 0, 9_000)), Some(BreachCode::Slow));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sallyport_protocol::fault::FaultCode;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
@@ -138,26 +139,26 @@ impl Fault {
         )
     }
 
-    /// A stable name, for audit rows and metrics.
-    pub fn code(&self) -> &'static str {
+    /// Its name in rows and logs.
+    pub fn code(&self) -> FaultCode {
         match self {
-            Self::Deadline { .. } => "deadline",
-            Self::Memory { .. } => "memory",
-            Self::Table { .. } => "table",
-            Self::StackOverflow => "stack_overflow",
-            Self::Trap { .. } => "trap",
-            Self::Garbage { .. } => "garbage",
-            Self::HostCalls { .. } => "host_calls",
-            Self::TooMuchData { .. } => "too_much_data",
-            Self::Handles { .. } => "handles",
-            Self::Random { .. } => "random",
-            Self::Configure { .. } => "configure",
-            Self::Revoked { .. } => "revoked",
-            Self::Absent { .. } => "absent",
-            Self::Exhausted => "exhausted",
-            Self::Over => "over",
-            Self::Worker { .. } => "worker",
-            Self::Counters => "counters",
+            Self::Deadline { .. } => FaultCode::Deadline,
+            Self::Memory { .. } => FaultCode::Memory,
+            Self::Table { .. } => FaultCode::Table,
+            Self::StackOverflow => FaultCode::StackOverflow,
+            Self::Trap { .. } => FaultCode::Trap,
+            Self::Garbage { .. } => FaultCode::Garbage,
+            Self::HostCalls { .. } => FaultCode::HostCalls,
+            Self::TooMuchData { .. } => FaultCode::TooMuchData,
+            Self::Handles { .. } => FaultCode::Handles,
+            Self::Random { .. } => FaultCode::Random,
+            Self::Configure { .. } => FaultCode::Configure,
+            Self::Revoked { .. } => FaultCode::Revoked,
+            Self::Absent { .. } => FaultCode::Absent,
+            Self::Exhausted => FaultCode::Exhausted,
+            Self::Over => FaultCode::Over,
+            Self::Worker { .. } => FaultCode::Worker,
+            Self::Counters => FaultCode::Counters,
         }
     }
 

@@ -151,7 +151,7 @@ impl Unsettled {
             }
             let ran = self.components.settle(&entry.component, &self.request.facts, &self.spent).await;
             if let Err(fault) = ran.result {
-                let (name, fault) = (entry.component.name(), fault.code());
+                let (name, fault) = (entry.component.name(), fault.code().as_str());
                 tracing::warn!(component.name = name, component.fault = fault, "a policy could not settle");
             }
         }

@@ -179,7 +179,7 @@ impl Policies {
                 (Verdict::Other, Some(denied(component.name(), refusal, false)))
             }
             Err(fault) => {
-                more.push(("fault", fault.code().into()));
+                more.push(("fault", fault.code().as_str().into()));
                 (Verdict::Fault, Some(undecided(component.name(), fault)))
             }
         };
@@ -233,7 +233,7 @@ impl Policies {
             more.push(("redacted", json!(redacted)));
         }
         if let Some(fault) = &fault {
-            more.push(("fault", fault.code().into()));
+            more.push(("fault", fault.code().as_str().into()));
         }
         call.record.component(&entry.component, entry.mode, verdict, micros, more);
         if let Some(texts) = texts {

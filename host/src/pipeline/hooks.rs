@@ -351,7 +351,7 @@ impl Occasion {
                 (Verdict::Garbage, Effect::Fault(None))
             }
             Err(fault) => {
-                more.push(("fault", fault.code().into()));
+                more.push(("fault", fault.code().as_str().into()));
                 (Verdict::Fault, Effect::Fault(Some(fault)))
             }
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sallyport_protocol::facts::ApiStyle;
+use sallyport_protocol::fault::FaultCode;
 use sallyport_protocol::level::Level;
 use sallyport_protocol::verdict::Verdict;
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ pub(super) struct PredicateAnswer {
     component: Arc<Component>,
     route: String,
     verdict: Verdict,
-    fault: Option<&'static str>,
+    fault: Option<FaultCode>,
     micros: u32,
     /// The question and its answer, if they are recorded.
     step: Option<Box<RecordedStep>>,
@@ -77,7 +78,7 @@ impl PredicateAnswer {
     /// The row names it, and the evidence what it was asked about: `body`.
     pub(super) fn note(self, record: &mut Record, body: &Bytes) {
         let mut more = vec![("route", Value::from(self.route))];
-        more.extend(self.fault.map(|fault| ("fault", fault.into())));
+        more.extend(self.fault.map(|fault| ("fault", fault.as_str().into())));
         record.component(&self.component, Mode::Enforce, self.verdict, self.micros, more);
         if let Some(step) = self.step {
             record.record_step(*step, Some(body));
@@ -256,7 +257,7 @@ async fn ask(
             tracing::error!(
                 component.name = component.name(),
                 component.digest = component.digest(),
-                component.fault = fault.code(),
+                component.fault = fault.code().as_str(),
                 trace.id = request.trace.as_str(),
                 "the predicate of the route {} did not answer: the route is passed over",
                 route.pattern

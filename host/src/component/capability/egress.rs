@@ -1,8 +1,9 @@
-//! Requests to the outside, for hooks that were granted a way: who may, how often, and what the row is told of it. The dialling
-//! is done elsewhere, behind [`Egress`](crate::component::contract::Egress).
+//! Requests of hooks to what they were granted: who may, how often, and what the row says of it. They are sent elsewhere, behind [`Egress`](crate::component::contract::Egress).
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use sallyport_protocol::fault::EgressCode;
 
 use crate::component::bindings::hook::sallyport::gateway::egress;
 use crate::component::contract::Fetched;
@@ -10,18 +11,18 @@ use crate::component::contract::egress::{EgressFault, Request, Response};
 use crate::component::fault::Stop;
 use crate::component::state::State;
 
-/// Requests of one event.
-pub(crate) const MOST: usize = 32;
-/// Characters of a grant's name that the row keeps where there is no such grant.
-const LONGEST_NAME: usize = 64;
+/// Maximum requests of one event.
+pub(crate) const MAX_REQUESTS: usize = 32;
+/// Maximum characters of a grant's name in a row, where there is no such grant.
+const MAX_NAME_CHARS: usize = 64;
 
-/// One request to the outside, for the row: no path, no query, no byte of what was said.
+/// One request of a hook, for the row: no path, no query, no byte of what was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressCall {
     /// Through which grant.
     pub grant: String,
     /// The answer's status, or the name of what went wrong.
-    pub outcome: Result<u16, &'static str>,
+    pub outcome: Result<u16, EgressCode>,
     /// Bytes of the answer's body.
     pub bytes: usize,
     /// How long it took.
@@ -34,7 +35,7 @@ impl EgressCall {
     pub(crate) fn new(grant: &str, fetched: &Fetched) -> Self {
         let Fetched { result, took } = fetched;
         Self {
-            grant: grant.chars().take(LONGEST_NAME).collect(),
+            grant: grant.chars().take(MAX_NAME_CHARS).collect(),
             outcome: result.as_ref().map(|answer| answer.status).map_err(code),
             bytes: result.as_ref().map_or(0, |answer| answer.body.len()),
             took: *took,
@@ -54,11 +55,11 @@ impl egress::Host for State {
         if self.scene.counters.is_none() {
             return Err(Stop::Configuring.into());
         }
-        if self.egress_calls.len() >= MOST {
+        if self.egress_calls.len() >= MAX_REQUESTS {
             return Ok(Err(EgressFault::TooMany));
         }
         let fetched = match self.scene.grants.get(&grant) {
-            Some(way) => Arc::clone(way).fetch(request).await,
+            Some(grant) => Arc::clone(grant).fetch(request).await,
             None => Fetched::not_granted(),
         };
         self.egress_calls.push(EgressCall::new(&grant, &fetched));
@@ -68,16 +69,16 @@ impl egress::Host for State {
 
 // === private helpers ===
 
-/// A stable name, for audit rows.
-fn code(fault: &EgressFault) -> &'static str {
+/// Its name in rows.
+fn code(fault: &EgressFault) -> EgressCode {
     match fault {
-        EgressFault::NotGranted => "not_granted",
-        EgressFault::NotAllowed(_) => "not_allowed",
-        EgressFault::TooMany => "too_many",
-        EgressFault::Unreachable => "unreachable",
-        EgressFault::TimedOut => "timed_out",
-        EgressFault::Closed => "closed",
-        EgressFault::TooLarge => "too_large",
-        EgressFault::Other(_) => "other",
+        EgressFault::NotGranted => EgressCode::NotGranted,
+        EgressFault::NotAllowed(_) => EgressCode::NotAllowed,
+        EgressFault::TooMany => EgressCode::TooMany,
+        EgressFault::Unreachable => EgressCode::Unreachable,
+        EgressFault::TimedOut => EgressCode::TimedOut,
+        EgressFault::Closed => EgressCode::Closed,
+        EgressFault::TooLarge => EgressCode::TooLarge,
+        EgressFault::Other(_) => EgressCode::Other,
     }
 }

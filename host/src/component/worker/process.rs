@@ -281,7 +281,7 @@ impl PendingCall {
         if bytes > most || noted > most_noted || logged > LOG_BYTES.saturating_mul(3) {
             return Err("it answered more than a guest may");
         }
-        if egress_calls.len() > egress::MOST {
+        if egress_calls.len() > egress::MAX_REQUESTS {
             return Err("it went out more often than a guest may");
         }
         // The gateway's own account of what went out, with what was refused where the guest asked for it.
@@ -307,7 +307,7 @@ impl PendingCall {
         }
         self.host_calls = self.host_calls.saturating_add(1);
         self.fetches += usize::from(matches!(host_call, HostCall::Fetch { .. }));
-        if self.host_calls > self.limits.host_calls.saturating_add(1) || self.fetches > egress::MOST {
+        if self.host_calls > self.limits.host_calls.saturating_add(1) || self.fetches > egress::MAX_REQUESTS {
             return Err("it asked more than a guest may");
         }
         Ok(())
