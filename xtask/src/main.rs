@@ -2,6 +2,7 @@
 //! and nothing else.
 
 mod check;
+mod coverage;
 mod demo;
 mod fuzz;
 mod guests;
@@ -49,6 +50,8 @@ enum Task {
     Gen,
     /// Run the fuzz targets: what the gateway reads against what others read there
     Fuzz(fuzz::Fuzz),
+    /// Which share of the lines the tests run
+    Coverage(coverage::Coverage),
     /// Measure the gateway against a scripted upstream and a bare reverse proxy
     Bench(Bench),
 }
@@ -90,6 +93,9 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = coverage::wrapped() {
+        return code;
+    }
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -109,6 +115,7 @@ fn run(cli: Cli) -> Result<()> {
         Task::Guests => build_guests(&root),
         Task::Gen => reference::write(&root),
         Task::Fuzz(fuzz) => fuzz.run(&root),
+        Task::Coverage(coverage) => coverage.run(&root),
         Task::Bench(bench) => bench.run(&root),
     }
 }

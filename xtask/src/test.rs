@@ -78,7 +78,7 @@ impl Test {
 
 /// Gives the tests a PostgreSQL: the one that the environment names, else a throw-away cluster. Without one they run on SQLite
 /// alone, which continuous integration does not accept.
-fn postgres(command: &mut Command) -> Result<Option<Server>> {
+pub(crate) fn postgres(command: &mut Command) -> Result<Option<Server>> {
     if std::env::var_os(POSTGRES).is_some() {
         return Ok(None);
     }
