@@ -33,6 +33,7 @@ mod encrypted;
 mod ending;
 mod entitlements;
 mod evidence;
+mod exercise;
 mod failover;
 mod faults;
 mod files;

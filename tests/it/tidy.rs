@@ -127,7 +127,42 @@ fn no_file_mentions_the_place_where_somebody_wrote_it() {
     assert!(read > 100, "only {read} files were found");
 }
 
+#[test]
+fn a_component_that_ships_is_named_in_its_own_folder_alone() {
+    let places = ["guest-providers", "guest-policies"];
+    let manifest = |file: &PathBuf| {
+        file.ends_with("Cargo.toml") && places.iter().any(|it| file.starts_with(root().join(it)))
+    };
+    let crates: Vec<(String, PathBuf)> = files("")
+        .into_iter()
+        .filter(manifest)
+        .map(|file| {
+            (crate_name(&fs::read_to_string(&file).unwrap()).unwrap(), file.parent().unwrap().to_owned())
+        })
+        .collect();
+    assert!(crates.len() > 10, "{crates:?}");
+    let mut found = Vec::new();
+    for file in files("") {
+        // What people read may name one as an example, and what cargo writes names all.
+        let kind = file.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        if matches!(kind, "md" | "lock") {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let strangers = crates.iter().filter(|(_, folder)| !file.starts_with(folder));
+        let named = strangers.filter(|(name, _)| text.contains(name.as_str()));
+        found.extend(named.map(|(name, _)| format!("{}: {name}", shown(&file))));
+    }
+    assert!(found.is_empty(), "a list that the next one would have to be added to: {found:#?}");
+}
+
 // === the rules ===
+
+/// The name of a crate, as its manifest has it.
+fn crate_name(manifest: &str) -> Option<String> {
+    let line = manifest.lines().find_map(|line| line.strip_prefix("name = \""))?;
+    Some(line.trim_end_matches('"').to_owned())
+}
 
 /// Whether a Rust file begins as it should. The tests of a module stand beside it, under its own first line.
 fn says_what_it_owns(file: &str, text: &str) -> bool {
@@ -189,7 +224,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-fn shown(file: &Path) -> String {
+pub(crate) fn shown(file: &Path) -> String {
     file.strip_prefix(root()).unwrap_or(file).display().to_string()
 }
 
@@ -205,7 +240,7 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
 }
 
 /// The files below a folder of the repository, without what was built or belongs to somebody's tools.
-fn files(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {

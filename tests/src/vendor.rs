@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use sallyport::component::inspect;
 use sallyport::shipped::first_party;
-use sallyport_protocol::package::{HookEvent, Kind, Name, Package, Statement};
+use sallyport_protocol::package::{HookEvent, Kind, Manifest, Name, Package, Statement};
 use sallyport_protocol::signature::{KeyId, public_key_text};
 use serde_json::{Value, json};
 
@@ -77,6 +77,14 @@ impl Vendor {
             ..package.statement().clone()
         };
         self.sign(change(statement), &marked(package.component(), version))
+    }
+
+    /// A component of this vendor's, by the manifest that stands beside its sources: another namespace, and the rest as it says.
+    pub fn pack(&self, manifest: &str, component: &[u8]) -> Bytes {
+        let statement = Manifest::parse(manifest).expect("a manifest").statement(component);
+        let name = statement.name.as_str().split_once('/').map_or("", |(_, name)| name);
+        let name = Name::parse(&format!("{}/{name}", self.namespace)).expect("a name");
+        self.sign(Statement { name, ..statement }, component)
     }
 
     /// The same in so many pieces that one instance of it takes sixteen places of the pool.
