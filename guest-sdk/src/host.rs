@@ -7,7 +7,7 @@ use crate::bindings::hook::sallyport::gateway::egress;
 pub use crate::bindings::hook::sallyport::gateway::egress::{EgressFault, Request, Response};
 use crate::bindings::policy::sallyport::gateway::{counters, evidence};
 
-/// The time over which a cap holds, by the calendar in UTC.
+/// The time over which a cap holds, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// From midnight to midnight.
@@ -42,7 +42,7 @@ pub trait Host: Evidence {
     fn release(&self, key: &str, reserved: u64, spent: u64, window: Window);
 }
 
-/// What a hook may ask of the gateway that was granted a way out.
+/// What a hook may ask of the gateway that was granted requests to other servers.
 pub trait Outside: Evidence {
     /// Makes one request and waits for the whole answer, at most 32 times an event. `grant` is a name that the package
     /// declares as the capability `egress:<name>`; authority and credential are the gateway's. Redirects are not followed.

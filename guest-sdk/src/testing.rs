@@ -1,4 +1,4 @@
-//! Doubles of the gateway for native unit tests: a body, counters, notes and a world outside that live in memory, and calls to
+//! Doubles of the gateway for native unit tests: a body, counters, notes and servers that live in memory, and calls to
 //! start from.
 
 mod outside;
@@ -25,7 +25,7 @@ pub struct FakeBody {
     texts: Vec<Segment>,
 }
 
-/// A gateway that counts, and remembers what was noted. Its clock stands still until [`FakeHost::advance`].
+/// A gateway that counts, and remembers what was noted. Its clock is fixed until [`FakeHost::advance`].
 #[derive(Debug, Default)]
 pub struct FakeHost {
     now: Cell<Duration>,

@@ -117,10 +117,10 @@ impl Cache {
 
     /// Waits until no other process asks the gateway. `None` where there is no lock to be had in time, or no place for one: then
     /// this process asks on its own, which costs an exchange and is wrong for nobody.
-    pub(crate) fn lock(&self, patience: Duration) -> Option<Held> {
+    pub(crate) fn lock(&self, timeout: Duration) -> Option<Held> {
         files::make_private_dir(&self.dir).ok()?;
         let file = files::open_lock(&self.dir.join(LOCK)).ok()?;
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         loop {
             match file.try_lock() {
                 Ok(()) => return Some(Held { _file: file }),

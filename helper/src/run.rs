@@ -12,7 +12,7 @@ use crate::places::Asked;
 use crate::settings::Settings;
 
 /// How long a process waits for another one that asks the gateway already.
-const PATIENCE: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Prints the credential.
 pub(crate) fn run(settings: &Settings, format: Format) -> Result<Said, Failure> {
@@ -62,5 +62,5 @@ pub(crate) fn current(settings: &Settings) -> Result<(Credential, Vec<String>), 
 
 /// The lock of those who ask the gateway or change what it is asked with.
 pub(crate) fn hold(settings: &Settings) -> Option<Held> {
-    settings.cache.lock(PATIENCE)
+    settings.cache.lock(TIMEOUT)
 }

@@ -70,7 +70,7 @@ pub(crate) fn login(settings: &mut Settings, keystore: Option<KeystoreKind>) -> 
 pub(crate) fn sign_in(
     settings: &Settings,
     gateway: &Gateway,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(Secret, Credential), Failure> {
     let client = Client::new(gateway, &settings.wire()?)?;
     let journey = Journey::begin()?;
@@ -78,7 +78,7 @@ pub(crate) fn sign_in(
     // Not the answer, so not on standard output.
     drop(writeln!(io::stderr(), "sp-cowork-auth: sign in at {address}"));
     open_browser(settings, &address);
-    let code = journey.wait(gateway, patience)?;
+    let code = journey.wait(gateway, timeout)?;
     let body = json!({ "code": code, "code_verifier": journey.verifier.expose() }).to_string();
     let answer = client.post("/v1/auth/cowork/session", &[], Some(&Zeroizing::new(body)))?;
     let credential = ladder::read(Tier::Session, gateway, &answer)?;
@@ -117,8 +117,8 @@ impl Journey {
     }
 
     /// Waits for the browser to come back.
-    fn wait(&self, gateway: &Gateway, patience: Duration) -> Result<String, Failure> {
-        let until = Instant::now() + patience;
+    fn wait(&self, gateway: &Gateway, timeout: Duration) -> Result<String, Failure> {
+        let until = Instant::now() + timeout;
         let mut requests = 0;
         while Instant::now() < until && requests < MOST_REQUESTS {
             let Ok((mut stream, _)) = self.listener.accept() else {

@@ -188,7 +188,7 @@ impl App {
             audit: Arc::clone(&audit),
             clock: Arc::clone(&clock),
             trust: Trust::new(db.clone(), keys.rollback().clone(), host),
-            ways_out: Box::new(move |settings| egress.grant(settings)),
+            egress: Box::new(move |settings| egress.grant(settings)),
         });
         let tls = config.tls.clone().map(|settings| Tls::open(settings, Arc::clone(&clock)));
         let tls = tls.transpose().context("cannot use the certificate")?;
@@ -359,7 +359,7 @@ impl App {
         Ok(())
     }
 
-    /// Puts in force what administrators, other gateways and the calendar changed, until it is dropped.
+    /// Puts in force what administrators, other gateways and the passing of a date changed, until it is dropped.
     async fn keep_current(&self) {
         let mut keeper = self.keeper.lock().await;
         loop {

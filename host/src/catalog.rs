@@ -67,12 +67,12 @@ pub struct CatalogParts {
     pub clock: Arc<dyn Clock>,
     /// Decides which packages may run.
     pub trust: Trust,
-    /// Makes the ways out that hooks are granted.
-    pub ways_out: WaysOut,
+    /// Makes what sends the requests of hooks.
+    pub egress: EgressMaker,
 }
 
-/// From a way out as it is configured to one that can be gone.
-pub type WaysOut = Box<dyn Fn(&config::EgressSettings) -> Arc<dyn Egress> + Send + Sync>;
+/// From a grant as it is configured to what sends its requests.
+pub type EgressMaker = Box<dyn Fn(&config::EgressSettings) -> Arc<dyn Egress> + Send + Sync>;
 
 /// The catalog.
 pub struct Catalog {
@@ -81,7 +81,7 @@ pub struct Catalog {
     audit: Arc<Audit>,
     clock: Arc<dyn Clock>,
     trust: Trust,
-    ways_out: WaysOut,
+    egress: EgressMaker,
     /// What was admitted and is in a bundle: what did not change is not admitted again.
     admitted: Mutex<HashMap<ReleaseId, Arc<Component>>>,
     /// The trials of the last assembly.
@@ -104,8 +104,8 @@ struct ReleaseId {
     version: String,
     digest: String,
     config: String,
-    /// Names what its ways out are: another credential makes it another component.
-    outside: String,
+    /// Names its egress grants: another credential makes it another component.
+    egress: String,
 }
 
 /// Who makes a step, and for whom.
@@ -263,14 +263,14 @@ impl Actor {
 impl Catalog {
     /// A catalog of these parts. Nothing is in force before the first assembly.
     pub fn new(parts: CatalogParts) -> Arc<Self> {
-        let CatalogParts { db, components, audit, clock, trust, ways_out } = parts;
+        let CatalogParts { db, components, audit, clock, trust, egress } = parts;
         Arc::new(Self {
             db,
             components,
             audit,
             clock,
             trust,
-            ways_out,
+            egress,
             admitted: Mutex::default(),
             trials: Mutex::default(),
             config: ArcSwapOption::empty(),

@@ -208,7 +208,7 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
         Command::Identity(command) => {
             let config = Config::load(&file)?;
             let db = open(&config).await?;
-            let mut desk = identity::IdentityContext {
+            let mut context = identity::IdentityContext {
                 db: &db,
                 keys: &config.keys_dir(),
                 settings: &config.auth,
@@ -217,7 +217,7 @@ pub async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> anyhow::Result<Endin
                 json,
                 out,
             };
-            if let Some(change) = identity::run(command, &mut desk).await? {
+            if let Some(change) = identity::run(command, &mut context).await? {
                 record_directly(&db, row(change)).await?;
             }
             db.close().await;

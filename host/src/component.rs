@@ -65,13 +65,13 @@ mod question;
 mod ran;
 mod reads;
 mod ready;
+mod recorder;
 mod registry;
 mod rehearse;
 pub mod request;
 pub mod sample;
 mod state;
 mod tally;
-mod witness;
 mod worker;
 mod world;
 

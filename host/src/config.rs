@@ -98,7 +98,7 @@ pub struct Config {
     pub gateway: Gateway,
     /// What decides on calls, in order.
     pub bundle: Vec<BundleEntry>,
-    /// Requests to the outside that hooks may be granted, by name.
+    /// Requests to other servers that hooks may be granted, by name.
     pub egress: BTreeMap<String, EgressSettings>,
     /// Which components may run.
     pub components: ComponentSettings,

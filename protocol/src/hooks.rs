@@ -453,6 +453,11 @@ pub fn output(json: &RawValue) -> String {
     serde_json::from_str::<String>(json.get()).unwrap_or_else(|_| json.get().to_owned())
 }
 
+/// The MCP server of a tool, as Claude clients name them: `github` of `mcp__github__merge`.
+pub fn mcp_server(tool: &str) -> Option<&str> {
+    tool.strip_prefix("mcp__")?.split_once("__").map(|(server, _)| server)
+}
+
 fn agent(body: &[u8]) -> Result<Subagent, ReportError> {
     let Agent { agent_id, agent_type } = read(body)?;
     check_id("agent_id", &agent_id)?;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// How long an attacker waits for an answer.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// More findings than this say nothing new.
 const MOST_FINDINGS: usize = 20;
 
@@ -123,7 +123,7 @@ impl Site {
         // A server may refuse and close before it has read everything: what it said counts.
         drop(stream.write_all(bytes).await);
         let mut out = Vec::new();
-        match tokio::time::timeout(PATIENCE, stream.read_to_end(&mut out)).await {
+        match tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut out)).await {
             Ok(_) => Ok(out),
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
         }
@@ -150,7 +150,7 @@ impl Site {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into()))?;
-        tokio::time::timeout(PATIENCE, self.exchange(request)).await?
+        tokio::time::timeout(TIMEOUT, self.exchange(request)).await?
     }
 
     async fn exchange(&self, request: http::Request<Full<Bytes>>) -> anyhow::Result<Answer> {

@@ -18,8 +18,8 @@ enum Silence {
 }
 
 /// Connections without a request: nothing sent, half the preface of HTTP/2, half a head, HTTP/2 that answers pings and asks for
-/// nothing. Each has to be closed within `patience`.
-pub async fn silent(site: &Site, until: Until, crowd: usize, patience: Duration) -> Findings {
+/// nothing. Each has to be closed within `timeout`.
+pub async fn silent(site: &Site, until: Until, crowd: usize, timeout: Duration) -> Findings {
     let mut findings = Findings::of("silent connections");
     while until.goes_on(findings.rounds) {
         let mut open = JoinSet::new();
@@ -27,11 +27,11 @@ pub async fn silent(site: &Site, until: Until, crowd: usize, patience: Duration)
             let how =
                 [Silence::Nothing, Silence::HalfPreface, Silence::HalfHead, Silence::PingsOnly][number % 4];
             let site = site.seen_from(u8::try_from(66 + number % 8).unwrap_or(66));
-            open.spawn(async move { (how, tokio::time::timeout(patience, held(&site, how)).await.is_ok()) });
+            open.spawn(async move { (how, tokio::time::timeout(timeout, held(&site, how)).await.is_ok()) });
         }
         while let Some(ended) = open.join_next().await {
             let (how, closed) = ended.expect("a connection does not panic");
-            findings.expect(closed, || format!("{how:?} is still open after {patience:?}"));
+            findings.expect(closed, || format!("{how:?} is still open after {timeout:?}"));
         }
         findings.rounds += 1;
     }
@@ -67,19 +67,19 @@ async fn pings(stream: tokio::net::TcpStream) {
     }
 }
 
-/// Bodies that come a byte at a time, of a caller that is known. Each has to end within `patience`.
-pub async fn slow_bodies(site: &Site, until: Until, crowd: usize, patience: Duration) -> Findings {
+/// Bodies that come a byte at a time, of a caller that is known. Each has to end within `timeout`.
+pub async fn slow_bodies(site: &Site, until: Until, crowd: usize, timeout: Duration) -> Findings {
     let mut findings = Findings::of("slow bodies");
     while until.goes_on(findings.rounds) {
         let mut open = JoinSet::new();
         for _ in 0..crowd {
             let site = site.clone();
-            open.spawn(async move { tokio::time::timeout(patience, drip(&site)).await.is_ok() });
+            open.spawn(async move { tokio::time::timeout(timeout, drip(&site)).await.is_ok() });
         }
         while let Some(ended) = open.join_next().await {
             let ended = ended.expect("a connection does not panic");
             findings.expect(ended, || {
-                format!("a body of a byte now and then is read for {patience:?} and longer")
+                format!("a body of a byte now and then is read for {timeout:?} and longer")
             });
         }
         findings.rounds += 1;
@@ -105,8 +105,8 @@ async fn drip(site: &Site) {
 }
 
 /// Bodies of 30 MiB that stop a byte before their end, all at once, of one caller. Each has to be refused or ended within
-/// `patience`; what they take meanwhile is for the story to look at.
-pub async fn held_bodies(site: &Site, until: Until, crowd: usize, patience: Duration) -> Findings {
+/// `timeout`; what they take meanwhile is for the story to look at.
+pub async fn held_bodies(site: &Site, until: Until, crowd: usize, timeout: Duration) -> Findings {
     let mut findings = Findings::of("bodies held");
     let size = 30 * 1024 * 1024;
     let piece = Bytes::from(vec![b' '; 256 * 1024]);
@@ -116,7 +116,7 @@ pub async fn held_bodies(site: &Site, until: Until, crowd: usize, patience: Dura
             let (site, piece) = (site.clone(), piece.clone());
             open.spawn(async move {
                 let began = Instant::now();
-                (tokio::time::timeout(patience, hold(&site, size, &piece)).await.is_ok(), began.elapsed())
+                (tokio::time::timeout(timeout, hold(&site, size, &piece)).await.is_ok(), began.elapsed())
             });
         }
         while let Some(ended) = open.join_next().await {

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 const MOST_MEMORY: u64 = 700 * 1024 * 1024;
 
 /// How long an attacker waits to be let go, where heads and bodies have three seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that stands against attackers, as an operator would have it.
 fn guarded(config: Config) -> Config {
@@ -129,10 +129,10 @@ async fn connections_that_say_nothing_or_hardly_anything_are_let_go() {
     let field = Field::new().await;
     let (silent, slow) = (field.site.clone(), field.site.seen_from(12));
     let (silent, slow) = tokio::join!(
-        connections::silent(&silent, Until::once(), 200, PATIENCE),
-        connections::slow_bodies(&slow, Until::once(), 8, PATIENCE),
+        connections::silent(&silent, Until::once(), 200, TIMEOUT),
+        connections::slow_bodies(&slow, Until::once(), 8, TIMEOUT),
     );
-    let held = connections::held_bodies(&field.site, Until::once(), 12, PATIENCE).await;
+    let held = connections::held_bodies(&field.site, Until::once(), 12, TIMEOUT).await;
     field.stands(&[silent, slow, held]).await;
 }
 
@@ -280,11 +280,11 @@ async fn attacks_all_at_once_leave_honest_calls_alone_and_every_row_in_its_place
     let numbers = from(8);
     attackers.spawn(async move { requests::numbers(&numbers, end).await });
     let silent = from(1);
-    attackers.spawn(async move { connections::silent(&silent, end, 100, PATIENCE).await });
+    attackers.spawn(async move { connections::silent(&silent, end, 100, TIMEOUT).await });
     let slow = field.as_user("slow", 2);
-    attackers.spawn(async move { connections::slow_bodies(&slow, end, 8, PATIENCE).await });
+    attackers.spawn(async move { connections::slow_bodies(&slow, end, 8, TIMEOUT).await });
     let hoarder = field.as_user("hoarder", 4);
-    attackers.spawn(async move { connections::held_bodies(&hoarder, end, 8, PATIENCE).await });
+    attackers.spawn(async move { connections::held_bodies(&hoarder, end, 8, TIMEOUT).await });
     let liar = from(9);
     attackers.spawn(async move { replies::lying_upstream(&liar, end).await });
     let echo = from(10);

@@ -191,7 +191,7 @@ async fn hooks_that_look_for_private_targets_eight_at_once_reach_nobody() {
         let guest = Arc::clone(&guest);
         async move {
             let ran = rig.components.on_event(&guest, &event()).await;
-            assert!(ran.egress_calls.iter().all(|errand| errand.outcome.is_err()), "{:?}", ran.egress_calls);
+            assert!(ran.egress_calls.iter().all(|sent| sent.outcome.is_err()), "{:?}", ran.egress_calls);
         }
     })
     .await;
@@ -199,7 +199,7 @@ async fn hooks_that_look_for_private_targets_eight_at_once_reach_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hooks_that_flood_their_way_out_eight_at_once_leave_honest_calls_alone() {
+async fn hooks_that_flood_their_grant_eight_at_once_leave_honest_calls_alone() {
     let rig = Arc::new(Rig::new().await);
     let canary = Canary::listen().await;
     canary.answer("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".to_owned());

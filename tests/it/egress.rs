@@ -1,4 +1,4 @@
-//! Ways out: a hook asks a service that the operator chose, and what it hears decides.
+//! Egress: a hook asks a service that the operator chose, and what it hears decides.
 
 use ed25519_dalek::SigningKey;
 use sallyport_protocol::package::{Capability, Kind, Package, Statement};
@@ -50,12 +50,12 @@ async fn a_hook_asks_as_the_operator_and_its_row_says_so() {
         let rows = app.lineage(reply.header("x-trace-id").unwrap()).await;
         let hook = rows.iter().find(|row| row["kind"] == "hook").unwrap();
         assert_eq!(hook["outcome"], outcome, "{hook}");
-        let errand = &hook["payload"]["egress"][0];
+        let sent = &hook["payload"]["egress"][0];
         assert_eq!(
-            (&errand["grant"], &errand["status"], &errand["bytes"]),
+            (&sent["grant"], &sent["status"], &sent["bytes"]),
             (&json!("way0"), &json!(status), &json!(2))
         );
-        assert!(errand["ms"].is_u64());
+        assert!(sent["ms"].is_u64());
         let told = format!("{rows:?} {}", app.log());
         assert!(!told.contains(&credential) && !told.contains("secret=query"), "{told}");
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sallyport::component::contract::provider::{Input, ResponseHead, TransportFault};
 use sallyport::component::contract::scanner::TextKind;
-use sallyport::component::contract::{CallOutcome, Usage, nowhere, policy};
+use sallyport::component::contract::{CallOutcome, Usage, no_egress, policy};
 use sallyport::component::{Admission, AdmitError, CompileError, Component, Fault};
 use sallyport_protocol::package::{Capability, Kind, Package, Statement};
 use sallyport_protocol::signature::public_key_text;
@@ -32,7 +32,7 @@ fn count() -> u64 {
     if crate::soak() { 2_000 } else { 40 }
 }
 
-/// The hooks among them want a way out.
+/// The hooks among them want egress.
 fn statement(name: &str, kind: Kind) -> Statement {
     let capabilities =
         if kind == Kind::Hook { vec![Capability::Egress("way".to_owned())] } else { Vec::new() };
@@ -42,7 +42,7 @@ fn statement(name: &str, kind: Kind) -> Statement {
 /// Admits it, or says why not. A compiler that broke, rather than refused or was stopped by a limit, fails the test.
 async fn admit(rig: &Rig, kind: Kind, component: &[u8]) -> Result<Arc<Component>, String> {
     let statement = statement("generated", kind);
-    let grants = nowhere(&statement.capabilities);
+    let grants = no_egress(&statement.capabilities);
     let verified = verify(&hostile::package(statement, &key(), component)).unwrap();
     let config = json!({});
     let admitting = rig.components.admit(&verified, &config, Admission::default().granted(grants));
@@ -92,7 +92,7 @@ async fn called(rig: &Rig, component: &Arc<Component>) -> Vec<Result<&'static st
             let mut said = Vec::new();
             for what in [event(), tool_use("Bash", &json!({"command": "ls"}))] {
                 let ran = soon(rig.components.on_event(component, &what)).await;
-                assert!(ran.egress_calls.iter().all(|errand| errand.outcome.is_err()), "{ran:?}");
+                assert!(ran.egress_calls.iter().all(|sent| sent.outcome.is_err()), "{ran:?}");
                 said.push(ran.result.map(|_| "outcome"));
             }
             said

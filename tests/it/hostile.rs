@@ -180,7 +180,7 @@ async fn guest_18_private_targets_are_not_dialled_however_they_are_spelled() {
     assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
     assert_eq!(ran.egress_calls.len(), hosts.len());
     assert!(
-        ran.egress_calls.iter().all(|errand| errand.outcome == Err(EgressCode::Unreachable)),
+        ran.egress_calls.iter().all(|sent| sent.outcome == Err(EgressCode::Unreachable)),
         "{:?}",
         ran.egress_calls
     );
@@ -200,7 +200,7 @@ async fn guest_19_egress_flood_ends_at_thirty_two_and_never_leaves_its_grant() {
         rig.admit_hook("19-egress-flood", &[way(&format!("http://{}", redirect.address), true)]).await;
     let ran = rig.components.on_event(&guest, &event()).await;
     assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
-    let outcomes: Vec<_> = ran.egress_calls.iter().map(|errand| errand.outcome).collect();
+    let outcomes: Vec<_> = ran.egress_calls.iter().map(|sent| sent.outcome).collect();
     let refused = [
         Err(EgressCode::NotGranted),
         Err(EgressCode::NotAllowed),
@@ -237,7 +237,7 @@ async fn a_hook_that_declares_no_grant_goes_nowhere() {
         .unwrap();
     let ran = rig.components.on_event(&guest, &event()).await;
     assert_eq!(ran.egress_calls.len(), 32, "{ran:?}");
-    assert!(ran.egress_calls.iter().all(|errand| errand.outcome == Err(EgressCode::NotGranted)), "{ran:?}");
+    assert!(ran.egress_calls.iter().all(|sent| sent.outcome == Err(EgressCode::NotGranted)), "{ran:?}");
     rig.honest_work_goes_on().await;
 }
 

@@ -23,11 +23,11 @@ fn guard() -> Value {
 }
 
 /// A developer's folder.
-struct Desk {
+struct DeveloperFolder {
     dir: TempDir,
 }
 
-impl Desk {
+impl DeveloperFolder {
     fn new() -> Self {
         Self { dir: TempDir::new().unwrap() }
     }
@@ -110,32 +110,32 @@ impl Desk {
 
 /// From nothing to a hook that stops a tool call, in one language.
 async fn ten_minutes(lang: &str) {
-    let desk = Desk::new();
+    let folder = DeveloperFolder::new();
     let name = format!("acme/no-shell-{lang}");
-    desk.ask(&["component", "new", &name, "--lang", lang, "--dir", "project"]);
-    let built = desk.ask(&["component", "build", "--dir", "project"]);
+    folder.ask(&["component", "new", &name, "--lang", lang, "--dir", "project"]);
+    let built = folder.ask(&["component", "build", "--dir", "project"]);
     assert_eq!(built["samples"], 3);
-    let tested = desk.ask(&["component", "test", "project"]);
+    let tested = folder.ask(&["component", "test", "project"]);
     assert_eq!((&tested["passed"], &tested["failed"]), (&json!(3), &json!(0)), "{tested}");
     let case = &tested["cases"][0];
     assert_eq!(case["name"], "destructive-command");
     assert_eq!(case["answer"]["outcome"], "block");
     assert!(case["fuel"].as_u64().unwrap() > 0 && case["memory_bytes"].as_u64().unwrap() > 65_536, "{case}");
 
-    let key = desk.key("publisher.key");
-    let signed = desk.ask(&["component", "sign", "project", "--key", "publisher.key"]);
+    let key = folder.key("publisher.key");
+    let signed = folder.ask(&["component", "sign", "project", "--key", "publisher.key"]);
     let digest = signed["digest"].as_str().unwrap();
     assert_eq!(signed["digest"], built["digest"]);
-    let package = desk.path(signed["package"].as_str().unwrap());
+    let package = folder.path(signed["package"].as_str().unwrap());
     let shown = package.display().to_string();
-    let verified = desk.ask(&["component", "verify", &shown, "--publisher", &key, "--namespace", "acme"]);
+    let verified = folder.ask(&["component", "verify", &shown, "--publisher", &key, "--namespace", "acme"]);
     assert_eq!(verified["trusted"], true);
     for what in [&shown, "project"] {
-        let inspected = desk.ask(&["component", "inspect", what]);
+        let inspected = folder.ask(&["component", "inspect", what]);
         assert_eq!((&inspected["kind"], &inspected["problems"]), (&json!("hook"), &json!([])));
         assert_eq!(inspected["digest"], built["digest"]);
     }
-    assert_eq!(desk.ask(&["component", "test", &shown])["passed"], 3, "the samples travel in the package");
+    assert_eq!(folder.ask(&["component", "test", &shown])["passed"], 3, "the samples travel in the package");
 
     let trusting = |config: Config| {
         config
@@ -180,17 +180,17 @@ async fn hooks_in_other_languages_go_from_nothing_to_a_blocked_tool_call() {
 /// From nothing to a policy that refuses a model and a predicate that chooses a route, in one language. They read the body that
 /// they are lent.
 async fn policy_and_predicate(lang: &str) {
-    let desk = Desk::new();
-    let key = desk.key("publisher.key");
+    let folder = DeveloperFolder::new();
+    let key = folder.key("publisher.key");
     let mut packages = Vec::new();
     for (kind, samples) in [("policy", 4), ("predicate", 2)] {
         let name = format!("acme/{kind}-{lang}");
-        desk.ask(&["component", "new", &name, "--kind", kind, "--lang", lang, "--dir", kind]);
-        desk.ask(&["component", "build", "--dir", kind]);
-        let tested = desk.ask(&["component", "test", kind]);
+        folder.ask(&["component", "new", &name, "--kind", kind, "--lang", lang, "--dir", kind]);
+        folder.ask(&["component", "build", "--dir", kind]);
+        let tested = folder.ask(&["component", "test", kind]);
         assert_eq!((&tested["passed"], &tested["failed"]), (&json!(samples), &json!(0)), "{tested}");
-        let signed = desk.ask(&["component", "sign", kind, "--key", "publisher.key"]);
-        packages.push(desk.path(signed["package"].as_str().unwrap()));
+        let signed = folder.ask(&["component", "sign", kind, "--key", "publisher.key"]);
+        packages.push(folder.path(signed["package"].as_str().unwrap()));
     }
     let kinds = ["policy", "predicate"];
     let app = TestApp::with(|config| {
@@ -234,13 +234,16 @@ async fn policies_and_predicates_in_other_languages_decide_in_a_gateway() {
 
 #[test]
 fn a_tool_that_is_missing_is_named_with_where_to_get_it() {
-    let desk = Desk::new();
+    let folder = DeveloperFolder::new();
     for (lang, tool, place) in
         [("rust", "rustc", "rustup.rs"), ("js", "npm", "nodejs.org"), ("python", "python3", "python.org")]
     {
-        desk.ask(&["component", "new", "acme/x", "--lang", lang, "--dir", lang]);
+        folder.ask(&["component", "new", "acme/x", "--lang", lang, "--dir", lang]);
         let mut command = Command::new(binary());
-        command.args(["component", "build", "--dir"]).arg(desk.path(lang)).env("PATH", desk.path("empty"));
+        command
+            .args(["component", "build", "--dir"])
+            .arg(folder.path(lang))
+            .env("PATH", folder.path("empty"));
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1));
@@ -253,108 +256,114 @@ fn a_tool_that_is_missing_is_named_with_where_to_get_it() {
 
 #[test]
 fn a_sample_that_fails_is_status_1_and_says_what_came_instead() {
-    let desk = Desk::new();
-    desk.policy();
-    desk.sample("good", "allowed.json", &json!({"call": {}, "expect": {"verdict": "allow"}}));
-    desk.sample("bad", "denied.json", &json!({"call": {}, "expect": {"verdict": "deny"}}));
-    desk.sample("bad", "anything.json", &json!({"call": {"model": "gpt-5"}}));
-    desk.sample("odd", "misspelt.json", &json!({"call": {}, "expects": {}}));
-    assert_eq!(desk.ask(&["component", "test", "policy.wasm", "--events", "good"])["passed"], 1);
-    let answer = desk.no(&["component", "test", "policy.wasm", "--events", "bad"]);
+    let folder = DeveloperFolder::new();
+    folder.policy();
+    folder.sample("good", "allowed.json", &json!({"call": {}, "expect": {"verdict": "allow"}}));
+    folder.sample("bad", "denied.json", &json!({"call": {}, "expect": {"verdict": "deny"}}));
+    folder.sample("bad", "anything.json", &json!({"call": {"model": "gpt-5"}}));
+    folder.sample("odd", "misspelt.json", &json!({"call": {}, "expects": {}}));
+    assert_eq!(folder.ask(&["component", "test", "policy.wasm", "--events", "good"])["passed"], 1);
+    let answer = folder.no(&["component", "test", "policy.wasm", "--events", "bad"]);
     assert_eq!((&answer["passed"], &answer["failed"]), (&json!(1), &json!(1)));
     assert_eq!(answer["cases"][1]["answer"], json!({"verdict": "allow"}));
     assert!(
-        desk.complaint(&["component", "test", "policy.wasm", "--events", "odd"])
+        folder
+            .complaint(&["component", "test", "policy.wasm", "--events", "odd"])
             .contains("unknown field `expects`")
     );
-    assert!(desk.complaint(&["component", "test", "policy.wasm"]).contains("there is no sample"));
+    assert!(folder.complaint(&["component", "test", "policy.wasm"]).contains("there is no sample"));
     assert!(
-        desk.complaint(&["component", "test", "policy.wasm", "--events", "none"]).contains("is no folder")
+        folder.complaint(&["component", "test", "policy.wasm", "--events", "none"]).contains("is no folder")
     );
     assert!(
-        desk.complaint(&["component", "test", "good/allowed.json"])
+        folder
+            .complaint(&["component", "test", "good/allowed.json"])
             .contains("neither a package nor a component")
     );
 }
 
 #[test]
 fn a_guest_that_breaks_is_an_answer_with_its_fault() {
-    let desk = Desk::new();
+    let folder = DeveloperFolder::new();
     for (guest, fault) in [("01-loop", "deadline"), ("24-panic", "trap"), ("04-memory-grow", "memory")] {
         let (kind, wasm) = hostile::component(guest);
         assert_eq!(kind, Some(Kind::Policy), "{guest}");
-        std::fs::write(desk.path("guest.wasm"), wasm).unwrap();
-        desk.sample("samples", "call.json", &json!({"call": {}, "expect": {"fault": fault}}));
-        let answer = desk.ask(&["component", "test", "guest.wasm", "--events", "samples"]);
+        std::fs::write(folder.path("guest.wasm"), wasm).unwrap();
+        folder.sample("samples", "call.json", &json!({"call": {}, "expect": {"fault": fault}}));
+        let answer = folder.ask(&["component", "test", "guest.wasm", "--events", "samples"]);
         assert_eq!(answer["cases"][0]["answer"]["fault"], fault, "{answer}");
-        desk.sample("samples", "call.json", &json!({"call": {}}));
-        desk.no(&["component", "test", "guest.wasm", "--events", "samples"]);
+        folder.sample("samples", "call.json", &json!({"call": {}}));
+        folder.no(&["component", "test", "guest.wasm", "--events", "samples"]);
     }
 }
 
 #[test]
 fn a_component_that_asks_for_the_network_is_not_signed() {
-    let desk = Desk::new();
-    desk.key("publisher.key");
+    let folder = DeveloperFolder::new();
+    folder.key("publisher.key");
     let text = r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#;
-    desk.wasm("greedy", &wat::parse_str(text).unwrap(), "policy", "");
-    let said = desk.complaint(&["component", "sign", "greedy.wasm", "--key", "publisher.key"]);
+    folder.wasm("greedy", &wat::parse_str(text).unwrap(), "policy", "");
+    let said = folder.complaint(&["component", "sign", "greedy.wasm", "--key", "publisher.key"]);
     assert!(said.contains("a policy may not import wasi:http/outgoing-handler@0.2.0"), "{said}");
-    assert!(!desk.path("acme.greedy.sallyport").exists());
-    let inspected = desk.no(&["component", "inspect", "greedy.wasm"]);
+    assert!(!folder.path("acme.greedy.sallyport").exists());
+    let inspected = folder.no(&["component", "inspect", "greedy.wasm"]);
     assert!(inspected["problems"][0].as_str().unwrap().contains("wasi:http"), "{inspected}");
-    let garbage = desk.path("garbage.wasm");
+    let garbage = folder.path("garbage.wasm");
     std::fs::write(&garbage, b"\0asm\x0d\0\x01\0garbage").unwrap();
-    assert!(desk.complaint(&["component", "inspect", "garbage.wasm"]).contains("no gateway would take"));
+    assert!(folder.complaint(&["component", "inspect", "garbage.wasm"]).contains("no gateway would take"));
 }
 
 #[test]
 fn a_package_is_trusted_for_its_key_and_namespace_and_as_it_was_signed() {
-    let desk = Desk::new();
-    desk.policy();
-    let (key, other) = (desk.key("publisher.key"), desk.key("other.key"));
-    desk.ask(&["component", "sign", "policy.wasm", "--key", "publisher.key"]);
+    let folder = DeveloperFolder::new();
+    folder.policy();
+    let (key, other) = (folder.key("publisher.key"), folder.key("other.key"));
+    folder.ask(&["component", "sign", "policy.wasm", "--key", "publisher.key"]);
     let package = "acme.policy.sallyport";
     let verify = |package: &str, key: &str, namespace: &str| {
         ["component", "verify", package, "--publisher", key, "--namespace", namespace].map(str::to_owned)
     };
     let why = |words: &[String]| {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let answer = desk.no(&words);
+        let answer = folder.no(&words);
         assert_eq!(answer["trusted"], false);
         answer["why"][0].as_str().unwrap().to_owned()
     };
     let words = verify(package, &key, "acme");
-    assert_eq!(desk.ask(&words.each_ref().map(String::as_str))["trusted"], true);
+    assert_eq!(folder.ask(&words.each_ref().map(String::as_str))["trusted"], true);
     assert!(why(&verify(package, &other, "acme")).contains("no publisher's key"));
     assert!(why(&verify(package, &key, "umbrella")).contains("may not sign in the namespace acme"));
-    let mut bytes = std::fs::read(desk.path(package)).unwrap();
+    let mut bytes = std::fs::read(folder.path(package)).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    std::fs::write(desk.path("tampered.sallyport"), &bytes).unwrap();
+    std::fs::write(folder.path("tampered.sallyport"), &bytes).unwrap();
     assert!(why(&verify("tampered.sallyport", &key, "acme")).contains("not the one that was signed"));
-    std::fs::write(desk.path("cut.sallyport"), &bytes[..40]).unwrap();
+    std::fs::write(folder.path("cut.sallyport"), &bytes[..40]).unwrap();
     assert!(
-        desk.complaint(&["component", "verify", "cut.sallyport", "--publisher", &key])
+        folder
+            .complaint(&["component", "verify", "cut.sallyport", "--publisher", &key])
             .contains("is no package")
     );
 }
 
 #[test]
 fn a_key_that_others_can_read_signs_nothing() {
-    let desk = Desk::new();
-    desk.policy();
-    desk.key("publisher.key");
-    std::fs::set_permissions(desk.path("publisher.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = desk.complaint(&["component", "sign", "policy.wasm", "--key", "publisher.key"]);
+    let folder = DeveloperFolder::new();
+    folder.policy();
+    folder.key("publisher.key");
+    std::fs::set_permissions(folder.path("publisher.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = folder.complaint(&["component", "sign", "policy.wasm", "--key", "publisher.key"]);
     assert!(said.contains("others must have no access"), "{said}");
     assert!(
-        desk.complaint(&["component", "sign", "policy.wasm", "--key", "none.key"])
+        folder
+            .complaint(&["component", "sign", "policy.wasm", "--key", "none.key"])
             .contains("the key cannot be used")
     );
-    std::fs::write(desk.path("short.key"), "c2hvcnQ=").unwrap();
-    std::fs::set_permissions(desk.path("short.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(folder.path("short.key"), "c2hvcnQ=").unwrap();
+    std::fs::set_permissions(folder.path("short.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
     assert!(
-        desk.complaint(&["component", "sign", "policy.wasm", "--key", "short.key"]).contains("holds no key")
+        folder
+            .complaint(&["component", "sign", "policy.wasm", "--key", "short.key"])
+            .contains("holds no key")
     );
 }
 
@@ -370,20 +379,20 @@ fn with_samples(wasm: &[u8], samples: &Value) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_fails_the_samples_it_carries_is_not_let_in() {
-    let desk = Desk::new();
-    let key = desk.key("publisher.key");
+    let folder = DeveloperFolder::new();
+    let key = folder.key("publisher.key");
     let (_, wasm) = hostile::component("00-honest-policy");
     let about = "padding, so that the section has the length that this test writes down ".repeat(2);
     let samples =
         |verdict: &str| json!({"a-call": {"about": about, "call": {}, "expect": {"verdict": verdict}}});
-    desk.wasm("liar", &with_samples(&wasm, &samples("deny")), "policy", "");
-    desk.wasm("honest", &with_samples(&wasm, &samples("allow")), "policy", "");
+    folder.wasm("liar", &with_samples(&wasm, &samples("deny")), "policy", "");
+    folder.wasm("honest", &with_samples(&wasm, &samples("allow")), "policy", "");
     for name in ["liar", "honest"] {
-        desk.ask(&["component", "sign", &format!("{name}.wasm"), "--key", "publisher.key"]);
+        folder.ask(&["component", "sign", &format!("{name}.wasm"), "--key", "publisher.key"]);
     }
     let app = TestApp::start().await;
     let take = |name: &str| {
-        let package = desk.path(&format!("acme.{name}.sallyport"));
+        let package = folder.path(&format!("acme.{name}.sallyport"));
         let (name, key) = (format!("acme/{name}"), key.clone());
         move |config: Config| {
             config
@@ -413,19 +422,19 @@ async fn a_component_that_fails_the_samples_it_carries_is_not_let_in() {
 
 #[test]
 fn what_was_changed_after_the_build_is_not_signed() {
-    let desk = Desk::new();
-    desk.key("publisher.key");
+    let folder = DeveloperFolder::new();
+    folder.key("publisher.key");
     let (_, wasm) = hostile::component("00-honest-policy");
-    std::fs::create_dir_all(desk.path("project/target")).unwrap();
-    desk.wasm("policy", &wasm, "policy", "");
-    let manifest = std::fs::read_to_string(desk.path("policy.toml")).unwrap();
+    std::fs::create_dir_all(folder.path("project/target")).unwrap();
+    folder.wasm("policy", &wasm, "policy", "");
+    let manifest = std::fs::read_to_string(folder.path("policy.toml")).unwrap();
     let place =
-        |name: &str, text: &str| std::fs::write(desk.path("project").join(Path::new(name)), text).unwrap();
-    std::fs::copy(desk.path("policy.wasm"), desk.path("project/target/policy.wasm")).unwrap();
+        |name: &str, text: &str| std::fs::write(folder.path("project").join(Path::new(name)), text).unwrap();
+    std::fs::copy(folder.path("policy.wasm"), folder.path("project/target/policy.wasm")).unwrap();
     place("target/policy.toml", &manifest);
     place("component.toml", &manifest.replace("serial = 1", "serial = 2"));
-    let said = desk.complaint(&["component", "sign", "project", "--key", "publisher.key"]);
+    let said = folder.complaint(&["component", "sign", "project", "--key", "publisher.key"]);
     assert!(said.contains("component.toml has changed since the component was built"), "{said}");
     place("component.toml", &manifest);
-    assert_eq!(desk.ask(&["component", "sign", "project", "--key", "publisher.key"])["serial"], 1);
+    assert_eq!(folder.ask(&["component", "sign", "project", "--key", "publisher.key"])["serial"], 1);
 }

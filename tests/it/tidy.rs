@@ -4,6 +4,7 @@
 mod names;
 mod source;
 mod uses;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -120,18 +120,18 @@ async fn a_token_of_a_certificate_ends_with_it_and_names_of_two_users_are_nobody
     app.cli(&["user", "create", "ann"]);
     app.cli(&["user", "create", "ben"]);
     app.cli(&["user", "link-certificate", "ann", "dns:shared.example.org"]);
-    app.cli(&["user", "link-certificate", "ben", "dns:desk.example.org"]);
-    let both = authority().client_of(&["shared.example.org", "desk.example.org"], Validity::Days(30));
+    app.cli(&["user", "link-certificate", "ben", "dns:laptop.example.org"]);
+    let both = authority().client_of(&["shared.example.org", "laptop.example.org"], Validity::Days(30));
     assert_eq!(holding(&app, Some(&both)).send("POST", MTLS[0], &[], "").await.status, 401);
     refusals(&app, "certificate_ambiguous", 1).await;
 
-    let brief = authority().client_for("desk.example.org", Validity::Seconds(120));
+    let brief = authority().client_for("laptop.example.org", Validity::Seconds(120));
     let issued = holding(&app, Some(&brief)).send("POST", MTLS[0], &[], "").await;
     assert_eq!(issued.status, 200, "{issued}");
     let ttl = issued.json()["ttl"].as_u64().unwrap();
     assert!((1..=120).contains(&ttl), "{ttl}");
 
-    let lasting = authority().client("desk.example.org");
+    let lasting = authority().client("laptop.example.org");
     let device = holding(&app, Some(&lasting));
     let token = device.send("POST", MTLS[0], &[], "").await.json()["token"].as_str().unwrap().to_owned();
     assert_eq!(call(&device, &token).await.status, 200);

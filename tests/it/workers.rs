@@ -115,7 +115,7 @@ async fn a_hook_goes_out_through_its_grant_and_nowhere_else_and_the_gateway_keep
         let ran = rig.components.on_event(&guest, &event()).await;
         assert!(matches!(ran.result, Ok(hook::Outcome::Proceed)), "{ran:?}");
         let account: Vec<_> =
-            ran.egress_calls.into_iter().map(|errand| (errand.grant, errand.outcome, errand.bytes)).collect();
+            ran.egress_calls.into_iter().map(|sent| (sent.grant, sent.outcome, sent.bytes)).collect();
         assert_eq!(account.len(), 32);
         accounts.push(account);
     }
@@ -235,7 +235,7 @@ async fn a_component_that_does_not_fit_never_moves_in() {
 /// What the kernel says of a worker, and what it holds open.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_worker_has_no_environment_no_files_no_keys_and_no_way_out() {
+async fn a_worker_has_no_environment_no_files_no_keys_and_no_network() {
     let rig = Rig::new().await;
     let _guest = rig.admit_to(RunsIn::Process, "acme", "00-honest-policy").await.unwrap();
     let pid = workers_of(&rig, 1).await[0];

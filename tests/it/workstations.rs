@@ -30,11 +30,11 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// A user's machine.
-struct Desk {
+struct Workstation {
     home: TempDir,
 }
 
-impl Desk {
+impl Workstation {
     fn new() -> Self {
         Self { home: tempfile::tempdir().unwrap() }
     }
@@ -70,12 +70,12 @@ impl Desk {
 async fn what_a_workstation_prints_is_what_the_gateway_takes_until_the_token_is_revoked() {
     let app = TestApp::start().await;
     let minted = app.cli_json(&["gateway", "pat", "create", "--user", "admin", "--name", "cowork laptop"]);
-    let desk = Desk::new();
-    desk.does(&["install", "--gateway", &app.url()], "");
-    let told = desk.does(&["login"], minted["token"].as_str().unwrap());
+    let workstation = Workstation::new();
+    workstation.does(&["install", "--gateway", &app.url()], "");
+    let told = workstation.does(&["login"], minted["token"].as_str().unwrap());
     assert!(told.contains("signed in at"), "{told}");
 
-    let printed: Value = serde_json::from_str(&desk.does(&[], "")).unwrap();
+    let printed: Value = serde_json::from_str(&workstation.does(&[], "")).unwrap();
     let bearer = format!("Bearer {}", printed["token"].as_str().unwrap());
     let mut headers = vec![("authorization", bearer.as_str())];
     let seven = printed["headers"].as_object().unwrap();
@@ -87,22 +87,22 @@ async fn what_a_workstation_prints_is_what_the_gateway_takes_until_the_token_is_
     assert_eq!(row["user_id"], seven["x-user-id"], "{row}");
     assert_eq!(row["client_id"], "sp_cowork");
 
-    let bare = desk.does(&["--format", "bare"], "");
+    let bare = workstation.does(&["--format", "bare"], "");
     assert_eq!(bare.trim_end(), printed["token"].as_str().unwrap(), "one session, from the cache");
-    let looked = desk.run(&["validate"], "");
+    let looked = workstation.run(&["validate"], "");
     let looked = String::from_utf8(looked.stdout).unwrap();
     assert!(looked.contains("[ok] gateway: ") && looked.contains("[ok] sign-in: by pat"), "{looked}");
-    assert!(desk.does(&["whoami"], "").contains(seven["x-user-id"].as_str().unwrap()));
+    assert!(workstation.does(&["whoami"], "").contains(seven["x-user-id"].as_str().unwrap()));
 
     app.cli(&["gateway", "pat", "revoke", minted["id"].as_str().unwrap()]);
-    desk.forget();
+    workstation.forget();
     sallyport_tests::wait::until("the gateway refuses it", sallyport_tests::wait::SOON, || {
-        let ran = desk.run(&[], "");
+        let ran = workstation.run(&[], "");
         let refused = ran.status.code() == Some(5);
         if refused {
             assert_eq!(ran.stdout, b"", "nothing for the client");
         } else {
-            desk.forget();
+            workstation.forget();
         }
         std::future::ready(refused.then_some(()))
     })
@@ -112,12 +112,12 @@ async fn what_a_workstation_prints_is_what_the_gateway_takes_until_the_token_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_the_gateway_does_not_know_signs_nobody_in() {
     let app = TestApp::start().await;
-    let desk = Desk::new();
-    desk.does(&["install", "--gateway", &app.url()], "");
+    let workstation = Workstation::new();
+    workstation.does(&["install", "--gateway", &app.url()], "");
     let mut typo = app.token.clone();
     let last = typo.pop().unwrap();
     typo.push(if last == '0' { '1' } else { '0' });
-    let ran = desk.run(&["login"], &typo);
+    let ran = workstation.run(&["login"], &typo);
     assert_eq!(ran.status.code(), Some(5), "{}", String::from_utf8_lossy(&ran.stderr));
-    assert_eq!(desk.run(&[], "").status.code(), Some(5));
+    assert_eq!(workstation.run(&[], "").status.code(), Some(5));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 /// How long a program that was told to stop may take before it is killed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A program in the background, stopped when dropped.
@@ -73,7 +73,7 @@ impl Background {
         // `kill` is a builtin of every shell: no unsafe code and no further dependency.
         drop(Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status());
         let asked = Instant::now();
-        while asked.elapsed() < PATIENCE {
+        while asked.elapsed() < TIMEOUT {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return true;
             }

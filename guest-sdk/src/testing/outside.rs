@@ -1,4 +1,4 @@
-//! A world outside for hooks that call: answers that a test put there, and what was asked.
+//! Servers for hooks that send requests: answers that a test put there, and what was asked.
 
 use std::{cell::RefCell, collections::VecDeque};
 

@@ -10,7 +10,7 @@ use super::{Keystore, KeystoreFault};
 use crate::secret::Secret;
 
 /// How long a person may take to unlock a keystore.
-const PATIENCE_SECONDS: u64 = 60;
+const TIMEOUT_SECONDS: u64 = 60;
 
 /// The one that the session bus knows.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct SecretServiceKeystore {
 
 impl SecretServiceKeystore {
     fn connect(&self) -> Result<SecretService, KeystoreFault> {
-        let seconds = if self.patient { PATIENCE_SECONDS } else { 0 };
+        let seconds = if self.patient { TIMEOUT_SECONDS } else { 0 };
         SecretService::connect_with_max_prompt_timeout(EncryptionType::Plain, seconds)
             .map_err(|error| KeystoreFault::Missing(error.to_string()))
     }

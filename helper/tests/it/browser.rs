@@ -27,12 +27,12 @@ struct Opened {
 }
 
 /// A machine whose browser is a program that notes where it was sent.
-struct Desk {
+struct Machine {
     station: Station,
     opened: PathBuf,
 }
 
-impl Desk {
+impl Machine {
     fn new(gateway: &str) -> Self {
         let station = Station::new(gateway);
         let opened = station.home().join("opened");
@@ -126,9 +126,9 @@ fn ended(child: Child) -> Ran {
 #[test]
 fn a_sign_in_in_the_browser_keeps_a_session_that_gives_credentials() {
     let (gateway, challenge) = gateway();
-    let desk = Desk::new(&gateway.url());
-    let child = desk.station.command(&["login", "--browser"]).spawn().unwrap();
-    let opened = desk.opened();
+    let machine = Machine::new(&gateway.url());
+    let child = machine.station.command(&["login", "--browser"]).spawn().unwrap();
+    let opened = machine.opened();
     challenge.lock().unwrap().clone_from(&opened.challenge);
     // Others knock first: a browser that wants an icon, a page that guesses, somebody who says nothing.
     let silent = TcpStream::connect(("127.0.0.1", opened.port)).unwrap();
@@ -141,34 +141,34 @@ fn a_sign_in_in_the_browser_keeps_a_session_that_gives_credentials() {
     let ran = ended(child);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(ran.out, format!("signed in at {} as u_29f8a3 of acme\n", gateway.url()));
-    assert!(fs::read_to_string(desk.station.config()).unwrap().contains("[session]"));
-    assert!(!fs::read_to_string(desk.station.config()).unwrap().contains("first"));
-    assert_eq!(desk.station.run(&[]).credential()["token"], "token-1", "the first one is cached");
+    assert!(fs::read_to_string(machine.station.config()).unwrap().contains("[session]"));
+    assert!(!fs::read_to_string(machine.station.config()).unwrap().contains("first"));
+    assert_eq!(machine.station.run(&[]).credential()["token"], "token-1", "the first one is cached");
     for token in ["token-2", "token-3"] {
-        fs::remove_file(desk.station.cache()).unwrap();
-        assert_eq!(desk.station.run(&[]).credential()["token"], token);
+        fs::remove_file(machine.station.cache()).unwrap();
+        assert_eq!(machine.station.run(&[]).credential()["token"], token);
         assert_eq!(
-            desk.station.run(&[]).credential()["token"],
+            machine.station.run(&[]).credential()["token"],
             token,
             "it is cached beside the second session"
         );
     }
     // Signing out ends it here.
-    assert!(desk.station.run(&["logout"]).out.contains("(session)"));
-    desk.station.run(&[]).fails(5);
+    assert!(machine.station.run(&["logout"]).out.contains("(session)"));
+    machine.station.run(&[]).fails(5);
 }
 
 #[test]
 fn a_person_who_says_no_is_not_signed_in() {
     let (gateway, _) = gateway();
-    let desk = Desk::new(&gateway.url());
-    let child = desk.station.command(&["login", "--browser"]).spawn().unwrap();
-    let opened = desk.opened();
+    let machine = Machine::new(&gateway.url());
+    let child = machine.station.command(&["login", "--browser"]).spawn().unwrap();
+    let opened = machine.opened();
     opened.visit(&format!("/callback?error=access_denied&state={}", opened.state));
     let ran = ended(child);
     assert_eq!((ran.code, ran.out.as_str()), (5, ""), "{ran:?}");
     assert!(ran.err.lines().last().unwrap().contains("access_denied"), "{}", ran.err);
-    assert!(!desk.station.secrets().exists());
+    assert!(!machine.station.secrets().exists());
     assert_eq!(gateway.requests(), Vec::<String>::new());
 }
 
@@ -176,25 +176,27 @@ fn a_person_who_says_no_is_not_signed_in() {
 fn a_session_that_ended_opens_a_browser_only_where_a_person_waits() {
     let (gateway, challenge) = gateway();
     for context in [None, Some("background"), Some("mid-session-refresh"), Some("scheduled-task")] {
-        let mut desk = Desk::new(&gateway.url());
-        desk.station
+        let mut machine = Machine::new(&gateway.url());
+        machine
+            .station
             .write_config(&format!("gateway_url = \"{}\"\nkeystore = \"file\"\n[session]\n", gateway.url()));
         if let Some(context) = context {
-            desk.station = desk.station.with("CLAUDE_HELPER_CONTEXT", context);
+            machine.station = machine.station.with("CLAUDE_HELPER_CONTEXT", context);
         }
-        desk.station.run(&[]).fails(5);
-        keep(&desk, "revoked");
-        let told = desk.station.run(&[]).fails(10).to_owned();
+        machine.station.run(&[]).fails(5);
+        keep(&machine, "revoked");
+        let told = machine.station.run(&[]).fails(10).to_owned();
         assert!(told.contains("login --browser"), "{told}");
-        assert!(!desk.opened.exists(), "{context:?}");
+        assert!(!machine.opened.exists(), "{context:?}");
     }
-    let mut desk = Desk::new(&gateway.url());
-    desk.station = desk.station.with("CLAUDE_HELPER_CONTEXT", "interactive");
-    desk.station
+    let mut machine = Machine::new(&gateway.url());
+    machine.station = machine.station.with("CLAUDE_HELPER_CONTEXT", "interactive");
+    machine
+        .station
         .write_config(&format!("gateway_url = \"{}\"\nkeystore = \"file\"\n[session]\n", gateway.url()));
-    keep(&desk, "revoked");
-    let child = desk.station.command(&[]).spawn().unwrap();
-    let opened = desk.opened();
+    keep(&machine, "revoked");
+    let child = machine.station.command(&[]).spawn().unwrap();
+    let opened = machine.opened();
     challenge.lock().unwrap().clone_from(&opened.challenge);
     opened.visit(&format!("/callback?code=good&state={}", opened.state));
     ended(child).credential();
@@ -203,21 +205,21 @@ fn a_session_that_ended_opens_a_browser_only_where_a_person_waits() {
 #[test]
 fn a_session_that_is_refused_is_not_replaced_by_a_token() {
     let (gateway, _) = gateway();
-    let desk = Desk::new(&gateway.url());
+    let machine = Machine::new(&gateway.url());
     let text = format!("gateway_url = \"{}\"\nkeystore = \"file\"\n[session]\n[pat]\n", gateway.url());
-    desk.station.write_config(&text);
-    keep(&desk, "revoked");
-    let station = desk.station.with("SP_COWORK_PAT", PAT);
+    machine.station.write_config(&text);
+    keep(&machine, "revoked");
+    let station = machine.station.with("SP_COWORK_PAT", PAT);
     station.run(&[]).fails(10);
     assert_eq!(gateway.requests().len(), 1, "nobody is signed in by a weaker way instead");
 }
 
 /// Keeps a session that the gateway does not know.
-fn keep(desk: &Desk, value: &str) {
-    let gateway = fs::read_to_string(desk.station.config()).unwrap();
+fn keep(machine: &Machine, value: &str) {
+    let gateway = fs::read_to_string(machine.station.config()).unwrap();
     let gateway = gateway.split('"').nth(1).unwrap().to_owned();
     let kept =
         serde_json::json!({ "systemprompt-cowork-session": { gateway: format!("__Host-session={value}") } });
-    fs::write(desk.station.secrets(), kept.to_string()).unwrap();
-    fs::set_permissions(desk.station.secrets(), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(machine.station.secrets(), kept.to_string()).unwrap();
+    fs::set_permissions(machine.station.secrets(), fs::Permissions::from_mode(0o600)).unwrap();
 }

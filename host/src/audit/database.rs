@@ -33,7 +33,7 @@ const RENEW: Duration = Duration::from_secs(5);
 /// The file with the name of the spool in leases.
 const HOLDER: &str = "id";
 
-/// See the module.
+/// Checks the database before each delivery, and refuses one that is not the one that the spool knows.
 pub(super) struct AuditDatabase {
     db: Db,
     dir: PathBuf,

@@ -130,10 +130,10 @@ impl Catalog {
         Ok(component)
     }
 
-    /// The ways out that the configuration gives the package's component, of those that it asks for.
+    /// The egress grants that the configuration gives the package's component, of those that it asks for.
     pub(super) fn grants(&self, config: &Config, package: &Package) -> Grants {
-        let ways = granted(config, package).map(|way| (way.name.clone(), (self.ways_out)(way)));
-        ways.collect()
+        let grants = granted(config, package).map(|grant| (grant.name.clone(), (self.egress)(grant)));
+        grants.collect()
     }
 
     pub(super) async fn verify_placed(
@@ -563,7 +563,7 @@ impl ReleaseId {
             version: statement.version.to_string(),
             digest: statement.digest.hex().to_owned(),
             config: canonical::digest(config),
-            outside: granted(all, package).map(|way| canonical::hex(&way.fingerprint())).collect(),
+            egress: granted(all, package).map(|grant| canonical::hex(&grant.fingerprint())).collect(),
         }
     }
 }
@@ -586,11 +586,11 @@ fn end(components: &HashMap<ReleaseId, Arc<Component>>, revocations: &Revocation
     }
 }
 
-/// The ways out that `config` gives the component of `package`, of those that it asks for.
+/// The egress grants that `config` gives the component of `package`, of those that it asks for.
 fn granted<'a>(config: &'a Config, package: &'a Package) -> impl Iterator<Item = &'a config::EgressSettings> {
     let statement = package.statement();
     let asked = statement.capabilities.iter().filter_map(Capability::egress);
-    asked.filter_map(|name| config.egress.get(name)).filter(|way| way.allows(statement.name.as_str()))
+    asked.filter_map(|name| config.egress.get(name)).filter(|grant| grant.allows(statement.name.as_str()))
 }
 
 /// The publishers that need no entry in the database: those of the configuration, and whoever signed the components inside the

@@ -10,7 +10,7 @@ use super::state::CatalogState;
 use super::{Actor, Catalog, CatalogError, ShownComponent};
 use crate::audit::Action;
 use crate::causes::Causes;
-use crate::component::contract::nowhere;
+use crate::component::contract::no_egress;
 use crate::component::{Admission, AdmitError, Structure};
 use crate::db::catalog::{Kept, Version, scope};
 use crate::trust::Requirement;
@@ -45,7 +45,7 @@ impl Catalog {
         let verified = snapshot.trust.verify(&package, purpose).await?;
         self.check_siblings(actor, &package, verified.is_development()).await?;
         let tier = snapshot.tier(&config, statement.kind, tenant);
-        let admission = Admission::new(tier, tenant).granted(nowhere(&statement.capabilities));
+        let admission = Admission::new(tier, tenant).granted(no_egress(&statement.capabilities));
         let (structure, configured) = match self.components.admit(&verified, &json!({}), admission).await {
             Ok(component) => (component.structure().clone(), Value::from("ready")),
             // It wants a configuration, which it gets when it is put in force.

@@ -65,16 +65,16 @@ pub async fn run(
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Ending> {
     let home = config.parent().unwrap_or_else(|| Path::new("."));
-    let mut desk = CommandContext { config, json, out };
+    let mut context = CommandContext { config, json, out };
     match command {
-        ComponentCommand::New(asked) => new::run(&asked, &mut desk),
-        ComponentCommand::Build(asked) => build::run(&asked, &mut desk),
-        ComponentCommand::Test(asked) => test::run(&asked, &mut desk).await,
-        ComponentCommand::Sign(asked) => sign::run(&asked, &mut desk),
-        ComponentCommand::Verify(asked) => verify::run(&asked, &mut desk),
-        ComponentCommand::Inspect(asked) => inspect::run(&asked, &mut desk),
-        ComponentCommand::Wit(asked) => wit::run(&asked, &mut desk),
-        ComponentCommand::Online(asked) => online::run(&asked, home, json, desk.out).await,
+        ComponentCommand::New(asked) => new::run(&asked, &mut context),
+        ComponentCommand::Build(asked) => build::run(&asked, &mut context),
+        ComponentCommand::Test(asked) => test::run(&asked, &mut context).await,
+        ComponentCommand::Sign(asked) => sign::run(&asked, &mut context),
+        ComponentCommand::Verify(asked) => verify::run(&asked, &mut context),
+        ComponentCommand::Inspect(asked) => inspect::run(&asked, &mut context),
+        ComponentCommand::Wit(asked) => wit::run(&asked, &mut context),
+        ComponentCommand::Online(asked) => online::run(&asked, home, json, context.out).await,
     }
 }
 

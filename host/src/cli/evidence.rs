@@ -20,7 +20,7 @@ use super::{Ending, open};
 use crate::audit::{Action, Event, Outcome, Who, record_directly};
 use crate::auth::keys::Keys;
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
-use crate::component::contract::nowhere;
+use crate::component::contract::no_egress;
 use crate::component::{Admission, Component, Components};
 use crate::config::Config;
 use crate::db::Db;
@@ -201,7 +201,7 @@ impl Rerun<'_> {
                 return Ok(Err(format!("its configuration cannot be opened: {error:#}")));
             }
         };
-        let grants = nowhere(&verified.statement().capabilities);
+        let grants = no_egress(&verified.statement().capabilities);
         let admission = Admission::default().granted(grants).untested();
         let admitted = match self.components.admit(&verified, &config, admission).await {
             Ok(admitted) => admitted,

@@ -67,27 +67,27 @@ pub struct Change {
 }
 
 /// Runs a command. Returns what it changed, if it changed anything.
-pub async fn run(command: IdentityCommand, desk: &mut IdentityContext<'_>) -> anyhow::Result<Option<Change>> {
+pub async fn run(command: IdentityCommand, context: &mut IdentityContext<'_>) -> anyhow::Result<Option<Change>> {
     match command {
-        IdentityCommand::Tenant(command) => desk.tenant(command).await,
-        IdentityCommand::User(command) => desk.user(command).await,
-        IdentityCommand::Role(command) => desk.role(command).await,
-        IdentityCommand::Gateway(GatewayCommand::Pat(command)) => desk.pat(command).await,
+        IdentityCommand::Tenant(command) => context.tenant(command).await,
+        IdentityCommand::User(command) => context.user(command).await,
+        IdentityCommand::Role(command) => context.role(command).await,
+        IdentityCommand::Gateway(GatewayCommand::Pat(command)) => context.pat(command).await,
         IdentityCommand::Gateway(GatewayCommand::Session(SessionCommand::Revoke { id })) => {
             let session = SessionId::parse(&id).context("not a session id")?;
-            desk.revoke(Revocation::Session(session), Action::SessionRevoke, &id).await
+            context.revoke(Revocation::Session(session), Action::SessionRevoke, &id).await
         }
         IdentityCommand::Gateway(GatewayCommand::Token(TokenCommand::Revoke { jti })) => {
             if !form::token_id(&jti) {
                 bail!("not the id of an access token");
             }
-            desk.revoke(Revocation::Token(jti.clone()), Action::TokenRevoke, &jti).await
+            context.revoke(Revocation::Token(jti.clone()), Action::TokenRevoke, &jti).await
         }
-        IdentityCommand::Gateway(GatewayCommand::Client(command)) => desk.client(command).await,
+        IdentityCommand::Gateway(GatewayCommand::Client(command)) => context.client(command).await,
         IdentityCommand::Gateway(GatewayCommand::Capabilities) => {
-            let keys = Keys::load(desk.keys)?;
-            let told = auth::capabilities(desk.db, desk.settings, &keys, desk.clock.now()).await?;
-            desk.show(&told, &["modes", "issuer", "key"])?;
+            let keys = Keys::load(context.keys)?;
+            let told = auth::capabilities(context.db, context.settings, &keys, context.clock.now()).await?;
+            context.show(&told, &["modes", "issuer", "key"])?;
             Ok(None)
         }
     }

@@ -39,7 +39,7 @@ pub enum AdmitError {
     /// It imports or exports other things than its kind does.
     #[error("the component does not fit its world")]
     World(#[from] WorldError),
-    /// It declares a way out that nobody gave it.
+    /// It declares an egress grant that nobody gave it.
     #[error(
         "it wants to call out as {grant}, which nobody granted it: an entry {grant} under egress has to list it"
     )]
@@ -74,7 +74,7 @@ pub struct Admission {
     pub tier: RunsIn,
     /// The tenant that brought it: it runs in that tenant's worker, and is compiled in that tenant's time.
     pub owner: Option<TenantId>,
-    /// Its ways out. Those that its package does not declare are not for it.
+    /// Its egress grants. Those that its package does not declare are not for it.
     pub grants: Grants,
     /// Where its code may come from.
     pub code: Code,
@@ -110,7 +110,7 @@ impl Admission {
         Self { tier, owner: owner.cloned(), ..Self::default() }
     }
 
-    /// With these ways out.
+    /// With these egress grants.
     #[must_use]
     pub fn granted(self, grants: Grants) -> Self {
         Self { grants, ..self }

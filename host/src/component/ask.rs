@@ -15,8 +15,8 @@ use super::question::{GuestReply, Question};
 use super::ran::Ran;
 use super::reads::{BlankBody, BlankCounters};
 use super::ready::Component;
+use super::recorder::CallRecorder;
 use super::state::Scene;
-use super::witness::Witness;
 
 // === impl Component ===
 
@@ -45,7 +45,7 @@ impl Components {
         body: &Arc<dyn BodyView>,
     ) -> Ran<policy::Verdict> {
         if let Some(reads) = component.reads() {
-            let now = component.stands_at.unwrap_or_default();
+            let now = component.frozen_time.unwrap_or_default();
             let counters: Option<Arc<dyn Counters>> = Some(Arc::new(BlankCounters));
             let scene = Scene { now, began: now, counters, ..self.scene_of(component, "", "") };
             let question = Question::Check { call: Arc::new(reads.seen(call)), body_bytes: 0 };
@@ -109,15 +109,15 @@ impl Components {
         question: Question<'_>,
         body: Option<Arc<dyn BodyView>>,
     ) -> Ran<GuestReply> {
-        let witness = Witness::of(&mut scene, component.counts());
+        let recorder = CallRecorder::of(&mut scene, component.counts());
         let ran = match component.callable() {
             // On the heap: it has room for every kind of question, and callers hold it in their own.
             Ok(Executor::Shared(guest)) => Box::pin(self.runner.ask(guest, scene, question, body)).await,
             Ok(Executor::Process(handle)) => Box::pin(handle.ask(&scene, question, body)).await,
-            Ok(Executor::Nowhere) => Ran::failed(nowhere()),
+            Ok(Executor::None) => Ran::failed(nothing_to_run()),
             Err(fault) => Ran::failed(fault),
         };
-        component.heard(witness.testify(ran))
+        component.heard(recorder.add_to(ran))
     }
 
     /// Puts a provider to work on one client call.
@@ -132,7 +132,7 @@ impl Components {
             Executor::Process(_) => {
                 Err(Fault::Worker { what: "a provider runs in the gateway's process".to_owned() })
             }
-            Executor::Nowhere => Err(nowhere()),
+            Executor::None => Err(nothing_to_run()),
         };
         component.callable()?;
         exchange
@@ -142,7 +142,7 @@ impl Components {
         let grants = Arc::clone(&component.grants);
         let scene = self.scene(component.shared_name(), component.digest(), tenant, trace, grants);
         let counters = component.counters.clone().or(scene.counters);
-        let now = component.stands_at.unwrap_or(scene.now);
+        let now = component.frozen_time.unwrap_or(scene.now);
         Scene { counters, now, began: now, ..scene }
     }
 
@@ -153,7 +153,7 @@ impl Components {
         Scene { began, ..scene }
     }
 
-    /// All that a guest can learn of the world outside.
+    /// All that a guest can learn of its caller and of time.
     pub(super) fn scene(
         &self,
         component: Arc<str>,
@@ -182,6 +182,6 @@ impl Components {
 
 // === private helpers ===
 
-fn nowhere() -> Fault {
+fn nothing_to_run() -> Fault {
     Fault::Absent { reason: "there is nothing to run".to_owned() }
 }

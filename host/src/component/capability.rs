@@ -1,5 +1,5 @@
 //! What a guest may ask of the host, where its world lists it: the client's body, counters, notes for the audit row, and for
-//! hooks that were granted one a way out.
+//! hooks that were granted egress.
 
 pub(crate) mod egress;
 pub(crate) mod inert;

@@ -31,7 +31,7 @@ pub use self::snapshot::possible as can_be_snapshotted;
 pub const VERB: &str = "compile-component";
 
 /// Wall time of one job: beyond the child's own limit of CPU time, should it sleep.
-const PATIENCE: Duration = Duration::from_secs(150);
+const TIMEOUT: Duration = Duration::from_secs(150);
 /// When a tenant whose line is full had better come back.
 const SOON: Duration = Duration::from_secs(10);
 /// Bytes of compiled code that are taken from a child.
@@ -47,7 +47,7 @@ pub(super) fn limits() -> Vec<Limit> {
     const REFUSED: &str = "it is not admitted";
     let waiting = queue::MOST_WAITING as u64;
     vec![
-        Limit::time(PART, "compiling one component, on the wall's clock", PATIENCE, REFUSED),
+        Limit::time(PART, "compiling one component, on the wall's clock", TIMEOUT, REFUSED),
         Limit::time(
             PART,
             "compiling one component, of a processor",
@@ -175,7 +175,7 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// A tenant's components may take `hourly` seconds of compiling in an hour.
     pub(crate) fn new(program: PathBuf, hourly: u32, clock: Arc<dyn Clock>) -> Self {
-        Self { program, queue: Queue::new(hourly, clock), timeouts: PATIENCE }
+        Self { program, queue: Queue::new(hourly, clock), timeouts: TIMEOUT }
     }
 
     /// Compiles `component` in a child process, for `owner`, a tenant, or for the platform.

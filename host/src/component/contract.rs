@@ -34,7 +34,7 @@ pub mod hook {
     };
 }
 
-/// What a hook asks of the world outside and hears from it.
+/// The requests of a hook and their answers.
 pub mod egress {
     pub use crate::component::bindings::hook::sallyport::gateway::egress::{EgressFault, Request, Response};
 }
@@ -147,7 +147,7 @@ pub type Counting<'a, T> = BoxFuture<'a, Result<T, CountersUnreachable>>;
 #[error("the counters cannot be reached")]
 pub struct CountersUnreachable;
 
-/// The time over which a cap holds, by the calendar in UTC: those that this host knows.
+/// The time over which a cap holds, in UTC: those that this host knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Window {
     /// From midnight to midnight.
@@ -188,13 +188,13 @@ pub struct Budget<'a> {
     pub at: Duration,
 }
 
-/// One granted way out: whoever implements it knows authority and credential, and dials.
+/// One egress grant: whoever implements it knows authority and credential, and sends.
 pub trait Egress: Send + Sync + 'static {
     /// Makes one request within the grant and waits for the whole answer.
     fn fetch(&self, request: egress::Request) -> BoxFuture<'_, Fetched>;
 }
 
-/// What came of a request to the outside.
+/// What came of a hook's request.
 #[derive(Debug)]
 pub struct Fetched {
     /// The answer, or why there is none.
@@ -204,28 +204,28 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// There is no such way.
+    /// There is no such grant.
     pub(crate) fn not_granted() -> Self {
         Self { result: Err(egress::EgressFault::NotGranted), took: Duration::ZERO }
     }
 }
 
-/// A way out that leads nowhere: what a component is tried with before somebody grants it one.
+/// A grant that refuses every request: what a component is tried with before somebody grants it one.
 #[derive(Debug, Clone, Copy)]
-pub struct Nowhere;
+pub struct NoEgress;
 
-impl Egress for Nowhere {
+impl Egress for NoEgress {
     fn fetch(&self, _: egress::Request) -> BoxFuture<'_, Fetched> {
         let result = Err(egress::EgressFault::NotGranted);
         Box::pin(ready(Fetched { result, took: Duration::ZERO }))
     }
 }
 
-/// Ways out that lead nowhere, for those that `capabilities` ask for.
-pub fn nowhere(capabilities: &[Capability]) -> Grants {
+/// Grants that refuse every request, for those that `capabilities` ask for.
+pub fn no_egress(capabilities: &[Capability]) -> Grants {
     let asked = capabilities.iter().filter_map(Capability::egress);
-    asked.map(|name| (name.to_owned(), Arc::new(Nowhere) as Arc<dyn Egress>)).collect()
+    asked.map(|name| (name.to_owned(), Arc::new(NoEgress) as Arc<dyn Egress>)).collect()
 }
 
-/// The ways out of one component, by the name of the grant.
+/// The egress grants of one component, by name.
 pub type Grants = BTreeMap<String, Arc<dyn Egress>>;

@@ -37,7 +37,7 @@ pub(super) enum Executor {
     Shared(Arc<Guest>),
     Process(GuestHandle),
     /// It never runs.
-    Nowhere,
+    None,
 }
 
 // === impl Isolation ===
@@ -59,17 +59,17 @@ impl Isolation {
 
 impl Executor {
     /// The same under other limits, configured with `config` in every instance, if there is one.
-    pub(super) async fn on_stage(&self, limits: Limits, config: Option<String>) -> Result<Self, Fault> {
+    pub(super) async fn with_limits(&self, limits: Limits, config: Option<String>) -> Result<Self, Fault> {
         Ok(match self {
-            Self::Shared(guest) => Self::Shared(Arc::new(guest.on_stage(limits, config))),
-            Self::Process(handle) => Self::Process(handle.on_stage(limits, config).await?),
-            Self::Nowhere => Self::Nowhere,
+            Self::Shared(guest) => Self::Shared(Arc::new(guest.with_limits(limits, config))),
+            Self::Process(handle) => Self::Process(handle.with_limits(limits, config).await?),
+            Self::None => Self::None,
         })
     }
 
     pub(super) fn tier(&self) -> RunsIn {
         match self {
-            Self::Shared(_) | Self::Nowhere => RunsIn::Shared,
+            Self::Shared(_) | Self::None => RunsIn::Shared,
             Self::Process(_) => RunsIn::Process,
         }
     }

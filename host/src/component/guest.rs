@@ -104,7 +104,7 @@ impl Guest {
     }
 
     /// The same under other limits, configured with `config` in every instance, if there is one.
-    pub(super) fn on_stage(&self, limits: Limits, config: Option<String>) -> Self {
+    pub(super) fn with_limits(&self, limits: Limits, config: Option<String>) -> Self {
         Self {
             name: Arc::clone(&self.name),
             kind: self.kind,

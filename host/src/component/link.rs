@@ -13,7 +13,7 @@ use super::world::Needs;
 pub(crate) struct Linkers {
     policy: Pair,
     hook: Pair,
-    /// For hooks that were granted a way out.
+    /// For hooks that were granted egress.
     calling_hook: Pair,
     provider: Pair,
     scanner: Pair,

@@ -21,11 +21,11 @@ pub struct Ran<T> {
     pub notes: Vec<Attribute>,
     /// What it took from counters, in order. Added by whoever saw it from outside.
     pub taken: Vec<Taken>,
-    /// The time that stood still for it, since 1970.
+    /// Wall clock shown to the guest, since 1970; frozen for the whole call.
     pub now: Duration,
     /// What the guest wrote to standard error.
     pub log: Option<String>,
-    /// What it asked of the world outside.
+    /// The requests that it made.
     pub egress_calls: Vec<EgressCall>,
 }
 

@@ -1,4 +1,4 @@
-//! What a policy is told that says which facts it reads: those and nothing else, at a time that stands still, so that its verdict
+//! What a policy is told that says which facts it reads: those and nothing else, at a frozen time, so that its verdict
 //! follows from them and can be remembered.
 
 use std::future::ready;

@@ -51,7 +51,7 @@ pub struct Component {
     counts: bool,
     limits: Limits,
     snapshotted: bool,
-    /// Its ways out.
+    /// Its egress grants.
     pub(super) grants: Arc<Grants>,
     pub(super) executor: Executor,
     /// Why it does not run any more, or never did.
@@ -60,7 +60,7 @@ pub struct Component {
     /// Counters of its own, in a rehearsal.
     pub(super) counters: Option<Arc<dyn Counters>>,
     /// The time of a replay, since 1970.
-    pub(super) stands_at: Option<Duration>,
+    pub(super) frozen_time: Option<Duration>,
     /// What `configure` got, as JSON.
     configuration: Arc<str>,
     /// What rows say of it, as a JSON object.
@@ -128,11 +128,11 @@ impl Component {
             limits: Limits::declared(statement.kind, &statement.limits),
             snapshotted: false,
             grants: Arc::default(),
-            executor: Executor::Nowhere,
+            executor: Executor::None,
             barred: OnceLock::new(),
             tally: Tally::default(),
             counters: None,
-            stands_at: None,
+            frozen_time: None,
             configuration: Arc::from(""),
             evidence: evidence(statement, ""),
         }
@@ -315,17 +315,17 @@ impl Component {
 
     /// The same component at another time and with counters of its own: for calls that were recorded. Counting its fuel makes
     /// it slower, so it has more guest time.
-    pub async fn at(&self, now: Duration, counters: Arc<dyn Counters>) -> Result<Arc<Self>, Fault> {
+    pub async fn for_replay(&self, now: Duration, counters: Arc<dyn Counters>) -> Result<Arc<Self>, Fault> {
         let mut limits = self.limits;
         limits.cpu *= REPLAY_CPU;
         limits.cpu_total *= REPLAY_CPU;
         limits.wall *= REPLAY_CPU;
-        let staged = self.staged(limits, None, counters).await?;
-        Ok(Arc::new(Self { stands_at: Some(now), ..staged }))
+        let copy = self.with_limits(limits, None, counters).await?;
+        Ok(Arc::new(Self { frozen_time: Some(now), ..copy }))
     }
 
     /// The same component with counters of its own, which is configured with `config` in every instance, if there is one.
-    pub(super) async fn on_stage(
+    pub(super) async fn for_self_test(
         &self,
         config: Option<String>,
         counters: Arc<dyn Counters>,
@@ -335,10 +335,10 @@ impl Component {
             limits.cpu += SELF_TEST_CONFIGURE_CPU;
             limits.cpu_total += SELF_TEST_CONFIGURE_CPU;
         }
-        self.staged(limits, config, counters).await
+        self.with_limits(limits, config, counters).await
     }
 
-    async fn staged(
+    async fn with_limits(
         &self,
         limits: Limits,
         config: Option<String>,
@@ -365,13 +365,13 @@ impl Component {
             counts: self.counts,
             limits,
             snapshotted: self.snapshotted,
-            // A rehearsal goes nowhere.
+            // No egress in self-tests and replays.
             grants: Arc::default(),
-            executor: self.executor.on_stage(limits, config).await?,
+            executor: self.executor.with_limits(limits, config).await?,
             barred: self.barred.clone(),
             tally: Tally::default(),
             counters: Some(counters),
-            stands_at: None,
+            frozen_time: None,
             configuration: Arc::clone(&self.configuration),
             evidence: self.evidence.clone(),
         })

@@ -88,7 +88,7 @@ impl Components {
         let differs = canonical_digest(&sample.config) != component.config_digest();
         let config = differs.then(|| sample.config.to_string());
         let counters: Arc<dyn Counters> = Arc::new(Fresh::default());
-        let component = match component.on_stage(config, counters).await {
+        let component = match component.for_self_test(config, counters).await {
             Ok(component) => Arc::new(component),
             Err(fault) => return Rehearsal::of(sample, Ran::failed(fault), outcome),
         };

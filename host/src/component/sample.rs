@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use sallyport_protocol::hooks::mcp_server;
 use sallyport_protocol::package::Kind;
 use sallyport_protocol::strict_json::{self, StrictError};
 use serde::{Deserialize, Serialize};
@@ -508,8 +509,7 @@ fn contains(answer: &Value, expected: &Value) -> bool {
 }
 
 fn tool_call(name: String, input: &Value) -> hook::ToolCall {
-    // `mcp__github__merge` is the tool `merge` of the server `github`.
-    let server = name.strip_prefix("mcp__").and_then(|rest| Some(rest.split_once("__")?.0.to_owned()));
+    let server = mcp_server(&name).map(str::to_owned);
     hook::ToolCall { id: "toolu_01Sample".to_owned(), name, input: input.to_string(), server }
 }
 

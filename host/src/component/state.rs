@@ -14,7 +14,7 @@ use super::fault::Stop;
 use super::limits::{INSTANCES, Limits, MEMORIES, NOTE_BYTES, TABLE_ELEMENTS, TABLES};
 use super::meter::Meter;
 
-/// Who calls which component, and when: all that a guest can learn of the world outside.
+/// Who calls which component, and when: all that a guest can learn of its caller and of time.
 #[derive(Clone)]
 pub(crate) struct Scene {
     /// The component's name, which its counters are kept under.
@@ -23,11 +23,11 @@ pub(crate) struct Scene {
     pub(crate) tenant: String,
     /// What random bytes grow from, so that a decision can be replayed.
     pub(crate) seed: String,
-    /// The time that stands still for the guest.
+    /// Wall clock shown to the guest; frozen for the whole call.
     pub(crate) now: Duration,
     /// When the call began, since 1970: which day and month its money belongs to.
     pub(crate) began: Duration,
-    /// Ways out, for a hook that was granted some.
+    /// Egress grants, for a hook that has some.
     pub(crate) grants: Arc<Grants>,
     /// Where counters are kept; none while configuring.
     pub(crate) counters: Option<Arc<dyn Counters>>,
@@ -39,7 +39,7 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) scene: Scene,
     pub(crate) meter: Arc<Meter>,
-    /// Requests made to the outside.
+    /// Requests that it made.
     pub(crate) egress_calls: Vec<EgressCall>,
     memory: usize,
     host_calls: u32,

@@ -281,12 +281,12 @@ impl Worker {
 
 impl GuestHandle {
     /// The same code in the same worker, under other limits, configured with `config` in every instance, if there is one.
-    pub(super) async fn on_stage(&self, limits: Limits, config: Option<String>) -> Result<Self, Fault> {
+    pub(super) async fn with_limits(&self, limits: Limits, config: Option<String>) -> Result<Self, Fault> {
         let GuestImage { load, code, scene } = self.image.as_ref();
         let config = config.or_else(|| load.config.clone());
         let load = Load { limits, config, ..load.clone() };
-        let staged = self.worker.load_guest(load, code.clone(), scene.clone()).await;
-        staged.map_err(|unfit| match unfit {
+        let loaded = self.worker.load_guest(load, code.clone(), scene.clone()).await;
+        loaded.map_err(|unfit| match unfit {
             Unfit::Link(what) => Fault::Worker { what },
             Unfit::Trial(fault) => fault,
         })

@@ -40,7 +40,7 @@ const INERT: [&str; 20] = [
 pub struct Needs {
     /// The inert system interfaces.
     pub inert: bool,
-    /// A way out.
+    /// An egress grant.
     pub egress: bool,
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_out_is_for_hooks() {
+    fn egress_is_for_hooks() {
         let egress = ["sallyport:gateway/egress@0.1.0"];
         let hook = ["sallyport:gateway/configurable@0.1.0", "sallyport:gateway/hook-api@0.1.0"];
         let fits = check(Kind::Hook, &structure(&egress, &hook));

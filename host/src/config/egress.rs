@@ -1,4 +1,4 @@
-//! The `egress:` list: requests to the outside that hooks may be granted, where they go, and with which credential.
+//! The `egress:` list: requests to other servers that hooks may be granted, where they go, and with which credential.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ const HEADER_AUTH: ConfigBlock =
 
 /// An entry of the list.
 const ENTRY: ConfigBlock = ConfigBlock {
-    about: "Requests to the outside that hooks may be granted, a list. A hook whose package declares the capability `egress:<name>` is admitted only where an \
+    about: "Requests to other servers that hooks may be granted, a list. A hook whose package declares the capability `egress:<name>` is admitted only where an \
             entry of that name lists it. No redirect is followed, an event has 32 requests, and only addresses of the public \
             internet are dialled.",
     keys: &[
@@ -78,7 +78,7 @@ egress:
 
 /// The list in the file.
 pub(super) const KEY: ConfigKey =
-    ConfigKey::list("egress", &Form::Mapping(&ENTRY), "Requests to the outside that hooks may be granted");
+    ConfigKey::list("egress", &Form::Mapping(&ENTRY), "Requests to other servers that hooks may be granted");
 
 /// Headers that frame a message, and no credential.
 const FRAMING: [&str; 10] = [
@@ -118,7 +118,7 @@ pub struct EgressSettings {
     pub components: Vec<String>,
 }
 
-/// How a request to the outside is authenticated.
+/// How a hook's request is authenticated.
 #[derive(Debug, Clone)]
 pub enum EgressAuth {
     /// Not at all.

@@ -111,13 +111,13 @@ pub struct Texts {
 /// An answer, and what the host told the component while it thought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedAnswer {
-    /// The time that stood still for it, in milliseconds since 1970.
+    /// Wall clock shown to the guest, in milliseconds since 1970; frozen for the whole call.
     pub now_ms: u64,
     /// What it took from counters, and what they answered.
     pub taken: Vec<Taken>,
     /// The answer with its notes, or the fault.
     pub answer: Value,
-    /// How often it asked the world outside, whose answers are not recorded.
+    /// How many requests it sent to other servers, whose answers are not recorded.
     #[serde(default)]
     pub egress_calls: usize,
 }

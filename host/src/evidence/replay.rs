@@ -90,7 +90,7 @@ pub async fn replay(
         Asked::Call(heard) => {
             let (call, body) = recorded.asked_about(step);
             let body: Arc<dyn BodyView> = Arc::new(RecordedBody::of(body.to_vec(), &call.attributes));
-            match staged(component, heard).await {
+            match as_it_was(component, heard).await {
                 Ok(component) => {
                     compare(step, heard, &components.check(&component, &Arc::new(call), &body).await)
                 }
@@ -100,7 +100,7 @@ pub async fn replay(
         Asked::Route { heard, .. } => {
             let (call, body) = recorded.asked_about(step);
             let body: Arc<dyn BodyView> = Arc::new(RecordedBody::of(body.to_vec(), &call.attributes));
-            match staged(component, heard).await {
+            match as_it_was(component, heard).await {
                 Ok(component) => {
                     compare(step, heard, &components.matches(&component, &Arc::new(call), &body).await)
                 }
@@ -111,7 +111,7 @@ pub async fn replay(
             let Ok(what) = serde_json::from_str::<Occurrence>(what.get()) else {
                 return Again::impossible(step, "the event is not known to this version");
             };
-            match staged(component, heard).await {
+            match as_it_was(component, heard).await {
                 Ok(component) => compare(step, heard, &components.on_event(&component, &what).await),
                 Err(fault) => Again::impossible(step, fault.to_string()),
             }
@@ -145,7 +145,7 @@ async fn scan(
         if let Some(why) = of_the_moment(&then) {
             return Again::impossible(step, why);
         }
-        let ran = match staged(component, &then).await {
+        let ran = match as_it_was(component, &then).await {
             Ok(component) => components.scan(&component, kind, &text).await,
             Err(fault) => return Again::impossible(step, fault.to_string()),
         };
@@ -162,9 +162,9 @@ async fn scan(
 }
 
 /// The component as it was when it said this.
-async fn staged(component: &Component, heard: &RecordedAnswer) -> Result<Arc<Component>, Fault> {
+async fn as_it_was(component: &Component, heard: &RecordedAnswer) -> Result<Arc<Component>, Fault> {
     let counters = Scripted(Mutex::new(heard.taken.iter().cloned().collect()));
-    component.at(Duration::from_millis(heard.now_ms), Arc::new(counters)).await
+    component.for_replay(Duration::from_millis(heard.now_ms), Arc::new(counters)).await
 }
 
 fn compare<T: serde::Serialize>(step: &RecordedStep, then: &RecordedAnswer, ran: &Ran<T>) -> Again {
@@ -182,7 +182,7 @@ fn compare<T: serde::Serialize>(step: &RecordedStep, then: &RecordedAnswer, ran:
 
 fn of_the_moment(heard: &RecordedAnswer) -> Option<String> {
     if heard.egress_calls > 0 {
-        return Some("it asked the world outside, whose answers are not recorded".to_owned());
+        return Some("it sent requests to other servers, whose answers are not recorded".to_owned());
     }
     let fault = heard.fault().filter(|fault| OF_THE_MOMENT.contains(fault))?;
     Some(format!("the component gave no answer then ({fault})"))

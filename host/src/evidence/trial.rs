@@ -96,7 +96,7 @@ impl<'a> CandidateTrial<'a> {
         let call = Arc::new(recorded.head.call.clone());
         let body: Arc<dyn BodyView> =
             Arc::new(RecordedBody::of(recorded.last_body().to_vec(), &recorded.head.call.attributes));
-        let ran = match self.staged(recorded).await {
+        let ran = match self.as_it_was(recorded).await {
             Ok(candidate) => self.components.check(&candidate, &call, &body).await,
             Err(fault) => Ran::failed(fault),
         };
@@ -108,7 +108,7 @@ impl<'a> CandidateTrial<'a> {
         let body = RecordedBody::of(recorded.last_body().to_vec(), &recorded.head.call.attributes);
         // A scanner with this capability cuts out what it finds, and lets the rest pass.
         let rewrites = self.candidate.asks_for(&Capability::Rewrite);
-        let candidate = match self.staged(recorded).await {
+        let candidate = match self.as_it_was(recorded).await {
             Ok(candidate) => candidate,
             Err(fault) => return CandidateAnswer::new(&Ran::<()>::failed(fault), true),
         };
@@ -144,8 +144,10 @@ impl<'a> CandidateTrial<'a> {
     }
 
     /// The candidate at the time of the call.
-    async fn staged(&self, recorded: &Recorded) -> Result<Arc<Component>, Fault> {
-        self.candidate.at(Duration::from_millis(recorded.moment_ms()), Arc::clone(&self.counters)).await
+    async fn as_it_was(&self, recorded: &Recorded) -> Result<Arc<Component>, Fault> {
+        self.candidate
+            .for_replay(Duration::from_millis(recorded.moment_ms()), Arc::clone(&self.counters))
+            .await
     }
 }
 

@@ -16,14 +16,14 @@ mod turn;
 use std::sync::Arc;
 
 use sallyport_protocol::errors::ErrorCode;
-use sallyport_protocol::hooks::{OnFault, output};
+use sallyport_protocol::hooks::{OnFault, mcp_server, output};
 use sallyport_protocol::package::HookEvent;
 use sallyport_protocol::verdict::Verdict;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::refuse::Denial;
-use super::row::{self, HookRow, evidence, insert, notes_of, server_of};
+use super::row::{self, HookRow, evidence, insert, notes_of};
 use super::{Call, Refusal};
 use crate::audit::{Audit, Outcome as Ended};
 use crate::clock::{Clock, Entropy};
@@ -182,7 +182,7 @@ impl Hooks {
             id: tool.id.clone(),
             name: tool.name.clone(),
             input: if input.is_empty() { "{}".to_owned() } else { input.to_owned() },
-            server: server_of(&tool.name).map(str::to_owned),
+            server: mcp_server(&tool.name).map(str::to_owned),
         };
         let (decision, rows) = self.evaluate_tool(&call.bundle, call.setting(), facts).await;
         call.record.hooks(rows);
@@ -411,7 +411,7 @@ impl Occasion {
         if let Some((id, name)) = &self.tool {
             insert(payload, "tool", name.as_str().into());
             insert(payload, "tool_use_id", id.as_str().into());
-            if let Some(server) = server_of(name) {
+            if let Some(server) = mcp_server(name) {
                 insert(payload, "server", server.into());
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::headers;
+use sallyport_protocol::hooks::mcp_server;
 use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::messages::event::Usage;
 use sallyport_protocol::verdict::Verdict;
@@ -387,7 +388,7 @@ impl Record {
         for tool in &tools {
             let outcome = if tool.blocked.is_some() { Outcome::Denied } else { Outcome::Allowed };
             let mut payload = json!({ "tool": tool.name, "tool_use_id": tool.id });
-            if let Some(server) = server_of(&tool.name) {
+            if let Some(server) = mcp_server(&tool.name) {
                 insert(&mut payload, "server", server.into());
             }
             if let Some(reason) = &tool.blocked {
@@ -522,7 +523,7 @@ pub(super) fn notes_of(notes: &[Attribute]) -> Value {
     notes.iter().map(|note| json!({ "name": note.name, "value": note.value })).collect()
 }
 
-/// One request that a hook made to the outside: through which grant, and what came of it.
+/// One request that a hook made: through which grant, and what came of it.
 pub(super) fn egress_call(egress_call: &EgressCall) -> Value {
     let ms = u64::try_from(egress_call.took.as_millis()).unwrap_or(u64::MAX);
     match egress_call.outcome {
@@ -537,9 +538,4 @@ pub(super) fn insert(object: &mut Value, name: &str, value: Value) {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(name.to_owned(), value);
     }
-}
-
-/// The MCP server of a tool, as Claude clients name them: `mcp__<server>__<tool>`.
-pub(super) fn server_of(tool: &str) -> Option<&str> {
-    tool.strip_prefix("mcp__")?.split_once("__").map(|(server, _)| server)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The beginning of a way out, before the name of its grant.
+/// The beginning of an egress capability, before the name of its grant.
 const EGRESS: &str = "egress:";
 const REWRITE: &str = "rewrite";
 const SETTLE: &str = "settle";
@@ -50,7 +50,7 @@ impl Capability {
         })
     }
 
-    /// The name of the grant, if it is a way out.
+    /// The name of the grant, if it is egress.
     pub fn egress(&self) -> Option<&str> {
         match self {
             Self::Egress(name) => Some(name),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_way_out_names_a_grant() {
+    fn only_egress_names_a_grant() {
         let named = |text| Capability::parse(text).unwrap().egress().map(str::to_owned);
         assert_eq!(named("egress:tickets").as_deref(), Some("tickets"));
         assert_eq!([named("rewrite"), named("settle"), named("egresses")], [None, None, None]);

@@ -21,7 +21,7 @@ impl Kind {
         }
     }
 
-    /// What it may import where it was granted a way out.
+    /// What it may import where it was granted egress.
     pub const fn granted_imports(self) -> &'static [&'static str] {
         match self {
             Self::Hook => &["egress"],

@@ -31,7 +31,7 @@ pub(crate) struct Batch {
     bytes: usize,
 }
 
-/// See the module.
+/// Reads durable records in order, from segment to segment, for one consumer.
 pub(crate) struct Cursor {
     dir: PathBuf,
     chain: Chain,

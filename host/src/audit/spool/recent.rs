@@ -11,7 +11,7 @@ use super::recover::Marks;
 /// So many bytes of records are kept at most.
 pub(crate) const KEPT: usize = 4 << 20;
 
-/// See the module.
+/// The latest records, as many as the ring holds.
 #[derive(Default)]
 pub(crate) struct Recent(Mutex<Ring>);
 

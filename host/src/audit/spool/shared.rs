@@ -22,7 +22,7 @@ pub(crate) struct Progress {
     pub(crate) synced: u64,
 }
 
-/// See the module.
+/// State of the spool that the writer, open rows and consumers share.
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) durability: Durability,

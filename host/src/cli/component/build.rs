@@ -21,7 +21,7 @@ pub struct Build {
 }
 
 /// Runs `component build`.
-pub(super) fn run(asked: &Build, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Build, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let project = Project::open(&asked.dir)?;
     let samples = project.samples()?;
     samples.read(project.manifest.kind)?;
@@ -34,16 +34,16 @@ pub(super) fn run(asked: &Build, desk: &mut CommandContext<'_>) -> anyhow::Resul
     let manifest = std::fs::read(project.dir.join(MANIFEST)).context("the manifest is gone")?;
     project::write(&wasm.with_extension("toml"), &manifest)?;
     let digest = Digest::of(&component);
-    if desk.json {
+    if context.json {
         let answer = json!({
             "name": project.manifest.name, "kind": project.manifest.kind, "lang": language, "wasm": wasm,
             "bytes": component.len(), "digest": digest, "samples": samples.len(), "imports": structure.imports,
         });
-        writeln!(desk.out, "{answer}")?;
+        writeln!(context.out, "{answer}")?;
     } else {
         let shown = wasm.display();
         let (bytes, samples) = (component.len(), samples.len());
-        writeln!(desk.out, "Built {shown}: {bytes} bytes, {samples} samples, {digest}.")?;
+        writeln!(context.out, "Built {shown}: {bytes} bytes, {samples} samples, {digest}.")?;
     }
     Ok(Ending::Done)
 }

@@ -16,7 +16,7 @@ use crate::component::conformance::{Conformance, TriedCase};
 pub(super) async fn run(
     asked: &Test,
     verified: &Verified,
-    desk: &mut CommandContext<'_>,
+    context: &mut CommandContext<'_>,
 ) -> anyhow::Result<Ending> {
     if verified.statement().kind != Kind::Provider {
         bail!("conformance is asked of providers, and this is a {}", verified.statement().kind.as_str());
@@ -36,22 +36,22 @@ pub(super) async fn run(
         Err(refused) => bail!("the component does not take its configuration: {refused}"),
     };
     let shown = components.conformance(&component, &asked.model).await?;
-    report(verified, &shown, desk)
+    report(verified, &shown, context)
 }
 
 // === private helpers ===
 
-fn report(verified: &Verified, shown: &Conformance, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+fn report(verified: &Verified, shown: &Conformance, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let statement = verified.statement();
     let Conformance { corpus, wire, cases } = shown;
     let levels = shown.levels();
     let failed = cases.iter().filter(|it| it.result == Carriage::Failed).count();
-    if desk.json {
+    if context.json {
         let answer = json!({
             "name": statement.name, "digest": statement.digest, "corpus": corpus, "wire": wire, "levels": levels,
             "failed": failed, "cases": cases,
         });
-        writeln!(desk.out, "{answer}")?;
+        writeln!(context.out, "{answer}")?;
     } else {
         let lines: Vec<[String; 3]> = Level::ALL
             .into_iter()
@@ -61,14 +61,14 @@ fn report(verified: &Verified, shown: &Conformance, desk: &mut CommandContext<'_
                 [level.as_str().to_owned(), levels.of(level).as_str().to_owned(), named.join(", ")]
             })
             .collect();
-        table(&["LEVEL", "RESULT", "NOT CARRIED WHOLE"], &lines, &mut *desk.out)?;
+        table(&["LEVEL", "RESULT", "NOT CARRIED WHOLE"], &lines, &mut *context.out)?;
         for case in cases.iter().filter(|it| it.result > Carriage::Carried) {
             let TriedCase { level, name, result, detail } = case;
-            writeln!(desk.out, "\n{level}, {name}: {}\n  {}", result.as_str(), clean(detail))?;
+            writeln!(context.out, "\n{level}, {name}: {}\n  {}", result.as_str(), clean(detail))?;
         }
         let wire = wire.as_deref().unwrap_or("none that the corpus has");
         writeln!(
-            desk.out,
+            context.out,
             "\n{}: {} cases, {failed} failed, wire: {wire}, corpus of {}",
             statement.name,
             cases.len(),

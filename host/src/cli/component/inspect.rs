@@ -24,7 +24,7 @@ pub struct Inspect {
 }
 
 /// Runs `component inspect`.
-pub(super) fn run(asked: &Inspect, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Inspect, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let (artifact, path) = if asked.path.is_dir() {
         let project = Project::open(&asked.path)?;
         (Artifact::Wasm(project.built()?), project.wasm())
@@ -43,12 +43,12 @@ pub(super) fn run(asked: &Inspect, desk: &mut CommandContext<'_>) -> anyhow::Res
     let kind = said.as_ref().map(|said| said.kind).or_else(|| kind_of(&structure));
     let problems = problems(kind, said.as_ref(), &structure, component);
     let about = about(kind, said.as_ref(), &structure, component, &problems);
-    if desk.json {
-        writeln!(desk.out, "{}", Value::Object(about))?;
+    if context.json {
+        writeln!(context.out, "{}", Value::Object(about))?;
     } else {
         let lines: Vec<_> =
             about.iter().map(|(name, value)| (name.replace('_', " "), shown(value))).collect();
-        pairs(&lines, &mut *desk.out)?;
+        pairs(&lines, &mut *context.out)?;
     }
     Ok(if problems.is_empty() { Ending::Done } else { Ending::Failed })
 }

@@ -38,7 +38,7 @@ const SHARED: &str = "all";
 const RESERVED: &str = "sallyport";
 
 /// Runs `component new`.
-pub(super) fn run(asked: &New, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &New, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let New { name, kind, lang, .. } = asked;
     if name.namespace() == RESERVED {
         bail!(
@@ -51,19 +51,22 @@ pub(super) fn run(asked: &New, desk: &mut CommandContext<'_>) -> anyhow::Result<
     for (path, text) in &files {
         project::write(&dir.join(path), text.as_bytes())?;
     }
-    if desk.json {
+    if context.json {
         let paths: Vec<_> = files.keys().collect();
         writeln!(
-            desk.out,
+            context.out,
             "{}",
             json!({ "dir": dir, "name": name, "kind": kind, "lang": lang, "files": paths })
         )?;
         return Ok(Ending::Done);
     }
     let shown = dir.display();
-    writeln!(desk.out, "Made {shown}: a {kind} in {lang}, with samples in tests/ and the contract in wit/.")?;
-    writeln!(desk.out, "\n  cd {shown}\n  sallyport component build\n  sallyport component test")?;
-    writeln!(desk.out, "\nREADME.md says how to go on from there.")?;
+    writeln!(
+        context.out,
+        "Made {shown}: a {kind} in {lang}, with samples in tests/ and the contract in wit/."
+    )?;
+    writeln!(context.out, "\n  cd {shown}\n  sallyport component build\n  sallyport component test")?;
+    writeln!(context.out, "\nREADME.md says how to go on from there.")?;
     Ok(Ending::Done)
 }
 

@@ -29,7 +29,7 @@ pub struct Sign {
 }
 
 /// Runs `component sign`.
-pub(super) fn run(asked: &Sign, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Sign, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let key = key(asked)?;
     let (manifest, component, usual) = if asked.path.is_dir() {
         let project = Project::open(&asked.path)?;
@@ -58,14 +58,14 @@ pub(super) fn run(asked: &Sign, desk: &mut CommandContext<'_>) -> anyhow::Result
     let out = asked.out.clone().unwrap_or(usual);
     project::write(&out, &package)?;
     let id = KeyId::of(&key.verifying_key());
-    if desk.json {
+    if context.json {
         let answer = json!({ "package": out, "name": manifest.name, "version": manifest.version, "serial": manifest.serial,
             "kind": manifest.kind, "digest": digest, "key_id": id, "bytes": package.len() });
-        writeln!(desk.out, "{answer}")?;
+        writeln!(context.out, "{answer}")?;
     } else {
         let (name, version, serial) = (&manifest.name, &manifest.version, manifest.serial);
-        writeln!(desk.out, "Signed {}: {name} {version}, serial {serial}, by {id}.", out.display())?;
-        writeln!(desk.out, "{digest}")?;
+        writeln!(context.out, "Signed {}: {name} {version}, serial {serial}, by {id}.", out.display())?;
+        writeln!(context.out, "{digest}")?;
     }
     Ok(Ending::Done)
 }

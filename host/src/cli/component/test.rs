@@ -18,7 +18,7 @@ use crate::cli::output::{clean, dash, table};
 use crate::cli::workbench::{self_signed, workbench};
 use crate::clock::{Clock as _, SystemClock};
 use crate::component::conformance::USUAL_MODEL;
-use crate::component::contract::nowhere;
+use crate::component::contract::no_egress;
 use crate::component::sample::{Sample, Samples};
 use crate::component::{
     Admission, AdmitError, CompileError, Component, Components, Rehearsal, WORLD_VERSION, inspect, kind_of,
@@ -54,10 +54,10 @@ struct Subject {
 }
 
 /// Runs `component test`.
-pub(super) async fn run(asked: &Test, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) async fn run(asked: &Test, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let Subject { verified, samples } = subject(asked)?;
     if asked.conformance {
-        return super::conformance::run(asked, &verified, desk).await;
+        return super::conformance::run(asked, &verified, context).await;
     }
     let kind = verified.statement().kind;
     let samples = samples.read(kind)?;
@@ -86,7 +86,7 @@ pub(super) async fn run(asked: &Test, desk: &mut CommandContext<'_>) -> anyhow::
         };
         cases.push((name, sample, rehearsal));
     }
-    report(&verified, &cases, desk)?;
+    report(&verified, &cases, context)?;
     let failed = cases.iter().any(|(_, _, rehearsal)| !rehearsal.met);
     Ok(if failed { Ending::Failed } else { Ending::Done })
 }
@@ -159,7 +159,7 @@ pub(super) async fn admit(
     verified: &Verified,
     config: &Value,
 ) -> anyhow::Result<Result<Arc<Component>, Value>> {
-    let grants = nowhere(&verified.statement().capabilities);
+    let grants = no_egress(&verified.statement().capabilities);
     match components.admit(verified, config, Admission::default().granted(grants).untested()).await {
         Ok(component) => Ok(Ok(component)),
         Err(AdmitError::Compile(CompileError::Refused(message))) => {
@@ -179,18 +179,18 @@ fn unconfigured(sample: &Sample, answer: Value) -> Rehearsal {
 fn report(
     verified: &Verified,
     cases: &[(String, Sample, Rehearsal)],
-    desk: &mut CommandContext<'_>,
+    context: &mut CommandContext<'_>,
 ) -> anyhow::Result<()> {
     let statement = verified.statement();
     let failed = cases.iter().filter(|(_, _, rehearsal)| !rehearsal.met).count();
     let passed = cases.len() - failed;
-    if desk.json {
+    if context.json {
         let cases: Vec<_> = cases.iter().map(case).collect();
         let answer = json!({
             "name": statement.name, "kind": statement.kind, "digest": statement.digest, "passed": passed,
             "failed": failed, "cases": cases,
         });
-        writeln!(desk.out, "{answer}")?;
+        writeln!(context.out, "{answer}")?;
         return Ok(());
     }
     let lines: Vec<[String; 6]> = cases
@@ -206,13 +206,13 @@ fn report(
             ]
         })
         .collect();
-    table(&["", "SAMPLE", "FUEL", "MEMORY", "MICROS", "ANSWER"], &lines, &mut *desk.out)?;
+    table(&["", "SAMPLE", "FUEL", "MEMORY", "MICROS", "ANSWER"], &lines, &mut *context.out)?;
     for (name, sample, rehearsal) in cases {
         if !rehearsal.met {
             let expected = sample.expect.as_ref().map_or_else(|| "no fault".to_owned(), Value::to_string);
-            writeln!(desk.out, "\n{}: expected {}", clean(name), clean(&expected))?;
+            writeln!(context.out, "\n{}: expected {}", clean(name), clean(&expected))?;
             writeln!(
-                desk.out,
+                context.out,
                 "{:width$}  it said {}",
                 "",
                 clean(&rehearsal.answer.to_string()),
@@ -220,10 +220,10 @@ fn report(
             )?;
         }
         for line in rehearsal.log.iter().flat_map(|log| log.lines()) {
-            writeln!(desk.out, "{} wrote: {}", clean(name), clean(line))?;
+            writeln!(context.out, "{} wrote: {}", clean(name), clean(line))?;
         }
     }
-    writeln!(desk.out, "\n{}: {passed} passed, {failed} failed", statement.name)?;
+    writeln!(context.out, "\n{}: {passed} passed, {failed} failed", statement.name)?;
     Ok(())
 }
 

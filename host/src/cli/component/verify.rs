@@ -34,12 +34,12 @@ pub struct Verify {
 }
 
 /// Runs `component verify`.
-pub(super) fn run(asked: &Verify, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Verify, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let bytes = project::read(&asked.package, MAX_PACKAGE)?;
     let package =
         Package::parse(bytes).with_context(|| format!("{} is no package", asked.package.display()))?;
     let said = package.statement();
-    let (publishers, by) = publishers(asked, said.name.namespace(), desk)?;
+    let (publishers, by) = publishers(asked, said.name.namespace(), context)?;
     let now = SystemClock::default().now();
     let host = semver::Version::parse(env!("CARGO_PKG_VERSION")).context("the version of this binary")?;
     let verified = package.verify(&publishers, now, &host, asked.tenant.as_ref(), None);
@@ -64,18 +64,18 @@ pub(super) fn run(asked: &Verify, desk: &mut CommandContext<'_>) -> anyhow::Resu
         }
         Err(error) => (false, vec![Causes(error).to_string()]),
     };
-    if desk.json {
+    if context.json {
         let key = verified.as_ref().ok().map(|verified| verified.key().clone());
         let claimed: Option<&KeyId> = package.envelope().signatures.first().map(|signature| &signature.keyid);
         let answer = json!({
             "trusted": trusted, "why": why, "key_id": key, "claimed_key_id": claimed, "statement": said, "samples": samples,
         });
-        writeln!(desk.out, "{answer}")?;
+        writeln!(context.out, "{answer}")?;
     } else {
         let verdict = if trusted { "is to be trusted" } else { "is NOT to be trusted" };
-        writeln!(desk.out, "{} {} {verdict}:", said.name, said.version)?;
+        writeln!(context.out, "{} {} {verdict}:", said.name, said.version)?;
         for line in &why {
-            writeln!(desk.out, "  {line}")?;
+            writeln!(context.out, "  {line}")?;
         }
     }
     Ok(if trusted { Ending::Done } else { Ending::Failed })
@@ -85,12 +85,12 @@ pub(super) fn run(asked: &Verify, desk: &mut CommandContext<'_>) -> anyhow::Resu
 fn publishers(
     asked: &Verify,
     signed: &str,
-    desk: &CommandContext<'_>,
+    context: &CommandContext<'_>,
 ) -> anyhow::Result<(Vec<Publisher>, String)> {
     let Some(key) = asked.publisher else {
-        let mut publishers = Config::load(desk.config)?.components.publishers;
+        let mut publishers = Config::load(context.config)?.components.publishers;
         publishers.extend(first_party_publisher());
-        return Ok((publishers, format!("a publisher of {}", desk.config.display())));
+        return Ok((publishers, format!("a publisher of {}", context.config.display())));
     };
     let namespace = asked.namespace.clone().unwrap_or_else(|| signed.to_owned());
     let kinds = Kind::ALL.to_vec();

@@ -24,18 +24,18 @@ pub struct Wit {
 }
 
 /// Runs `component wit`.
-pub(super) fn run(asked: &Wit, desk: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+pub(super) fn run(asked: &Wit, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
     let bytes = if asked.binary { binary()? } else { text().into_bytes() };
     let Some(out) = &asked.out else {
-        desk.out.write_all(&bytes)?;
+        context.out.write_all(&bytes)?;
         return Ok(Ending::Done);
     };
     project::write(out, &bytes)?;
     let package = format!("sallyport:gateway@{WORLD_VERSION}");
-    if desk.json {
-        writeln!(desk.out, "{}", json!({ "package": package, "file": out, "bytes": bytes.len() }))?;
+    if context.json {
+        writeln!(context.out, "{}", json!({ "package": package, "file": out, "bytes": bytes.len() }))?;
     } else {
-        writeln!(desk.out, "Wrote {}: {package}, {} bytes.", out.display(), bytes.len())?;
+        writeln!(context.out, "Wrote {}: {package}, {} bytes.", out.display(), bytes.len())?;
     }
     Ok(Ending::Done)
 }

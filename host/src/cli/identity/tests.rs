@@ -36,7 +36,7 @@ impl Office {
         let command = Line::try_parse_from(std::iter::once(&"sallyport").chain(line))?.command;
         let mut out = Vec::new();
         let settings = AuthSettings::new("https://gateway.example");
-        let mut desk = IdentityContext {
+        let mut context = IdentityContext {
             db: &self.fresh.db,
             keys: &self.home.path().join("keys"),
             settings: &settings,
@@ -45,7 +45,7 @@ impl Office {
             json,
             out: &mut out,
         };
-        let change = run(command, &mut desk).await?;
+        let change = run(command, &mut context).await?;
         Ok((String::from_utf8(out).unwrap(), change))
     }
 

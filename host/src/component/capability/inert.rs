@@ -1,5 +1,5 @@
 //! WASI 0.2 for guests whose language insists on it, stubbed: no files, no environment, no arguments, a clock that
-//! stands still, randomness that can be replayed, and a standard error that is kept for the log.
+//! is frozen, randomness that can be replayed, and a standard error that is kept for the log.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};

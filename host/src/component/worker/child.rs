@@ -53,7 +53,7 @@ enum Waiting {
     Guest(oneshot::Sender<GatewayReply>),
 }
 
-/// One of the ways out of a guest: to the gateway, which dials.
+/// One of the egress grants of a guest: the gateway sends its requests.
 struct GrantedEgress {
     link: Arc<GatewayLink>,
     grant: String,
@@ -223,7 +223,7 @@ impl WorkerState {
         let asks_about_body = question.body_bytes();
         let body_bytes = asks_about_body.unwrap_or(0);
         let link = Arc::new(GatewayLink { state: Arc::clone(self), call, body_bytes, body: OnceLock::new() });
-        let grants: Grants = scene.grants.iter().map(|grant| link.way(grant)).collect();
+        let grants: Grants = scene.grants.iter().map(|grant| link.egress(grant)).collect();
         let scene = Scene {
             grants: Arc::new(grants),
             ..scene_of(Arc::clone(&guest.name), scene, Some(Arc::clone(&link) as _))
@@ -268,7 +268,7 @@ impl GatewayLink {
         told.await.unwrap_or_else(|_| std::process::exit(9))
     }
 
-    fn way(self: &Arc<Self>, grant: &str) -> (String, Arc<dyn Egress>) {
+    fn egress(self: &Arc<Self>, grant: &str) -> (String, Arc<dyn Egress>) {
         (grant.to_owned(), Arc::new(GrantedEgress { link: Arc::clone(self), grant: grant.to_owned() }))
     }
 }

@@ -87,7 +87,7 @@ pub(super) struct CallReport {
     pub(super) egress_calls: Vec<EgressUse>,
 }
 
-/// One request to the outside, in the order in which the guest made them. What came of the real ones the gateway knows
+/// One request of a hook, in the order in which the guest made them. What came of the real ones the gateway knows
 /// itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum EgressUse {
@@ -104,7 +104,7 @@ pub(in crate::component) struct SceneFacts {
     pub(super) seed: String,
     pub(super) now: Duration,
     pub(super) began: Duration,
-    /// Names of the ways out.
+    /// Names of the egress grants.
     pub(super) grants: Vec<String>,
 }
 

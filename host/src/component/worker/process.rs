@@ -326,11 +326,11 @@ impl PendingCall {
         })
     }
 
-    /// Who answers a wish that takes its time.
+    /// Who answers a host call that takes its time.
     fn elsewhere(&self, host_call: HostCall) -> Result<Deferred, &'static str> {
         if let HostCall::Fetch { grant, request } = host_call {
-            let way = self.grants.get(&grant).ok_or("it asked for a way that it does not have")?;
-            return Ok(Deferred::Fetch { way: Arc::clone(way), grant, request });
+            let egress = self.grants.get(&grant).ok_or("it asked for a grant that it does not have")?;
+            return Ok(Deferred::Fetch { egress: Arc::clone(egress), grant, request });
         }
         let counters = self.counters.clone().ok_or("it asked for counters where none are")?;
         Ok(Deferred::Count {
@@ -347,10 +347,10 @@ impl PendingCall {
 /// What the gateway knows at once, and the body where that is it.
 type ReadyReply = (HostReply, Arc<dyn BodyView>);
 
-/// Who answers a wish that takes its time, with all that is needed for it: nothing of a call is held meanwhile.
+/// Who answers a host call that takes its time, with all that is needed for it: nothing of a call is held meanwhile.
 enum Deferred {
     Fetch {
-        way: Arc<dyn Egress>,
+        egress: Arc<dyn Egress>,
         grant: String,
         request: egress_contract::Request,
     },
@@ -370,8 +370,8 @@ impl Deferred {
     /// The answer, and what went out for it.
     async fn answer(self) -> (HostReply, Option<EgressCall>) {
         match self {
-            Self::Fetch { way, grant, request } => {
-                let fetched = way.fetch(request).await;
+            Self::Fetch { egress, grant, request } => {
+                let fetched = egress.fetch(request).await;
                 let egress_call = EgressCall::new(&grant, &fetched);
                 let Fetched { result, took } = fetched;
                 (HostReply::Fetched(result, took), Some(egress_call))

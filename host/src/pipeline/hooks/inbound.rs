@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use sallyport_protocol::hooks::mcp_server;
 use sallyport_protocol::messages::index::Index;
 use sallyport_protocol::package::HookEvent;
 use sallyport_protocol::verdict::Verdict;
@@ -19,7 +20,7 @@ use super::turn::{self, Prompt, ToolAnswer, Used};
 use super::{Dispatched, Hooks, Occasion, listeners};
 use crate::audit::Outcome as Ended;
 use crate::component::contract::hook::{Event, ToolCall, ToolFailure, ToolResult};
-use crate::pipeline::row::{self, HookRow, server_of};
+use crate::pipeline::row::{self, HookRow};
 use crate::pipeline::{Call, Operation, Refusal};
 
 /// The events that a request can bring.
@@ -264,7 +265,7 @@ impl Hooks {
             id: answer.id.clone().into_owned(),
             name: name.clone(),
             input: input.to_owned(),
-            server: server_of(&name).map(str::to_owned),
+            server: mcp_server(&name).map(str::to_owned),
         };
         let output = edit::output(answer.content);
         let (event, what) = if answer.is_error {

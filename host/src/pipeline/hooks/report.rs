@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use http::HeaderMap;
 use sallyport_protocol::errors::ErrorCode;
-use sallyport_protocol::hooks::{self as wire, Answer, Decision, Report, ReportError};
+use sallyport_protocol::hooks::{self as wire, Answer, Decision, Report, ReportError, mcp_server};
 use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::package::HookEvent;
 use sallyport_protocol::verdict::Verdict;
@@ -20,7 +20,7 @@ use crate::auth::Principal;
 use crate::component::Bundle;
 use crate::component::contract::hook::{Event, Occurrence, Subagent, ToolCall, ToolFailure, ToolResult};
 use crate::pipeline::lineage::Lineage;
-use crate::pipeline::row::{self, HookRow, server_of};
+use crate::pipeline::row::{self, HookRow};
 use crate::pipeline::{Pipeline, facts};
 
 /// Who reports, and how it came.
@@ -187,7 +187,7 @@ fn occasion(report: &Report, principal: &Principal, trace: &TraceId, raw: String
         id: call.id.clone(),
         name: call.name.clone(),
         input: call.input.clone(),
-        server: server_of(&call.name).map(str::to_owned),
+        server: mcp_server(&call.name).map(str::to_owned),
     };
     let agent =
         |agent: &wire::Subagent| Subagent { id: agent.id.clone(), agent_type: agent.agent_type.clone() };

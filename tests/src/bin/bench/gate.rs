@@ -184,16 +184,16 @@ impl Tracer {
 
 /// Runs a part of this binary in front of a gateway whose allocations are counted.
 fn in_child(part: &[&str]) -> anyhow::Result<BTreeMap<String, f64>> {
-    let desk = tempfile::tempdir()?;
-    let (source, library) = (desk.path().join("count.c"), desk.path().join("count.so"));
+    let folder = tempfile::tempdir()?;
+    let (source, library) = (folder.path().join("count.c"), folder.path().join("count.so"));
     std::fs::write(&source, COUNTER)?;
     let compiled =
         Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).args([&library, &source]).status()?;
     ensure!(compiled.success(), "the counter of allocations does not compile");
-    let count = desk.path().join("count");
+    let count = folder.path().join("count");
     std::fs::write(&count, [0; 8])?;
     // The gateway under test has an environment of its own: a script stands for it.
-    let script = desk.path().join("sallyport");
+    let script = folder.path().join("sallyport");
     let text = format!(
         "#!/bin/sh\nLD_PRELOAD={} {COUNT}={} exec {} \"$@\"\n",
         library.display(),

@@ -259,11 +259,14 @@ fn built(language: &str, tool: &str) -> anyhow::Result<Verified> {
     if Command::new(tool).arg("--version").output().is_err() {
         bail!("{tool} is not installed");
     }
-    let desk = tempfile::tempdir()?;
-    kit(desk.path(), &["new", &format!("acme/no-shell-{language}"), "--lang", language, "--dir", "project"])?;
-    let report = kit(desk.path(), &["build", "--dir", "project"])?;
+    let folder = tempfile::tempdir()?;
+    kit(
+        folder.path(),
+        &["new", &format!("acme/no-shell-{language}"), "--lang", language, "--dir", "project"],
+    )?;
+    let report = kit(folder.path(), &["build", "--dir", "project"])?;
     let wasm = PathBuf::from(report["wasm"].as_str().context("a build says what it made")?);
-    let component = std::fs::read(desk.path().join(wasm))?;
+    let component = std::fs::read(folder.path().join(wasm))?;
     let key = SigningKey::from_bytes(&[29; 32]);
     let statement = hostile::statement(&format!("no-shell-{language}"), Kind::Hook);
     let package = hostile::package(statement, &key, &component);
@@ -272,12 +275,12 @@ fn built(language: &str, tool: &str) -> anyhow::Result<Verified> {
 }
 
 /// Runs `sallyport component`, and says why it did not work where it did not.
-fn kit(desk: &Path, words: &[&str]) -> anyhow::Result<Value> {
+fn kit(folder: &Path, words: &[&str]) -> anyhow::Result<Value> {
     let mut command = Command::new(binary());
-    command.arg("--home").arg(desk.join("no-home")).arg("component").args(words).arg("--json");
+    command.arg("--home").arg(folder.join("no-home")).arg("component").args(words).arg("--json");
     // The crates are those of this workspace; what other languages need, their own tools fetch.
     command.env("CARGO_TARGET_DIR", profile_dir().join("kit")).env("CARGO_NET_OFFLINE", "true");
-    let output = command.current_dir(desk).output()?;
+    let output = command.current_dir(folder).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{}", said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("the kit failed").trim());

@@ -8,8 +8,8 @@ use super::contract::{Bucket, Budget, Counters, Counting, Taken};
 use super::ran::Ran;
 use super::state::Scene;
 
-/// Who remembers what one guest was told.
-pub(super) struct Witness {
+/// Records what one guest is told.
+pub(super) struct CallRecorder {
     now: Duration,
     ledger: Option<Arc<Ledger>>,
 }
@@ -20,10 +20,10 @@ struct Ledger {
     taken: Mutex<Vec<Taken>>,
 }
 
-// === impl Witness ===
+// === impl CallRecorder ===
 
-impl Witness {
-    /// Looks on at what happens in `scene`, to a guest that can count or cannot.
+impl CallRecorder {
+    /// Records what happens in `scene`, to a guest that can count or cannot.
     pub(super) fn of(scene: &mut Scene, counts: bool) -> Self {
         let mut ledger = None;
         if counts && let Some(counters) = scene.counters.take() {
@@ -35,7 +35,7 @@ impl Witness {
     }
 
     /// Adds what the guest was told to what came of it.
-    pub(super) fn testify<T>(&self, ran: Ran<T>) -> Ran<T> {
+    pub(super) fn add_to<T>(&self, ran: Ran<T>) -> Ran<T> {
         let taken =
             self.ledger.as_ref().map(|ledger| std::mem::take(&mut *ledger.taken())).unwrap_or_default();
         Ran { now: self.now, taken, ..ran }
