@@ -21,7 +21,7 @@ fn tree_with_a_copy(tree: &Path) {
         if let Some(inside) = name.strip_prefix(&format!("guest-providers/{ORIGINAL}/")) {
             let mut bytes = std::fs::read(&file).unwrap();
             // The name of the crate and of the component; what the code says stays what it is.
-            if inside.ends_with(".toml") {
+            if Path::new(inside).extension().is_some_and(|it| it == "toml") {
                 bytes = String::from_utf8(bytes).unwrap().replace(ORIGINAL, COPY).into_bytes();
             }
             put(&tree.join("guest-providers").join(COPY).join(inside), &bytes);

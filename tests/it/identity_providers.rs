@@ -8,6 +8,7 @@ use sallyport_tests::postgres::Server;
 use sallyport_tests::upstream::Upstream;
 use sallyport_tests::wait::{SOON, until};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::sign_in::text;
 use crate::{another_second, hello, tell};
@@ -236,7 +237,8 @@ async fn a_provider_that_does_not_answer_is_not_waited_for_and_others_sign_in_me
     let url = stage.sent(&mut browser, "/account").await;
     let target = stage.provider.signs_in(&url, ann());
     let mut waiting = browser.clone();
-    let waits = tokio::spawn(async move {
+    let mut waits = JoinSet::new();
+    waits.spawn(async move {
         let reply = waiting.arrive(&target).await;
         (waiting, reply)
     });
@@ -247,7 +249,7 @@ async fn a_provider_that_does_not_answer_is_not_waited_for_and_others_sign_in_me
     .await;
     stage.provider.lies(None);
     assert_eq!(stage.comes(ann()).await.1.status, 200);
-    let (browser, reply) = waits.await.unwrap();
+    let (browser, reply) = waits.join_next().await.unwrap().unwrap();
     stays_out(&browser, &reply, 502);
     assert_eq!(stage.reasons(1).await, ["provider_timed_out"]);
 }

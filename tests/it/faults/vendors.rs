@@ -30,8 +30,11 @@ enum Cell {
 /// The upstream's answer, cut in the middle, of which more was announced.
 fn cut(answer: &Script) -> Script {
     let Script::Status(status, headers, body) = answer else { panic!("no answer to cut: {answer:?}") };
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("HTTP/1.1 {status} OK\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    let mut head = format!("HTTP/1.1 {status} OK\r\n");
+    for (name, value) in headers {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    head.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n"]);
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(&body[..body.len() / 2]);
     Script::Steps(vec![Step::Write(bytes.into()), Step::Close])
