@@ -33,7 +33,7 @@ fn intent() -> Intent {
         who: who(),
         model: Some("claude-sonnet-4-6".into()),
         provider: Some("anthropic".into()),
-        payload: json!({ "department": "research" }),
+        payload: json!({ "department": "research" }).into(),
     }
 }
 
@@ -49,7 +49,7 @@ fn event(kind: Kind) -> Event {
         cost_micro: Some(8_850),
         latency_ms: Some(2_400),
         outcome: Outcome::Allowed,
-        payload: json!({ "components": [{ "name": "sallyport/scope", "version": "1.0.0", "verdict": "allow", "micros": 40 }] }),
+        payload: json!({ "components": [{ "name": "sallyport/scope", "version": "1.0.0", "verdict": "allow", "micros": 40 }] }).into(),
         components: JsonEntries::default(),
     }
 }

@@ -399,14 +399,14 @@ fn in_force(config: Arc<Config>, assembled: Assembled) -> InForce {
 
 /// The row that says that a configuration was put in force.
 fn bundle_swapped(version: &str, clock: &dyn Clock) -> Event {
-    let who = Who { policy_ver: version.to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
+    let who = Who { policy_ver: version.into(), call_source: "cli".into(), ..Who::nobody() };
     let payload = json!({ "reason": "the configuration was read again" });
     Event::change(clock.now(), Action::BundleSwap, who, Outcome::Allowed, payload)
 }
 
 /// The row that says that evidence of a tenant is deleted since its days are over.
 fn evidence_expired(tenant: &str, count: i64, keep_days: u16, clock: &dyn Clock) -> Event {
-    let who = Who { user_id: "gateway".to_owned(), tenant_id: tenant.to_owned(), ..Who::nobody() };
+    let who = Who { user_id: "gateway".into(), tenant_id: tenant.into(), ..Who::nobody() };
     let payload = json!({ "detail": { "calls": count, "keep_days": keep_days } });
     Event::change(clock.now(), Action::EvidenceExpire, who, Outcome::Allowed, payload)
 }

@@ -98,11 +98,11 @@ pub struct Principal {
     /// What kind of work causes its calls.
     pub source: CallSource,
     /// Roles within the tenant.
-    pub roles: Vec<String>,
+    pub roles: Arc<[String]>,
     /// The user's department, where the tenant keeps departments.
-    pub department: Option<String>,
+    pub department: Option<Arc<str>>,
     /// What the credential may be used for.
-    pub scopes: Vec<String>,
+    pub scopes: Arc<[String]>,
     /// The bundle in force when the token was issued; `None` for a personal access token.
     pub policy_version: Option<PolicyVersion>,
     /// What it showed.
@@ -294,9 +294,9 @@ impl Principal {
             tenant: holder.user.tenant,
             client: ClientId::cli(),
             source: CallSource::Api,
-            roles: holder.user.roles,
-            department: holder.user.department,
-            scopes: holder.pat.scopes,
+            roles: holder.user.roles.into(),
+            department: holder.user.department.map(Arc::from),
+            scopes: holder.pat.scopes.into(),
             policy_version: None,
             credential: Credential::Pat { id: holder.pat.id },
             models: UsableModels::All,
@@ -313,8 +313,8 @@ impl From<Claims> for Principal {
             session: claims.sid,
             client: claims.cid,
             source: claims.src,
-            roles: claims.roles,
-            department: claims.dept,
+            roles: claims.roles.into(),
+            department: claims.dept.map(Arc::from),
             scopes: claims.scope.split(' ').map(str::to_owned).collect(),
             policy_version: Some(claims.pv),
             credential: Credential::Jwt {

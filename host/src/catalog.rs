@@ -248,8 +248,8 @@ impl CatalogError {
 impl Actor {
     /// The gateway itself, in the catalog of `tenant`.
     fn gateway(tenant: Option<TenantId>) -> Self {
-        let tenant_id = tenant.as_ref().map_or("-", TenantId::as_str).to_owned();
-        let who = Who { user_id: "gateway".to_owned(), tenant_id, ..Who::nobody() };
+        let tenant_id = tenant.as_ref().map_or("-", TenantId::as_str).into();
+        let who = Who { user_id: "gateway".into(), tenant_id, ..Who::nobody() };
         Self { who, tenant, platform: true }
     }
 

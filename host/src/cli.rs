@@ -303,9 +303,9 @@ fn row(change: identity::Change) -> Event {
     let identity::Change { action, tenant, subject, detail } = change;
     let nobody = Who::nobody();
     let who = Who {
-        client_id: "sp_cli".to_owned(),
-        call_source: "cli".to_owned(),
-        tenant_id: if tenant.is_empty() { nobody.tenant_id.clone() } else { tenant },
+        client_id: "sp_cli".into(),
+        call_source: "cli".into(),
+        tenant_id: if tenant.is_empty() { nobody.tenant_id.clone() } else { tenant.into() },
         ..nobody
     };
     let payload = json!({ "subject": subject, "detail": detail });

@@ -53,6 +53,7 @@ pub mod conformance;
 pub mod contract;
 mod engine;
 mod executor;
+mod facts;
 mod fault;
 mod guest;
 mod inspect;

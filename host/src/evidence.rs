@@ -169,7 +169,7 @@ impl Evidence {
                 Err(error) => error,
             };
             let again = matches!(&error, VaultError::Db(error) if !error.refuses_values());
-            let trace = recorded.head.call.trace.as_str();
+            let trace = recorded.head.call.trace.as_ref();
             let waited = async {
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => true,

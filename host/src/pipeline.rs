@@ -379,14 +379,15 @@ impl Pipeline {
             }
         };
         let Some(target) = targets.first().cloned() else {
-            let model = request.facts.model.clone();
+            let model = request.facts.model.as_ref().to_owned();
             return Err(refused(self.finish.close_refused(record, Refusal::NoRoute { model }).await));
         };
         record.routed(&route, &target);
         let request = Arc::new(request);
         let call = Call { request, turn, bundle, route, target, targets, config, record };
-        let (model, stream) = (call.request.facts.model.clone(), call.request.streams());
-        let refused = |refusal| Refused { refusal, trace: trace.clone(), model: model.clone(), stream };
+        let (model, stream) = (Arc::clone(&call.request.facts.model), call.request.streams());
+        let refused =
+            |refusal| Refused { refusal, trace: trace.clone(), model: model.as_ref().to_owned(), stream };
 
         let mut underway = Box::pin(Underway::begin(self, call)).await.map_err(refused)?;
         if let Some(going) = underway.going() {
@@ -419,7 +420,7 @@ impl Pipeline {
                 asked.note(&mut call.record, &call.request.body.bytes);
             }
             if !agrees? {
-                return Err(Refusal::NoRoute { model: call.request.facts.model.clone() });
+                return Err(Refusal::NoRoute { model: call.request.facts.model.as_ref().to_owned() });
             }
         }
         self.policies.look(call).await

@@ -313,8 +313,7 @@ fn build(
     }
     let out = request.headers_mut();
     for attribute in headers {
-        let (name, value) =
-            head::allowed(&attribute.name, &attribute.value).map_err(SendError::NotAllowed)?;
+        let (name, value) = head::allowed(&attribute.name, attribute.value).map_err(SendError::NotAllowed)?;
         out.append(name, value);
     }
     // What comes back is read on the way: an encoding would hide it.
@@ -329,7 +328,7 @@ fn build(
             CredentialForm::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.expose_secret())),
             CredentialForm::Header(name) => (head::credential_name(name)?, secret.expose_secret().to_owned()),
         };
-        let mut value = HeaderValue::from_str(&text)
+        let mut value = HeaderValue::try_from(text)
             .map_err(|_| SendError::NotAllowed("credential with control characters"))?;
         value.set_sensitive(true);
         out.insert(name, value);

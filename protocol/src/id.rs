@@ -49,6 +49,11 @@ macro_rules! id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The same, shared.
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
         }
 
         text_type!($name);
@@ -225,9 +230,12 @@ impl ClientId {
 // === impl PolicyVersion ===
 
 impl PolicyVersion {
+    /// What stands on the wire where no bundle is in force.
+    pub const NONE: &'static str = "unversioned";
+
     /// No bundle is in force.
     pub fn unversioned() -> Self {
-        Self(Arc::from("unversioned"))
+        Self(Arc::from(Self::NONE))
     }
 
     /// Checks `text`: `unversioned`, or a hash with or without the name of its algorithm (`sha256:...`).
@@ -239,6 +247,11 @@ impl PolicyVersion {
     /// As it stands on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same, shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -33,7 +33,7 @@ async fn guest_31_that_says_what_it_reads_is_told_nothing_else() {
     let none = json!({});
     let (_, named) = hostile::component("31-names-the-caller");
     for (facts, said) in [
-        (None, ("u_1", call().trace)),
+        (None, ("u_1", call().trace.as_ref().to_owned())),
         (Some([Fact::User].as_slice()), ("u_1", String::new())),
         (Some([Fact::Model].as_slice()), ("", String::new())),
         (Some([].as_slice()), ("", String::new())),
@@ -57,8 +57,8 @@ async fn guest_31_that_says_what_it_reads_has_no_chances_no_time_and_no_counters
     for (facts, alike) in [(None, false), (Some([Fact::Model].as_slice()), true)] {
         let guest = admitted(&rig, &dice, facts, &json!({})).await;
         let mut other = call();
-        other.trace = "t_00000000000000000000000000000002".to_owned();
-        other.principal.tenant = "other".to_owned();
+        other.trace = "t_00000000000000000000000000000002".into();
+        other.principal.tenant = "other".into();
         let one = refusal(rig.check(&guest).await);
         let ran = rig.components.check(&guest, &other.into(), &hello_body()).await;
         assert_eq!(ran.now.is_zero(), facts.is_some());

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 pub use sallyport_protocol::audit::{Action, Outcome, RowKind as Kind};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
+use super::RowFields;
 use crate::clip::{NAME, clip};
 use crate::db::audit::At;
 
@@ -22,19 +23,19 @@ pub(crate) const CATALOG: &str = "catalog";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// The verified user.
-    pub user_id: String,
+    pub user_id: Arc<str>,
     /// The session.
-    pub session_id: String,
+    pub session_id: Arc<str>,
     /// The trace.
-    pub trace_id: String,
+    pub trace_id: Arc<str>,
     /// The client.
-    pub client_id: String,
+    pub client_id: Arc<str>,
     /// The tenant.
-    pub tenant_id: String,
+    pub tenant_id: Arc<str>,
     /// The bundle in force.
-    pub policy_ver: String,
+    pub policy_ver: Arc<str>,
     /// cowork, subagent, job, api, ...
-    pub call_source: String,
+    pub call_source: Arc<str>,
 }
 
 /// One row of the audit trail.
@@ -47,9 +48,9 @@ pub struct Event {
     /// Who did it.
     pub who: Arc<Who>,
     /// The model asked for.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// The provider that served it.
-    pub provider: Option<String>,
+    pub provider: Option<Arc<str>>,
     /// Tokens in; absent is not zero.
     pub tokens_in: Option<i64>,
     /// Tokens out; absent is not zero.
@@ -61,7 +62,7 @@ pub struct Event {
     /// How it ended.
     pub outcome: Outcome,
     /// Everything else.
-    pub payload: Value,
+    pub payload: RowFields,
     /// What components did; the payload's `components`.
     pub components: JsonEntries,
 }
@@ -82,11 +83,11 @@ pub struct Intent {
     /// Who makes it.
     pub who: Who,
     /// The model asked for.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// The provider it goes to.
-    pub provider: Option<String>,
+    pub provider: Option<Arc<str>>,
     /// What is known before the call; becomes the payload of the row if the call is interrupted.
-    pub payload: Value,
+    pub payload: RowFields,
 }
 
 /// The columns of the table in their order; the payload is the last.
@@ -108,7 +109,7 @@ pub(super) struct RowColumns<'a> {
     cost_micro: Option<i64>,
     latency_ms: Option<i64>,
     outcome: Outcome,
-    payload: &'a Value,
+    payload: &'a RowFields,
 }
 
 // === impl Who ===
@@ -116,15 +117,16 @@ pub(super) struct RowColumns<'a> {
 impl Who {
     /// Nobody in particular: the gateway itself, or a caller who is not known.
     pub fn nobody() -> Self {
-        let none = || "-".to_owned();
+        let none: Arc<str> = "-".into();
+        let again = || Arc::clone(&none);
         Self {
-            user_id: none(),
-            session_id: none(),
-            trace_id: none(),
-            client_id: none(),
-            tenant_id: none(),
-            policy_ver: "unversioned".to_owned(),
-            call_source: none(),
+            user_id: again(),
+            session_id: again(),
+            trace_id: again(),
+            client_id: again(),
+            tenant_id: again(),
+            policy_ver: "unversioned".into(),
+            call_source: none,
         }
     }
 }
@@ -132,23 +134,19 @@ impl Who {
 // === impl Event ===
 
 impl Event {
-    /// A row of kind `admin`: somebody changed something, or the outcome says that it came to nothing. `payload` is an object with
-    /// the fields that the change has; the code is added to it.
+    /// A row of kind `admin`: somebody changed something, or the outcome says that it came to nothing. `payload` has the fields that
+    /// the change has; the code is added to it.
     pub fn change(
         occurred_at: OffsetDateTime,
         action: Action,
         who: impl Into<Arc<Who>>,
         outcome: Outcome,
-        mut payload: Value,
+        payload: impl Into<RowFields>,
     ) -> Self {
-        if let Some(fields) = payload.as_object_mut() {
-            let known = |name: &str| name == CATALOG || action.fields().contains(&name);
-            debug_assert!(
-                fields.keys().all(|name| known(name)),
-                "{action} has a field that is not documented: {fields:?}"
-            );
-            fields.insert("code".to_owned(), action.as_str().into());
-        }
+        let mut payload = payload.into();
+        let known = |name: &str| name == CATALOG || action.fields().contains(&name);
+        debug_assert!(payload.names().all(known), "{action} has a field that is not documented: {payload:?}");
+        payload.set("code", action.as_str());
         Self::plain(occurred_at, Kind::Admin, who, outcome, payload)
     }
 
@@ -158,7 +156,7 @@ impl Event {
         kind: Kind,
         who: impl Into<Arc<Who>>,
         outcome: Outcome,
-        payload: Value,
+        payload: impl Into<RowFields>,
     ) -> Self {
         Self {
             occurred_at,
@@ -171,7 +169,7 @@ impl Event {
             cost_micro: None,
             latency_ms: None,
             outcome,
-            payload,
+            payload: payload.into(),
             components: JsonEntries::default(),
         }
     }
@@ -226,7 +224,7 @@ impl JsonEntries {
 
 impl<'a> RowColumns<'a> {
     /// A client chooses the name of a model: columns are clipped, so that a row always fits a record.
-    pub(super) fn new(event: &'a Event, payload: &'a Value) -> Self {
+    pub(super) fn new(event: &'a Event, payload: &'a RowFields) -> Self {
         let name = |text: &'a str| clip(text, NAME);
         Self {
             occurred_at: At(event.occurred_at),
@@ -260,10 +258,8 @@ impl Intent {
 
     /// The row of a call whose outcome nobody recorded.
     pub(super) fn interrupted(self, now: OffsetDateTime) -> Event {
-        let mut payload = if self.payload.is_object() { self.payload } else { json!({}) };
-        if let Some(fields) = payload.as_object_mut() {
-            fields.insert("reason".to_owned(), Value::from("interrupted"));
-        }
+        let mut payload = self.payload;
+        payload.set("reason", "interrupted");
         let passed = (now - self.occurred_at).whole_milliseconds();
         Event {
             occurred_at: self.occurred_at,

@@ -133,7 +133,7 @@ impl Approval {
         if let (Some(fields), true) = (detail.as_object_mut(), self.was != self.replica) {
             fields.insert("replica_before".to_owned(), self.was.as_str().into());
         }
-        let who = Who { user_id: "gateway".to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
+        let who = Who { user_id: "gateway".into(), call_source: "cli".into(), ..Who::nobody() };
         let payload = json!({ "reason": self.reason, "detail": detail });
         Event::change(now, Action::AuditReconciled, who, Outcome::Allowed, payload)
     }

@@ -3,18 +3,21 @@
 //! cost.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::event::{self, Event, Kind, RowColumns};
 use super::spool::frame::OVERHEAD;
-use super::{Intent, Unavailable};
+use super::{Intent, RowFields, Unavailable};
 use crate::clip::{self, TEXT};
 
 /// Rows are put into one record up to so many bytes.
 const PART: usize = 32 * 1024;
 /// An intent's payload has to leave room for the row that says that the call was interrupted.
 pub(super) const LARGEST_INTENT: usize = 6 * 1024;
+/// What an intent takes, mostly.
+const INTENT: usize = 1024;
 /// What a row takes besides its components, mostly.
 const ROW: usize = 2 * 1024;
 /// What is always kept of what a component did.
@@ -44,7 +47,14 @@ impl Rows {
     }
 
     fn begin() -> Self {
-        Self { body: vec![b'['], count: 0 }
+        Self::with_room(0)
+    }
+
+    /// None yet, with room for so many bytes of them.
+    fn with_room(bytes: usize) -> Self {
+        let mut body = Vec::with_capacity(bytes + 2);
+        body.push(b'[');
+        Self { body, count: 0 }
     }
 
     fn push(&mut self, line: &[u8]) {
@@ -82,7 +92,7 @@ impl Records {
         }
         let whole: usize = lines.iter().map(|line| line.len() + 1).sum();
         if whole <= part || rows.len() < 2 {
-            let mut all = Rows::begin();
+            let mut all = Rows::with_room(whole);
             for line in &lines {
                 all.push(line);
             }
@@ -91,9 +101,7 @@ impl Records {
         // The call and its cost first: whatever happens to the rest, they are there. The call says how many rows it has.
         let count = rows.len();
         if let (Some(call), Some(line_of_call)) = (rows.first_mut(), lines.first_mut()) {
-            if let Some(fields) = call.payload.as_object_mut() {
-                fields.insert("rows".to_owned(), count.into());
-            }
+            call.payload.set("rows", count);
             *line_of_call = line(call, room)?;
         }
         let head = |(at, row): (usize, &Event)| at == 0 || row.kind == Kind::Cost;
@@ -129,18 +137,19 @@ impl Records {
 pub(super) fn intent(intent: &Intent) -> Result<Vec<u8>, Unavailable> {
     let mut small;
     let mut intent = intent;
-    let long = |model: &Option<String>| model.as_deref().is_some_and(|model| model.len() > clip::NAME / 6);
-    if long(&intent.model) || !clip::is_short(&intent.payload, clip::NAME) {
+    let long = |model: &Option<Arc<str>>| model.as_deref().is_some_and(|model| model.len() > clip::NAME / 6);
+    if long(&intent.model) || !intent.payload.are_short(clip::NAME) {
         small = intent.clone();
-        small.model = small.model.map(|model| clip::clip(&model, clip::NAME).into_owned());
-        clip::clip_all(&mut small.payload, clip::NAME);
+        small.model = small.model.map(|model| clip::clip(&model, clip::NAME).into());
+        small.payload = small.payload.clipped(clip::NAME);
         intent = &small;
     }
-    let bytes = serde_json::to_vec(intent).map_err(|error| unwritable(&error))?;
+    let mut bytes = Vec::with_capacity(INTENT);
+    serde_json::to_writer(&mut bytes, intent).map_err(|error| unwritable(&error))?;
     if bytes.len() <= LARGEST_INTENT {
         return Ok(bytes);
     }
-    let payload = core(&intent.payload);
+    let payload = intent.payload.core();
     let bytes =
         serde_json::to_vec(&Intent { payload, ..intent.clone() }).map_err(|error| unwritable(&error))?;
     if bytes.len() > LARGEST_INTENT {
@@ -151,7 +160,7 @@ pub(super) fn intent(intent: &Intent) -> Result<Vec<u8>, Unavailable> {
 
 /// A row as a JSON object of at most `room` bytes.
 fn line(row: &Event, room: usize) -> Result<Vec<u8>, Unavailable> {
-    if row.components.are_short(TEXT) && clip::is_short(&row.payload, TEXT) {
+    if row.components.are_short(TEXT) && row.payload.are_short(TEXT) {
         let bytes = write(row, &row.payload, row.components.json())?;
         if bytes.len() <= room {
             return Ok(bytes);
@@ -160,13 +169,12 @@ fn line(row: &Event, room: usize) -> Result<Vec<u8>, Unavailable> {
     let mut payload = row.payload.clone();
     if !row.components.json().is_empty() {
         let components = row.components.values().map_err(|error| unwritable(&error))?;
-        let fields = payload.as_object_mut().ok_or_else(no_object)?;
-        fields.insert("components".to_owned(), components.into());
+        payload.set("components", components);
     }
-    clip::clip_all(&mut payload, TEXT);
+    let payload = payload.clipped(TEXT);
     let mut bytes = write(row, &payload, b"")?;
     if bytes.len() > room {
-        bytes = write(row, &core(&payload), b"")?;
+        bytes = write(row, &payload.core(), b"")?;
     }
     if bytes.len() > room {
         return Err(Unavailable::Row(format!("a row takes {} bytes", bytes.len())));
@@ -175,15 +183,12 @@ fn line(row: &Event, room: usize) -> Result<Vec<u8>, Unavailable> {
 }
 
 /// The row with this payload, and with these components in it, which are entries of a list in JSON.
-fn write(row: &Event, payload: &Value, components: &[u8]) -> Result<Vec<u8>, Unavailable> {
+fn write(row: &Event, payload: &RowFields, components: &[u8]) -> Result<Vec<u8>, Unavailable> {
     let line = RowColumns::new(row, payload);
     let mut bytes = Vec::with_capacity(ROW + components.len());
     serde_json::to_writer(&mut bytes, &line).map_err(|error| unwritable(&error))?;
-    // Both objects end here: the payload is an object where there are components, and the last field.
+    // Both objects end here: the payload is the last field.
     if !components.is_empty() {
-        if !bytes.ends_with(b"}}") {
-            return Err(no_object());
-        }
         bytes.truncate(bytes.len() - 2);
         let comma: &[u8] = if bytes.ends_with(b"{") { b"" } else { b"," };
         for piece in [comma, b"\"components\":[", components, b"]}}"] {
@@ -199,22 +204,15 @@ fn write(row: &Event, payload: &Value, components: &[u8]) -> Result<Vec<u8>, Una
     serde_json::to_vec(&clean).map_err(|error| unwritable(&error))
 }
 
-/// What a payload that is too large keeps: every single value, what each component was and said; of lists and objects their length
-/// and digest.
-fn core(payload: &Value) -> Value {
-    let Some(fields) = payload.as_object() else { return clip::left_out(payload) };
-    let mut kept = Map::new();
-    for (name, value) in fields {
-        let value = match value {
-            Value::Array(entries) if name == "components" => entries.iter().map(evidence).collect(),
-            Value::Array(_) | Value::Object(_) => clip::left_out(value),
-            Value::String(text) => Value::from(clip::clip(text, clip::NAME)),
-            single => single.clone(),
-        };
-        kept.insert(name.clone(), value);
+/// What a payload that is too large keeps of a field: a single value, what each component was and said; of lists and objects their
+/// length and digest.
+pub(super) fn core(name: &str, value: &Value) -> Value {
+    match value {
+        Value::Array(entries) if name == "components" => entries.iter().map(evidence).collect(),
+        Value::Array(_) | Value::Object(_) => clip::left_out(value),
+        Value::String(text) => Value::from(clip::clip(text, clip::NAME)),
+        single => single.clone(),
     }
-    kept.insert("clipped".to_owned(), true.into());
-    Value::Object(kept)
 }
 
 fn evidence(entry: &Value) -> Value {
@@ -236,11 +234,6 @@ fn without_nul(value: &mut Value) {
         }
         _ => {}
     }
-}
-
-/// What components did has no place in the payload: a row without it would be a false one.
-fn no_object() -> Unavailable {
-    Unavailable::Row("a payload is no object".to_owned())
 }
 
 fn unwritable(error: &serde_json::Error) -> Unavailable {

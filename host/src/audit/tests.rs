@@ -122,7 +122,7 @@ fn intent(trace: &str) -> Intent {
         who: who(trace),
         model: Some("echo-1".into()),
         provider: Some("echo".into()),
-        payload: json!({ "department": "research" }),
+        payload: json!({ "department": "research" }).into(),
     }
 }
 
@@ -138,7 +138,7 @@ fn event(kind: Kind, trace: &str) -> Event {
         cost_micro: Some(7),
         latency_ms: Some(840),
         outcome: Outcome::Allowed,
-        payload: json!({}),
+        payload: RowFields::default(),
         components: JsonEntries::default(),
     }
 }
@@ -259,7 +259,7 @@ async fn a_name_with_a_nul_reaches_both_databases() {
         let audit = trail.start().await;
         let mut row = event(Kind::ToolCall, "t_1");
         row.model = Some("mod\0el".into());
-        row.payload = json!({ "tool": "rm\0", "key\0": [r"a literal \u0000"] });
+        row.payload = json!({ "tool": "rm\0", "key\0": [r"a literal \u0000"] }).into();
         audit.record(row).await.unwrap();
         assert!(audit.flush().await);
         let rows = trail.rows().await;
@@ -448,7 +448,7 @@ async fn a_full_spool_refuses_calls_but_takes_every_outcome() {
     for row in open {
         // Far larger than the room that is kept: what is long is clipped, and it comes in.
         let mut rows = outcome("t_big");
-        rows[0].payload = json!({ "reason": "long", "notes": "x".repeat(100_000) });
+        rows[0].payload = json!({ "reason": "long", "notes": "x".repeat(100_000) }).into();
         row.close(rows).await.unwrap();
     }
     let size: u64 =

@@ -21,11 +21,11 @@ pub struct Mismatch {
 /// gateway never gives out claims nothing, and is passed over. [`foreign_headers`] names them for the row. `x-trace-id` belongs to
 /// the call and not to the credential.
 pub fn check_headers(headers: &HeaderMap, principal: &Principal) -> Result<(), Mismatch> {
-    let unversioned = PolicyVersion::unversioned();
+    let version = principal.policy_version.as_ref().map_or(PolicyVersion::NONE, PolicyVersion::as_str);
     for (header, want) in [
         (headers::USER_ID, principal.user.as_str()),
         (headers::TENANT_ID, principal.tenant.as_str()),
-        (headers::POLICY_VERSION, principal.policy_version.as_ref().unwrap_or(&unversioned).as_str()),
+        (headers::POLICY_VERSION, version),
     ] {
         if single(headers, header)?.is_some_and(|value| value != want.as_bytes()) {
             return Err(Mismatch { header });
@@ -96,9 +96,9 @@ mod tests {
             session: SessionId::parse("sess_1").unwrap(),
             client: ClientId::cowork(),
             source: CallSource::Cowork,
-            roles: vec!["member".into()],
+            roles: vec!["member".into()].into(),
             department: None,
-            scopes: vec!["inference".into()],
+            scopes: vec!["inference".into()].into(),
             policy_version: Some(PolicyVersion::parse("sha256:00ff").unwrap()),
             credential: Credential::Jwt { jti: "j".into(), tier: crate::auth::Tier::Pat, bound_to: None },
             models: crate::auth::UsableModels::All,

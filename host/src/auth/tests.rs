@@ -103,7 +103,7 @@ on_both! {
         assert_eq!(principal.name.as_deref(), Some("alice"));
         assert_eq!(principal.tenant.as_str(), "acme");
         assert_eq!((principal.client.as_str(), principal.source), ("sp_cli", CallSource::Api));
-        assert_eq!(principal.roles, ["member", "ring-1"]);
+        assert_eq!(*principal.roles, ["member", "ring-1"]);
         assert_eq!(principal.department.as_deref(), Some("Finance"));
         assert!(principal.has_scope("inference") && !principal.has_scope("admin"));
         assert_eq!(principal.policy_version, None);
@@ -132,9 +132,9 @@ on_both! {
 
         let principal = gateway.auth.authenticate(&issued.token, None).await.unwrap();
         assert_eq!(principal.user, alice.id);
-        assert_eq!(principal.roles, alice.roles);
-        assert_eq!(principal.department, alice.department);
-        assert_eq!(principal.scopes, ["inference"]);
+        assert_eq!(*principal.roles, *alice.roles);
+        assert_eq!(principal.department.as_deref(), alice.department.as_deref());
+        assert_eq!(*principal.scopes, ["inference"]);
         assert!(matches!(&principal.credential, Credential::Jwt { jti, .. } if jti.starts_with(&pat.record.id)));
         let mut map = http::HeaderMap::new();
         for (name, value) in &issued.headers {

@@ -282,7 +282,7 @@ impl Catalog {
             tenant: actor.tenant.clone(),
             from: release(from),
             to: release(to),
-            by: actor.who.user_id.clone(),
+            by: actor.who.user_id.as_ref().to_owned(),
             reason: reason.unwrap_or_default().to_owned(),
             at: self.clock.now(),
         };

@@ -92,7 +92,7 @@ impl Catalog {
             label: new.label,
             kinds: Json(kinds.iter().map(|kind| kind.as_str().to_owned()).collect()),
             trusted_at: now,
-            trusted_by: actor.who.user_id.clone(),
+            trusted_by: actor.who.user_id.as_ref().to_owned(),
             expires_at: new.expires_at,
         };
         let payload = json!({
@@ -136,7 +136,7 @@ impl Catalog {
             name: name.to_owned(),
             capability: capability.to_string(),
             granted_at: self.clock.now(),
-            granted_by: actor.who.user_id.clone(),
+            granted_by: actor.who.user_id.as_ref().to_owned(),
             expires_at: new.expires_at,
         };
         let payload = json!({
@@ -186,7 +186,7 @@ impl Catalog {
             tenant_id: scope(actor.tenant.as_ref()).to_owned(),
             reason,
             revoked_at: self.clock.now(),
-            revoked_by: actor.who.user_id.clone(),
+            revoked_by: actor.who.user_id.as_ref().to_owned(),
         };
         let payload = json!({ "kind": row.kind, "subject": row.subject, "reason": row.reason });
         self.record(actor, Action::ComponentRevoke, payload).await?;

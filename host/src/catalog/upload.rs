@@ -78,7 +78,7 @@ impl Catalog {
             kind: statement.kind.as_str().to_owned(),
             digest: statement.digest.hex().to_owned(),
             uploaded_at: now,
-            uploaded_by: actor.who.user_id.clone(),
+            uploaded_by: actor.who.user_id.as_ref().to_owned(),
         };
         match (self.db.insert_component_version(&stored, &bytes, room.as_ref()).await?, room) {
             (Kept::Yes, _) => self.show(tenant, name).await,

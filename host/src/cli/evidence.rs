@@ -152,9 +152,9 @@ impl Files {
     /// Writes the row that somebody on this host opens what a tenant sent.
     async fn say(&self, tenant: &str, action: Action, subject: &str, detail: Value) -> anyhow::Result<()> {
         let who = Who {
-            client_id: "sp_cli".to_owned(),
-            call_source: "cli".to_owned(),
-            tenant_id: tenant.to_owned(),
+            client_id: "sp_cli".into(),
+            call_source: "cli".into(),
+            tenant_id: tenant.into(),
             ..Who::nobody()
         };
         let payload = json!({ "subject": subject, "detail": detail });

@@ -282,7 +282,7 @@ impl Components {
             modules: prepared.structure.modules,
         };
         let name = Arc::from(statement.name.as_str());
-        let scene = self.scene(name, statement.digest.hex(), "", "", Arc::default());
+        let scene = self.scene(name, statement.digest.hex(), &Arc::default(), "", Arc::default());
         let executor = match tier {
             RunsIn::Shared => {
                 let engine = self.runner.engine.clone();

@@ -47,7 +47,7 @@ impl Components {
         if let Some(reads) = component.reads() {
             let now = component.frozen_time.unwrap_or_default();
             let counters: Option<Arc<dyn Counters>> = Some(Arc::new(BlankCounters));
-            let scene = Scene { now, began: now, counters, ..self.scene_of(component, "", "") };
+            let scene = Scene { now, began: now, counters, ..self.scene_of(component, &Arc::default(), "") };
             let question = Question::Check { call: Arc::new(reads.seen(call)), body_bytes: 0 };
             return self
                 .ask(component, scene, question, Some(Arc::new(BlankBody)))
@@ -78,7 +78,7 @@ impl Components {
         kind: scanner::TextKind,
         text: &str,
     ) -> Ran<Vec<scanner::Finding>> {
-        let scene = Scene { now: Duration::ZERO, ..self.scene_of(component, "", "") };
+        let scene = Scene { now: Duration::ZERO, ..self.scene_of(component, &Arc::default(), "") };
         let question = Question::Scan { kind, text: Cow::Borrowed(text) };
         self.ask(component, scene, question, None).await.read(GuestReply::findings)
     }
@@ -138,7 +138,7 @@ impl Components {
         exchange
     }
 
-    fn scene_of(&self, component: &Component, tenant: &str, trace: &str) -> Scene {
+    fn scene_of(&self, component: &Component, tenant: &Arc<str>, trace: &str) -> Scene {
         let grants = Arc::clone(&component.grants);
         let scene = self.scene(component.shared_name(), component.digest(), tenant, trace, grants);
         let counters = component.counters.clone().or(scene.counters);
@@ -158,7 +158,7 @@ impl Components {
         &self,
         component: Arc<str>,
         digest: &str,
-        tenant: &str,
+        tenant: &Arc<str>,
         trace: &str,
         grants: Arc<Grants>,
     ) -> Scene {
@@ -170,7 +170,7 @@ impl Components {
         }
         Scene {
             component,
-            tenant: tenant.to_owned(),
+            tenant: Arc::clone(tenant),
             seed,
             now,
             began: now,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::bindings::policy::sallyport::gateway::{counters, evidence, types};
+use super::bindings::policy::sallyport::gateway::{counters, evidence};
+use super::bindings::types;
 use super::contract::{Attribute, BodyView, Bucket, Budget, Counters, CountersUnreachable, Segment, Window};
 use super::fault::Stop;
 use super::state::{Scene, State};

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use sallyport_protocol::package::Capability;
 use serde::{Deserialize, Serialize};
 
-pub use super::bindings::policy::sallyport::gateway::types::{
+pub use super::bindings::types::{
     Attribute, Call, CallOutcome, Edit, Principal, Refusal, RefusalKind, Segment, SegmentKind, Usage,
 };
 

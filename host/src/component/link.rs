@@ -4,7 +4,7 @@ use sallyport_protocol::package::Kind;
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::{hook, policy, predicate, provider, scanner};
+use super::bindings::{hook, policy, predicate, provider, scanner, types};
 use super::capability::inert;
 use super::state::State;
 use super::world::Needs;
@@ -40,13 +40,12 @@ pub(crate) enum Linked {
 impl Linkers {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         let tells = |linker: &mut Linker<State>| {
-            use policy::sallyport::gateway::{evidence, types};
+            use policy::sallyport::gateway::evidence;
             types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
             evidence::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
         };
-        let reads = |linker: &mut Linker<State>| {
-            policy::sallyport::gateway::types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
-        };
+        let reads =
+            |linker: &mut Linker<State>| types::add_to_linker::<_, HasSelf<State>>(linker, |state| state);
         Ok(Self {
             policy: Pair::new(engine, |linker| {
                 policy::Policy::add_to_linker::<_, HasSelf<State>>(linker, |state| state)

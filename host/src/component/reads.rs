@@ -2,6 +2,7 @@
 //! follows from them and can be remembered.
 
 use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sallyport_protocol::package::Fact;
@@ -47,7 +48,7 @@ impl Reads {
                 Fact::Roles => seen.principal.roles.clone_from(&who.roles),
                 Fact::Department => seen.principal.department.clone_from(&who.department),
                 Fact::Scopes => seen.principal.scopes.clone_from(&who.scopes),
-                Fact::Minute => seen.time_ms = minute(call).to_string(),
+                Fact::Minute => seen.time_ms = minute(call).to_string().into(),
                 Fact::Model => seen.model.clone_from(&call.model),
                 Fact::Route => seen.route.clone_from(&call.route),
                 Fact::Provider => seen.provider.clone_from(&call.provider),
@@ -77,13 +78,13 @@ impl Reads {
                 Fact::Client => writer.field(3, &who.client),
                 Fact::Source => writer.field(4, &who.source),
                 Fact::Roles => writer.list(5, &who.roles),
-                Fact::Department => writer.optional(6, who.department.as_ref()),
+                Fact::Department => writer.optional(6, who.department.as_deref()),
                 Fact::Scopes => writer.list(7, &who.scopes),
                 Fact::Minute => writer.count(8, minute(call)),
                 Fact::Model => writer.field(9, &call.model),
                 Fact::Route => writer.field(10, &call.route),
                 Fact::Provider => writer.field(11, &call.provider),
-                Fact::Region => writer.optional(12, call.region.as_ref()),
+                Fact::Region => writer.optional(12, call.region.as_deref()),
                 Fact::Streaming => writer.count(13, call.streaming.into()),
                 Fact::MaxTokens => {
                     writer.count(14, call.max_tokens.is_some().into());
@@ -92,7 +93,7 @@ impl Reads {
                 Fact::BodyBytes => writer.count(15, call.body_bytes.into()),
                 Fact::MessageCount => writer.count(16, call.message_count.into()),
                 Fact::Tools => writer.list(17, &call.tools),
-                Fact::Agent => writer.optional(18, call.agent.as_ref()),
+                Fact::Agent => writer.optional(18, call.agent.as_deref()),
                 Fact::Attribute(name) => {
                     writer.field(19, name);
                     writer.number(named(call, name).count() as u64);
@@ -162,9 +163,9 @@ impl FactWriter<'_> {
         self.text(text);
     }
 
-    fn optional(&mut self, fact: u8, text: Option<&String>) {
+    fn optional(&mut self, fact: u8, text: Option<&str>) {
         self.count(fact, text.is_some().into());
-        self.text(text.map_or("", String::as_str));
+        self.text(text.unwrap_or_default());
     }
 
     fn list(&mut self, fact: u8, texts: &[String]) {
@@ -188,27 +189,27 @@ fn minute(call: &Call) -> u64 {
 /// A call of which nothing is known.
 fn nothing() -> Call {
     Call {
-        trace: String::new(),
-        time_ms: "0".to_owned(),
+        trace: Arc::default(),
+        time_ms: "0".into(),
         principal: Principal {
-            user: String::new(),
-            tenant: String::new(),
-            session: String::new(),
-            client: String::new(),
-            source: String::new(),
-            roles: Vec::new(),
+            user: Arc::default(),
+            tenant: Arc::default(),
+            session: Arc::default(),
+            client: Arc::default(),
+            source: Arc::default(),
+            roles: Arc::default(),
             department: None,
-            scopes: Vec::new(),
+            scopes: Arc::default(),
             attributes: Vec::new(),
         },
-        model: String::new(),
-        route: String::new(),
-        provider: String::new(),
+        model: Arc::default(),
+        route: Arc::default(),
+        provider: Arc::default(),
         streaming: false,
         max_tokens: None,
         body_bytes: 0,
         message_count: 0,
-        tools: Vec::new(),
+        tools: Arc::default(),
         agent: None,
         region: None,
         attributes: Vec::new(),
@@ -234,7 +235,7 @@ mod tests {
             change(&mut changed);
             (Some(fact), changed)
         };
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Arc<[String]>>();
         let mut all = vec![
             with(Fact::User, &|call| call.principal.user = "u_1".into()),
             with(Fact::Tenant, &|call| call.principal.tenant = "acme".into()),
@@ -244,7 +245,7 @@ mod tests {
             with(Fact::Roles, &|call| call.principal.roles = texts(&["a", "b"])),
             with(Fact::Roles, &|call| call.principal.roles = texts(&["ab"])),
             with(Fact::Roles, &|call| call.principal.roles = texts(&[""])),
-            with(Fact::Department, &|call| call.principal.department = Some(String::new())),
+            with(Fact::Department, &|call| call.principal.department = Some(Arc::default())),
             with(Fact::Department, &|call| call.principal.department = Some("a".into())),
             with(Fact::Scopes, &|call| call.principal.scopes = texts(&["inference"])),
             with(Fact::Minute, &|call| call.time_ms = "60000".into()),

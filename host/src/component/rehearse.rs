@@ -135,7 +135,7 @@ impl Components {
         let model_span =
             body.index.as_ref().map_or((0, 0), |read| (read.model_span.start, read.model_span.len()));
         let request = ExchangeRequest {
-            upstream_model: call.model.clone(),
+            upstream_model: call.model.as_ref().to_owned(),
             call,
             body: Arc::new(body),
             model_span,

@@ -2,6 +2,7 @@
 //! for each; the built component carries them in a custom section, so that one digest and one signature cover both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sallyport_protocol::hooks::mcp_server;
 use sallyport_protocol::package::Kind;
@@ -359,14 +360,17 @@ impl Sample {
         let said = self.call.clone().unwrap_or_default();
         let index = &body.index;
         let call = Call {
-            trace: TRACE.to_owned(),
-            time_ms: said.time_ms.unwrap_or_else(|| NOW_MS.to_owned()),
+            trace: TRACE.into(),
+            time_ms: said.time_ms.map_or_else(|| NOW_MS.into(), Arc::from),
             principal: self.principal.clone().into(),
-            model: said.model.unwrap_or_else(|| {
-                index.as_ref().map_or_else(|| MODEL.to_owned(), |read| read.model.clone())
-            }),
-            route: said.route.unwrap_or_else(|| "*".to_owned()),
-            provider: said.provider.unwrap_or_else(|| "anthropic".to_owned()),
+            model: said
+                .model
+                .as_deref()
+                .or_else(|| index.as_ref().map(|read| read.model.as_str()))
+                .unwrap_or(MODEL)
+                .into(),
+            route: said.route.as_deref().unwrap_or("*").into(),
+            provider: said.provider.as_deref().unwrap_or("anthropic").into(),
             streaming: said.streaming.unwrap_or_else(|| index.as_ref().is_some_and(|read| read.stream)),
             max_tokens: said.max_tokens.or_else(|| index.as_ref().and_then(|read| read.max_tokens)),
             body_bytes: u32::try_from(body.bytes.len()).unwrap_or(u32::MAX),
@@ -375,9 +379,10 @@ impl Sample {
                 .unwrap_or_else(|| index.as_ref().map_or(1, |read| read.message_count)),
             tools: said
                 .tools
-                .unwrap_or_else(|| index.as_ref().map_or_else(Vec::new, |read| read.tools.clone())),
-            agent: said.agent,
-            region: said.region,
+                .unwrap_or_else(|| index.as_ref().map_or_else(Vec::new, |read| read.tools.clone()))
+                .into(),
+            agent: said.agent.map(Arc::from),
+            region: said.region.map(Arc::from),
             attributes: unknown_of(index.as_ref()),
         };
         (call, body)
@@ -418,7 +423,17 @@ impl Default for Caller {
 impl From<Caller> for Principal {
     fn from(caller: Caller) -> Self {
         let Caller { user, tenant, session, client, source, roles, department, scopes } = caller;
-        Self { user, tenant, session, client, source, roles, department, scopes, attributes: Vec::new() }
+        Self {
+            user: user.into(),
+            tenant: tenant.into(),
+            session: session.into(),
+            client: client.into(),
+            source: source.into(),
+            roles: roles.into(),
+            department: department.map(Arc::from),
+            scopes: scopes.into(),
+            attributes: Vec::new(),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Scene {
     /// The component's name, which its counters are kept under.
     pub(crate) component: Arc<str>,
     /// The tenant whose counters they are.
-    pub(crate) tenant: String,
+    pub(crate) tenant: Arc<str>,
     /// What random bytes grow from, so that a decision can be replayed.
     pub(crate) seed: String,
     /// Wall clock shown to the guest; frozen for the whole call.

@@ -135,21 +135,21 @@ impl Conditions {
 
     /// The first condition that does not hold of this caller, by its key.
     pub(super) fn unmet_by(&self, caller: &RouteCaller<'_>) -> Option<&'static str> {
-        let roles: Vec<&str> = caller.roles.iter().map(String::as_str).collect();
+        let holds = |wanted: &Option<Vec<Pattern>>, found: Option<&str>| {
+            let meant = |all: &Vec<Pattern>| found.is_some_and(|name| all.iter().any(|it| it.matches(name)));
+            wanted.as_ref().is_none_or(meant)
+        };
         [
-            ("agent", &self.agent, caller.agent.into_iter().collect()),
-            ("user", &self.user, vec![caller.user]),
-            ("tenant", &self.tenant, vec![caller.tenant]),
-            ("department", &self.department, caller.department.into_iter().collect()),
-            ("role", &self.role, roles),
-            ("client", &self.client, vec![caller.client]),
+            ("agent", holds(&self.agent, caller.agent)),
+            ("user", holds(&self.user, Some(caller.user))),
+            ("tenant", holds(&self.tenant, Some(caller.tenant))),
+            ("department", holds(&self.department, caller.department)),
+            ("role", self.role.is_none() || caller.roles.iter().any(|role| holds(&self.role, Some(role)))),
+            ("client", holds(&self.client, Some(caller.client))),
         ]
         .into_iter()
-        .find(|(_, wanted, found)| {
-            let meant = |all: &Vec<Pattern>| all.iter().any(|it| found.iter().any(|name| it.matches(name)));
-            wanted.as_ref().is_some_and(|all| !meant(all))
-        })
-        .map(|(key, ..)| key)
+        .find(|(_, holds)| !holds)
+        .map(|(key, _)| key)
     }
 
     /// Whether any of them is about what stands in the request.

@@ -475,7 +475,7 @@ impl Encode<'_, Sqlite> for At {
         &self,
         buffer: &mut <Sqlite as Database>::ArgumentBuffer,
     ) -> Result<IsNull, BoxDynError> {
-        <String as Encode<'_, Sqlite>>::encode(self.text()?, buffer)
+        <Arc<str> as Encode<'_, Sqlite>>::encode(std::str::from_utf8(&self.bytes()?)?.into(), buffer)
     }
 }
 

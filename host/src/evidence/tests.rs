@@ -39,7 +39,7 @@ on_both! {
         assert!(memchr::memmem::find(&stored[0].sealed, b"canary").is_none());
         let opened = vault.open(&stored[0]).await.unwrap();
         assert_eq!(&*opened.last_body(), b"{\"prompt\": \"canary\"}");
-        assert_eq!(opened.head.call.principal.tenant, "acme");
+        assert_eq!(&*opened.head.call.principal.tenant, "acme");
         assert!(fresh.db.evidence_of("t_2", None).await.unwrap().is_empty());
     }
 

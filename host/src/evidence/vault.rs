@@ -52,7 +52,7 @@ impl Vault {
     /// Keeps a call and the configurations of those who were asked.
     pub async fn keep(&self, recorded: &Recorded) -> Result<(), VaultError> {
         let head = &recorded.head;
-        let (tenant, trace) = (head.call.principal.tenant.as_str(), head.call.trace.as_str());
+        let (tenant, trace) = (head.call.principal.tenant.as_ref(), head.call.trace.as_ref());
         let key = self.key_to_seal(tenant).await?;
         for step in &head.steps {
             if let Some(configuration) = &step.configuration {

@@ -233,10 +233,10 @@ impl<R: Reach, B: AdminInput> Admin<R, B> {
     async fn bytes(&mut self) -> Result<bytes::Bytes, NotDone> {
         let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
         let limits = BodyLimits { each: B::SHAPE.limit(), ..self.edge.settings.load().bodies };
-        let who = (self.actor.who.tenant_id.as_str(), self.actor.who.user_id.as_str());
+        let owner = (Arc::clone(&self.actor.who.tenant_id), Arc::clone(&self.actor.who.user_id));
         self.edge
             .bodies
-            .read(&self.headers, body, who, &limits, &self.request_id)
+            .read(&self.headers, body, owner, &limits, &self.request_id)
             .await
             .map_err(NotDone::Request)
     }

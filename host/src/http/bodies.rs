@@ -27,10 +27,12 @@ pub(crate) struct Bodies {
 #[derive(Debug, Default)]
 struct HeldBytes {
     total: usize,
-    tenants: HashMap<String, usize>,
-    /// By tenant and user.
-    users: HashMap<(String, String), usize>,
+    tenants: HashMap<Arc<str>, usize>,
+    users: HashMap<BodyOwner, usize>,
 }
+
+/// A tenant and a user of it.
+pub(super) type BodyOwner = (Arc<str>, Arc<str>);
 
 /// How much bodies may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +67,7 @@ enum Unread {
 #[derive(Debug)]
 struct BodyShare {
     bodies: Arc<Bodies>,
-    tenant: String,
-    user: String,
+    owner: BodyOwner,
     bytes: usize,
 }
 
@@ -83,17 +84,16 @@ impl Bodies {
         Arc::new(Self { held: Mutex::default() })
     }
 
-    /// Reads the body of a caller who is known, a tenant and a user of it.
+    /// Reads the body of a caller who is known.
     pub(super) async fn read(
         self: &Arc<Self>,
         headers: &HeaderMap,
         body: Body,
-        (tenant, user): (&str, &str),
+        owner: BodyOwner,
         limits: &BodyLimits,
         request_id: &str,
     ) -> Result<Bytes, ApiError> {
-        let (tenant, user) = (tenant.to_owned(), user.to_owned());
-        let share = BodyShare { bodies: Arc::clone(self), tenant, user, bytes: 0 };
+        let share = BodyShare { bodies: Arc::clone(self), owner, bytes: 0 };
         collect(headers, body, share, limits).await.map_err(|unread| match unread {
             Unread::Encoded => ApiError::unreadable(
                 "the gateway takes bodies without content or transfer coding only",
@@ -130,16 +130,15 @@ impl BodyShare {
         if held.total + more > share(1) {
             return Err(Full::Everybody);
         }
-        if held.tenants.get(&self.tenant).copied().unwrap_or(0) + more > share(2) {
+        if held.tenants.get(&self.owner.0).copied().unwrap_or(0) + more > share(2) {
             return Err(Full::Tenant);
         }
-        let user = (self.tenant.clone(), self.user.clone());
-        if held.users.get(&user).copied().unwrap_or(0) + more > share(8) {
+        if held.users.get(&self.owner).copied().unwrap_or(0) + more > share(8) {
             return Err(Full::User);
         }
         held.total += more;
-        *held.tenants.entry(self.tenant.clone()).or_default() += more;
-        *held.users.entry(user).or_default() += more;
+        *held.tenants.entry(Arc::clone(&self.owner.0)).or_default() += more;
+        *held.users.entry(self.owner.clone()).or_default() += more;
         drop(held);
         self.bytes += more;
         Ok(())
@@ -153,10 +152,8 @@ impl Drop for BodyShare {
         }
         let mut held = self.bodies.lock();
         held.total = held.total.saturating_sub(self.bytes);
-        let tenant = std::mem::take(&mut self.tenant);
-        let user = (tenant.clone(), std::mem::take(&mut self.user));
-        give_back(&mut held.tenants, &tenant, self.bytes);
-        give_back(&mut held.users, &user, self.bytes);
+        give_back(&mut held.tenants, &self.owner.0, self.bytes);
+        give_back(&mut held.users, &self.owner, self.bytes);
     }
 }
 
@@ -233,7 +230,7 @@ mod tests {
     const LIMITS: BodyLimits = BodyLimits { each: 2 * STEP, total: 32 * STEP, grace: Duration::from_secs(1) };
 
     fn share(bodies: &Arc<Bodies>, tenant: &str, user: &str) -> BodyShare {
-        BodyShare { bodies: Arc::clone(bodies), tenant: tenant.to_owned(), user: user.to_owned(), bytes: 0 }
+        BodyShare { bodies: Arc::clone(bodies), owner: (tenant.into(), user.into()), bytes: 0 }
     }
 
     #[test]

@@ -179,12 +179,12 @@ pub(super) async fn stranger_with(
 /// The seven columns of a caller outside a call.
 pub(super) fn who(edge: &Edge, principal: &Principal) -> Who {
     Who {
-        user_id: principal.user.as_str().to_owned(),
-        session_id: principal.session.as_str().to_owned(),
-        client_id: principal.client.as_str().to_owned(),
-        tenant_id: principal.tenant.as_str().to_owned(),
-        policy_ver: edge.pipeline.policy_version(&principal.tenant).as_str().to_owned(),
-        call_source: principal.source.as_str().to_owned(),
+        user_id: principal.user.shared(),
+        session_id: principal.session.shared(),
+        client_id: principal.client.shared(),
+        tenant_id: principal.tenant.shared(),
+        policy_ver: edge.pipeline.policy_version(&principal.tenant).shared(),
+        call_source: principal.source.as_str().into(),
         ..Who::nobody()
     }
 }

@@ -40,8 +40,8 @@ async fn answer(edge: &Edge, event: &str, request: Request, request_id: &str) ->
     };
     let limits = edge.settings.load().bodies;
     let limits = BodyLimits { each: limits.each.min(LONGEST_REPORT), ..limits };
-    let who = (principal.tenant.as_str(), principal.user.as_str());
-    let bytes = edge.bodies.read(&head.headers, body, who, &limits, request_id).await?;
+    let owner = (principal.tenant.shared(), principal.user.shared());
+    let bytes = edge.bodies.read(&head.headers, body, owner, &limits, request_id).await?;
     let raw = String::from_utf8(Bytes::clone(&bytes).into())
         .map_err(|_| ApiError::unreadable("the report is not UTF-8", request_id))?;
     let reporter = Reporter { principal, headers: head.headers, raw, request_id: request_id.to_owned() };

@@ -74,8 +74,8 @@ pub(super) async fn read(
     let (head, body) = request.into_parts();
     let principal = caller::caller(edge, &head, request_id).await?;
     let limits = edge.settings.load().bodies;
-    let who = (principal.tenant.as_str(), principal.user.as_str());
-    let body = edge.bodies.read(&head.headers, body, who, &limits, request_id).await?;
+    let owner = (principal.tenant.shared(), principal.user.shared());
+    let body = edge.bodies.read(&head.headers, body, owner, &limits, request_id).await?;
     let target = head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string);
     let request_id = request_id.to_owned();
     Ok(Inbound { operation, target, headers: head.headers, body, principal, request_id })

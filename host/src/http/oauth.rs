@@ -183,7 +183,7 @@ async fn decide(State(edge): State<Arc<Edge>>, request: Request) -> Response {
         _ => return problem(&edge, StatusCode::BAD_REQUEST, "Nothing was answered."),
     };
     let outcome = if allowed { Outcome::Allowed } else { Outcome::Denied };
-    let who = crate::audit::Who { client_id: request.client.id.clone(), ..sign_in::who(&edge, &by) };
+    let who = crate::audit::Who { client_id: request.client.id.as_str().into(), ..sign_in::who(&edge, &by) };
     if caller::row(&edge, who, ACCESS_GRANTED, outcome, &edge.request_id()).await.is_err() {
         return sign_in::unrecorded(&edge);
     }

@@ -134,9 +134,9 @@ async fn change(edge: &Edge, entry: &ProviderEntry) -> Result<(), ()> {
     };
     let user = &entry.user;
     let who = Who {
-        tenant_id: user.tenant.to_string(),
-        client_id: "sp_web".to_owned(),
-        call_source: "web".to_owned(),
+        tenant_id: user.tenant.to_string().into(),
+        client_id: "sp_web".into(),
+        call_source: "web".into(),
         ..Who::nobody()
     };
     let detail = json!({
@@ -155,7 +155,7 @@ async fn refused(edge: &Edge, name: &str, fault: &OidcFault, next: Option<&str>)
     let providers = edge.auth.providers();
     let provider = providers.iter().find(|it| it.name == name);
     let who = Who {
-        tenant_id: provider.map_or_else(|| Who::nobody().tenant_id, |it| it.tenant.to_string()),
+        tenant_id: provider.map_or_else(|| Who::nobody().tenant_id, |it| it.tenant.to_string().into()),
         ..Who::nobody()
     };
     let mut more = provider.map_or_else(Map::new, |it| provider_field(&it.name));

@@ -73,12 +73,12 @@ pub(super) async fn filled_in(edge: &Edge, request: Request) -> Result<(SignedIn
 /// Who is signed in, for rows.
 pub(super) fn who(edge: &Edge, by: &SignedIn) -> Who {
     Who {
-        user_id: by.user.id.to_string(),
-        session_id: by.sign_in.session.to_string(),
-        client_id: "sp_web".to_owned(),
-        tenant_id: by.user.tenant.to_string(),
-        policy_ver: edge.pipeline.policy_version(&by.user.tenant).to_string(),
-        call_source: "web".to_owned(),
+        user_id: by.user.id.shared(),
+        session_id: by.sign_in.session.shared(),
+        client_id: "sp_web".into(),
+        tenant_id: by.user.tenant.shared(),
+        policy_ver: edge.pipeline.policy_version(&by.user.tenant).shared(),
+        call_source: "web".into(),
         ..Who::nobody()
     }
 }
@@ -177,7 +177,8 @@ async fn refused(
     filled: (&str, &str),
     request_id: &str,
 ) -> Response {
-    let tenant = Who { tenant_id: filled.0.chars().take(64).collect(), ..Who::nobody() };
+    let named: String = filled.0.chars().take(64).collect();
+    let tenant = Who { tenant_id: named.into(), ..Who::nobody() };
     let outcome = if matches!(fault, SignInFault::Unavailable(_)) { Outcome::Error } else { Outcome::Denied };
     if caller::stranger(edge, tenant, fault.code(), outcome, request_id).await.is_err() {
         return unrecorded(edge);
@@ -232,7 +233,7 @@ async fn end(State(edge): State<Arc<Edge>>, request: Request) -> Response {
 
 /// Ends a session after its row.
 async fn over(edge: &Edge, by: &SignedIn, session: &SessionId, to: &str) -> Response {
-    let row = Who { session_id: session.to_string(), ..who(edge, by) };
+    let row = Who { session_id: session.shared(), ..who(edge, by) };
     if caller::row(edge, row, SIGNED_OUT, Outcome::Allowed, &edge.request_id()).await.is_err() {
         return unrecorded(edge);
     }

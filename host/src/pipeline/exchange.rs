@@ -19,7 +19,7 @@ use crate::component::contract::provider::{
     Failure, Input, Loss, Output, Reply, RequestBody, RequestKind, ResponseHead, TransportFault,
     UpstreamRequest,
 };
-use crate::component::contract::{Attribute, Edit};
+use crate::component::contract::{Attribute, Call as CallFacts, Edit};
 use crate::component::{Component, Components, Exchange, ExchangeRequest, Fault, Said};
 use crate::config::{Config, Endpoint, ExposeSecret as _, RouteCredential, RouteTarget, SecretString};
 use crate::upstream::{self, Answer, AnswerBody, Destination, SendError, Upstream, UpstreamCredential};
@@ -488,6 +488,9 @@ impl Exchanging {
     }
 
     fn end(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
         if let Some(mut exchange) = self.exchange.take() {
             (self.micros, self.calls) = (exchange.micros(), exchange.calls());
             if let Some(log) = exchange.take_log() {
@@ -634,8 +637,8 @@ fn without_user_id(body: RequestBody, call: &Call) -> RequestBody {
 }
 
 /// The call's facts with what is known of the model that is asked for.
-fn told_of(call: &Call, upstream_model: &str) -> crate::component::contract::Call {
-    let mut facts = crate::component::contract::Call::clone(&call.request.facts);
+fn told_of(call: &Call, upstream_model: &str) -> CallFacts {
+    let mut facts = CallFacts::clone(&call.request.facts);
     let mut known = call.config.facts.of(&call.target.provider, upstream_model);
     if let Some(own) = &call.target.model_facts {
         known = known.but(own);

@@ -62,18 +62,18 @@ impl Request {
         let Inbound { operation, target, headers, body, principal, request_id } = inbound;
         let (head, headers_at) = head_of(&target, &headers);
         let mut facts = CallFacts {
-            trace: trace.as_str().to_owned(),
-            time_ms: (clock.now().unix_timestamp_nanos() / 1_000_000).to_string(),
+            trace: trace.shared(),
+            time_ms: (clock.now().unix_timestamp_nanos() / 1_000_000).to_string().into(),
             principal: facts_of(&principal, lineage.source),
-            model: String::new(),
-            route: String::new(),
-            provider: String::new(),
+            model: Arc::default(),
+            route: Arc::default(),
+            provider: Arc::default(),
             streaming: false,
             max_tokens: None,
             body_bytes: 0,
             message_count: 0,
-            tools: Vec::new(),
-            agent: text(&headers, headers::AGENT_NAME).map(str::to_owned),
+            tools: Arc::default(),
+            agent: text(&headers, headers::AGENT_NAME).map(Arc::from),
             region: None,
             attributes: attributes(operation, &headers),
         };
@@ -89,22 +89,20 @@ impl Request {
     pub(super) fn consider(&mut self, route: &Route, first: &RouteTarget) {
         // A predicate that did not come to its end may have them still.
         let facts = Arc::make_mut(&mut self.facts);
-        route.pattern.as_str().clone_into(&mut facts.route);
-        facts.provider.clone_from(&first.provider);
-        facts.region.clone_from(&first.region);
+        facts.route = route.pattern.as_str().into();
+        goes_to(facts, first);
     }
 
     /// The same request under another trace.
     pub(super) fn traced(mut self, trace: TraceId) -> Self {
-        trace.as_str().clone_into(&mut Arc::make_mut(&mut self.facts).trace);
+        Arc::make_mut(&mut self.facts).trace = trace.shared();
         Self { trace, ..self }
     }
 
     /// The same request on its way to another target of its route.
     pub(super) fn at(&self, target: &RouteTarget) -> Self {
         let mut facts = CallFacts::clone(&self.facts);
-        facts.provider.clone_from(&target.provider);
-        facts.region.clone_from(&target.region);
+        goes_to(&mut facts, target);
         self.with(Arc::clone(&self.body), facts)
     }
 
@@ -210,14 +208,14 @@ pub(super) fn principal_facts(principal: &Principal) -> PrincipalFacts {
 /// The same for a call that comes from `source`.
 fn facts_of(principal: &Principal, source: CallSource) -> PrincipalFacts {
     PrincipalFacts {
-        user: principal.user.as_str().to_owned(),
-        tenant: principal.tenant.as_str().to_owned(),
-        session: principal.session.as_str().to_owned(),
-        client: principal.client.as_str().to_owned(),
-        source: source.as_str().to_owned(),
-        roles: principal.roles.clone(),
+        user: principal.user.shared(),
+        tenant: principal.tenant.shared(),
+        session: principal.session.shared(),
+        client: principal.client.shared(),
+        source: source.as_str().into(),
+        roles: Arc::clone(&principal.roles),
         department: principal.department.clone(),
-        scopes: principal.scopes.clone(),
+        scopes: Arc::clone(&principal.scopes),
         attributes: Vec::new(),
     }
 }
@@ -238,14 +236,20 @@ fn attributes(operation: Operation, headers: &HeaderMap) -> Vec<Attribute> {
     std::iter::once(operation).chain(said).collect()
 }
 
+/// What the facts have from the target.
+fn goes_to(facts: &mut CallFacts, target: &RouteTarget) {
+    facts.provider = target.provider.as_str().into();
+    facts.region = target.region.as_deref().map(Arc::from);
+}
+
 /// What the facts have from the body.
 fn read_from(facts: &mut CallFacts, bytes: &Bytes, index: &Index) {
-    facts.model.clone_from(&index.model);
+    facts.model = index.model.as_str().into();
     facts.streaming = index.stream;
     facts.max_tokens = index.max_tokens;
     facts.body_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     facts.message_count = index.message_count;
-    facts.tools.clone_from(&index.tools);
+    facts.tools = if index.tools.is_empty() { Arc::default() } else { index.tools.as_slice().into() };
     facts.attributes.retain(|attribute| attribute.name != UNKNOWN);
     facts.attributes.extend(unknown_of(Some(index)));
 }

@@ -289,7 +289,7 @@ impl Call {
     pub(super) fn setting(&self) -> Setting {
         let facts = &self.request.facts;
         Setting {
-            trace: facts.trace.clone(),
+            trace: facts.trace.as_ref().to_owned(),
             principal: facts.principal.clone(),
             attributes: facts.attributes.clone(),
             recorded: self.record.gathers(),

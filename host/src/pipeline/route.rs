@@ -98,10 +98,11 @@ pub(super) async fn choose(
     recorded: bool,
 ) -> RouteChoice {
     let (mut asked, mut passed_over) = (Vec::new(), Vec::new());
-    let model = request.facts.model.clone();
+    let model = Arc::clone(&request.facts.model);
     // A model that the caller may not call is one that is not there.
     if !request.principal.models.has(&model) {
-        return RouteChoice { asked, passed_over, chosen: Err(Refusal::NoRoute { model }) };
+        let chosen = Err(Refusal::NoRoute { model: model.as_ref().to_owned() });
+        return RouteChoice { asked, passed_over, chosen };
     }
     let gateway = &config.gateway;
     let candidates = gateway.candidates(&model).filter(|_| gateway.enabled);
@@ -140,7 +141,7 @@ pub(super) async fn choose(
         Some(PassedOver { level, provider, .. }) => {
             Refusal::LevelMissing { level: *level, provider: provider.clone() }
         }
-        None => Refusal::NoRoute { model },
+        None => Refusal::NoRoute { model: model.as_ref().to_owned() },
     };
     RouteChoice { asked, passed_over, chosen: Err(refusal) }
 }

@@ -10,14 +10,14 @@ use sallyport_protocol::hooks::mcp_server;
 use sallyport_protocol::id::{PolicyVersion, TraceId};
 use sallyport_protocol::messages::event::Usage;
 use sallyport_protocol::verdict::Verdict;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::lineage::Lineage;
 use super::many::{ComponentSums, ModelCost};
 use super::refuse::RefusalCode;
 use super::retries::Retry;
 use super::{Inbound, Operation, facts};
-use crate::audit::{Event, Intent, JsonEntries, Kind, Outcome, Who};
+use crate::audit::{Event, Intent, JsonEntries, Kind, Outcome, RowFields, Who};
 use crate::auth::{self, Principal};
 use crate::clip::{NAME, clip};
 use crate::clock::Clock;
@@ -103,10 +103,10 @@ impl Record {
         clock: &dyn Clock,
     ) -> Self {
         let principal = &inbound.principal;
-        let mut payload = Map::new();
-        let mut note = |name: &str, value: Option<Value>| {
+        let mut payload = RowFields::new();
+        let mut note = |name: &'static str, value: Option<Value>| {
             if let Some(value) = value {
-                payload.insert(name.to_owned(), value);
+                payload.set(name, value);
             }
         };
         let header = |name| facts::text(&inbound.headers, name).map(|text| Value::from(clip(text, NAME)));
@@ -115,7 +115,7 @@ impl Record {
             "operation",
             (inbound.operation != Operation::Message).then(|| inbound.operation.as_str().into()),
         );
-        note("department", principal.department.clone().map(Value::from));
+        note("department", principal.department.as_deref().map(Value::from));
         note("agent", header(headers::AGENT_NAME));
         // A name that is too long to be one joins nothing, and is on the row all the same.
         note("client_session", header(headers::CLAUDE_CODE_SESSION_ID));
@@ -133,7 +133,7 @@ impl Record {
             who: who(principal, lineage, trace, &bundle.version),
             model: None,
             provider: None,
-            payload: Value::Object(payload),
+            payload,
         };
         Self {
             call,
@@ -154,7 +154,7 @@ impl Record {
     }
 
     pub(super) fn model(&mut self, model: &str) {
-        self.call.model = Some(model.to_owned());
+        self.call.model = Some(model.into());
     }
 
     pub(super) fn routed(&mut self, route: &Route, target: &RouteTarget) {
@@ -176,11 +176,10 @@ impl Record {
 
     /// Which target is asked now.
     pub(super) fn goes_to(&mut self, target: &RouteTarget) {
-        self.call.provider = Some(target.provider.clone());
-        match (&target.upstream_model, self.call.payload.as_object_mut()) {
-            (Some(model), _) => self.note("upstream_model", model.as_str()),
-            (None, Some(payload)) => drop(payload.remove("upstream_model")),
-            (None, None) => {}
+        self.call.provider = Some(target.provider.as_str().into());
+        match &target.upstream_model {
+            Some(model) => self.note("upstream_model", model.as_str()),
+            None => self.call.payload.remove("upstream_model"),
         }
     }
 
@@ -220,7 +219,7 @@ impl Record {
 
     /// Everything that was gathered, and the version of the bundle that it was gathered under.
     pub(super) fn gathered(&mut self) -> Option<(Gathering, String)> {
-        Some((self.gathering.take()?, self.call.who.policy_ver.clone()))
+        Some((self.gathering.take()?, self.call.who.policy_ver.as_ref().to_owned()))
     }
 
     /// What is durable before anything goes upstream.
@@ -228,8 +227,8 @@ impl Record {
         &self.call
     }
 
-    pub(super) fn note(&mut self, name: &str, value: impl Into<Value>) {
-        insert(&mut self.call.payload, name, value.into());
+    pub(super) fn note(&mut self, name: &'static str, value: impl Into<Value>) {
+        self.call.payload.set(name, value);
     }
 
     /// Which component said what, and how long it took.
@@ -376,14 +375,14 @@ impl Record {
         let Self { call, components, hooks, tools, usage, cost_micro, operation, costs, .. } = self;
         let Intent { occurred_at, who, model, provider, payload: noted } = call;
         let who = Arc::new(who);
-        let row = |kind, outcome, payload| {
+        let row = |kind, outcome, payload: RowFields| {
             let row = Event::plain(occurred_at, kind, Arc::clone(&who), outcome, payload);
             Event { model: model.clone(), provider: provider.clone(), ..row }
         };
         // Of the call, with its cost, what hooks said, and its tools.
         let mut others = Vec::with_capacity(2 + hooks.len() + tools.len());
         for HookRow { outcome, payload, .. } in hooks {
-            others.push(row(Kind::Hook, outcome, payload));
+            others.push(row(Kind::Hook, outcome, payload.into()));
         }
         for tool in &tools {
             let outcome = if tool.blocked.is_some() { Outcome::Denied } else { Outcome::Allowed };
@@ -394,17 +393,18 @@ impl Record {
             if let Some(reason) = &tool.blocked {
                 insert(&mut payload, "reason", reason.as_str().into());
             }
-            others.push(row(Kind::ToolCall, outcome, payload));
+            others.push(row(Kind::ToolCall, outcome, payload.into()));
         }
         for cost in &costs {
-            let row = row(Kind::Cost, ending.outcome, cost.payload(noted.get("department")));
-            others.push(Event { model: Some(cost.model.clone()), cost_micro: cost.cost_micro, ..row });
+            let row = row(Kind::Cost, ending.outcome, cost.payload(noted.get("department")).into());
+            others.push(Event { model: Some(cost.model.as_str().into()), cost_micro: cost.cost_micro, ..row });
         }
         if operation == Operation::Message && costs.is_empty() && !usage.is_unknown() {
-            let mut payload = json!({ "priced": cost_micro.is_some() });
+            let mut payload = RowFields::default();
+            payload.set("priced", cost_micro.is_some());
             for name in ["usage", "department"] {
                 if let Some(known) = noted.get(name) {
-                    insert(&mut payload, name, known.clone());
+                    payload.set(name, known.clone());
                 }
             }
             others.push(Event { cost_micro, ..row(Kind::Cost, ending.outcome, payload) });
@@ -433,13 +433,13 @@ impl Record {
         let name = |text| clip(text, NAME);
         let model = self.call.model.as_deref().map(name);
         tracing::info!(
-            caller.user = self.call.who.user_id,
+            caller.user = self.call.who.user_id.as_ref(),
             caller.session = &*name(&self.call.who.session_id),
-            trace.id = self.call.who.trace_id,
-            caller.client = self.call.who.client_id,
-            tenant.id = self.call.who.tenant_id,
-            policy.version = self.call.who.policy_ver,
-            call.source = self.call.who.call_source,
+            trace.id = self.call.who.trace_id.as_ref(),
+            caller.client = self.call.who.client_id.as_ref(),
+            tenant.id = self.call.who.tenant_id.as_ref(),
+            policy.version = self.call.who.policy_ver.as_ref(),
+            call.source = self.call.who.call_source.as_ref(),
             provider = self.call.provider.as_deref(),
             model = model.as_deref(),
             outcome = ending.outcome.as_str(),
@@ -496,13 +496,13 @@ pub(super) fn said(verdict: Verdict) -> Said {
 /// The seven columns of a caller within a trace.
 pub(super) fn who(principal: &Principal, lineage: &Lineage, trace: &TraceId, version: &PolicyVersion) -> Who {
     Who {
-        user_id: principal.user.as_str().to_owned(),
-        session_id: lineage.session_id.as_str().to_owned(),
-        trace_id: trace.as_str().to_owned(),
-        client_id: principal.client.as_str().to_owned(),
-        tenant_id: principal.tenant.as_str().to_owned(),
-        policy_ver: version.as_str().to_owned(),
-        call_source: lineage.source.as_str().to_owned(),
+        user_id: principal.user.shared(),
+        session_id: lineage.session_id.shared(),
+        trace_id: trace.shared(),
+        client_id: principal.client.shared(),
+        tenant_id: principal.tenant.shared(),
+        policy_ver: version.shared(),
+        call_source: lineage.source.as_str().into(),
     }
 }
 

@@ -27,7 +27,7 @@ const END_TURN: &str = "\"end_turn\"";
 /// What is read of a reply.
 #[derive(Deserialize)]
 struct ReplyOutline<'a> {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     content: Vec<&'a RawValue>,
@@ -38,7 +38,7 @@ struct ReplyOutline<'a> {
 
 #[derive(Deserialize)]
 struct ToolBlock<'a> {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     id: Option<String>,
     name: Option<String>,

@@ -74,7 +74,7 @@ impl VerdictKey {
     pub(super) fn of(policy: &Component, call: &Call) -> Option<Self> {
         let reads = policy.reads().filter(|_| policy.barred().is_none())?;
         let mut hasher = blake3::Hasher::new();
-        for part in [call.principal.tenant.as_str(), policy.digest(), policy.config_digest()] {
+        for part in [call.principal.tenant.as_ref(), policy.digest(), policy.config_digest()] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }

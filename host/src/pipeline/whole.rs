@@ -99,12 +99,22 @@ impl Whole {
 /// All of a body, up to so many bytes.
 pub(super) async fn collect(mut body: AnswerBody, limit: usize) -> Result<Bytes, Refusal> {
     let bad = |what: &str| Refusal::BadAnswer { what: what.to_owned() };
+    // Most answers come in one piece, which is the answer then.
+    let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
         match body.chunk().await {
-            Ok(Some(chunk)) if all.len() + chunk.len() > limit => return Err(bad("it is too large")),
-            Ok(Some(chunk)) => all.extend_from_slice(&chunk),
-            Ok(None) => return Ok(all.freeze()),
+            Ok(Some(chunk)) if first.len().max(all.len()) + chunk.len() > limit => {
+                return Err(bad("it is too large"));
+            }
+            Ok(Some(chunk)) if first.is_empty() => first = chunk,
+            Ok(Some(chunk)) => {
+                if all.is_empty() {
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Ok(if all.is_empty() { first } else { all.freeze() }),
             Err(error) => return Err(bad(describe(&error.fault()))),
         }
     }

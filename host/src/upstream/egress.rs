@@ -141,7 +141,7 @@ impl EgressGrant {
         }
         let mut headers = HeaderMap::with_capacity(wanted.len() + 2);
         for Attribute { name, value } in wanted {
-            let (name, value) = head::allowed(name, value)?;
+            let (name, value) = head::allowed(name, value.clone())?;
             headers.append(name, value);
         }
         let (name, text) = match &self.settings.auth {

@@ -131,12 +131,12 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// A header that a provider wants to send, if it may.
-pub(super) fn allowed(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+pub(super) fn allowed(name: &str, value: String) -> Result<(HeaderName, HeaderValue), &'static str> {
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "header name")?;
     if HOST_ONLY.contains(&name.as_str()) {
         return Err("a header that belongs to the host");
     }
-    let value = HeaderValue::from_str(value).map_err(|_| "header value")?;
+    let value = HeaderValue::try_from(value).map_err(|_| "header value")?;
     Ok((name, value))
 }
 

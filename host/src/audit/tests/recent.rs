@@ -29,7 +29,7 @@ async fn a_consumer_that_fell_behind_begins_with_files_and_misses_nothing() {
     let rows = i64::try_from(spool::recent::KEPT / (16 << 10)).unwrap();
     for number in 1..=rows {
         let mut row = event(Kind::Hook, &format!("t_{number}"));
-        row.payload = json!({ "list": vec!["x".repeat(117); 200] });
+        row.payload = json!({ "list": vec!["x".repeat(117); 200] }).into();
         audit.record(row).await.unwrap();
         if number % 50 == 0 {
             assert!(!audit.flush().await, "the database is away, the SIEM is not");

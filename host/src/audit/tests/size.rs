@@ -14,7 +14,7 @@ const TURN: usize = 400 * 1024;
 
 fn tool(trace: &str, number: usize) -> Event {
     let payload = json!({ "tool": format!("tool_{number}"), "tool_use_id": "x".repeat(200) });
-    Event { cost_micro: None, payload, ..event(Kind::ToolCall, trace) }
+    Event { cost_micro: None, payload: payload.into(), ..event(Kind::ToolCall, trace) }
 }
 
 /// A call with so many tools; a dollar and a half.
@@ -23,7 +23,7 @@ fn wide(trace: &str, tools: usize) -> Vec<Event> {
         "request_id": "req_1",
         "components": [{ "name": "a/b", "version": "1.0.0", "digest": "d", "config": "c", "verdict": "allow" }],
     });
-    let mut rows = vec![Event { payload, ..event(Kind::Inference, trace) }];
+    let mut rows = vec![Event { payload: payload.into(), ..event(Kind::Inference, trace) }];
     rows.extend((0..tools).map(|number| tool(trace, number)));
     rows.push(Event { cost_micro: Some(1_500_000), ..event(Kind::Cost, trace) });
     rows
@@ -224,16 +224,16 @@ proptest! {
         }
         payload.insert("components".to_owned(), (0..components).map(|at| component(at, text(at))).collect());
         payload.insert("loss".to_owned(), (0..losses).map(|_| json!({ "field": "f", "how": "dropped" })).collect());
-        let mut call = Event { payload: payload.into(), model: Some(text(7).to_owned()), ..event(Kind::Inference, "t_1") };
-        call.provider = Some(text(8).to_owned());
-        Arc::make_mut(&mut call.who).session_id = text(9).to_owned();
+        let mut call = Event { payload: Value::from(payload).into(), model: Some(text(7).into()), ..event(Kind::Inference, "t_1") };
+        call.provider = Some(text(8).into());
+        Arc::make_mut(&mut call.who).session_id = text(9).into();
         let mut rows = vec![call];
         let hook = json!({ "hook": "acme/hook", "digest": "d", "verdict": "block", "reason": text(10), "tool": text(11) });
-        rows.push(Event { payload: hook, cost_micro: None, ..event(Kind::Hook, "t_1") });
+        rows.push(Event { payload: hook.into(), cost_micro: None, ..event(Kind::Hook, "t_1") });
         for at in 0..tools {
             let mut tool = tool("t_1", at);
             if at < 20 {
-                tool.payload = json!({ "tool": text(at), "tool_use_id": text(at + 1), "reason": text(at + 2), "server": text(at + 3) });
+                tool.payload = json!({ "tool": text(at), "tool_use_id": text(at + 1), "reason": text(at + 2), "server": text(at + 3) }).into();
             }
             rows.push(tool);
         }
@@ -276,12 +276,12 @@ proptest! {
 fn an_intent_leaves_room_for_the_row_that_says_that_it_was_interrupted() {
     let long = "\"\\".repeat(80_000);
     let mut intent = intent("t_1");
-    intent.model = Some(long.clone());
-    intent.payload = json!({ "agent": long, "prompt_id": long, "client_session": long, "credential": "pat_1", "deep": [long] });
+    intent.model = Some(long.as_str().into());
+    intent.payload = json!({ "agent": long, "prompt_id": long, "client_session": long, "credential": "pat_1", "deep": [long] }).into();
     let body = rows::intent(&intent).unwrap();
     assert!(body.len() <= rows::LARGEST_INTENT);
     let read = Intent::parse(&body).unwrap();
-    assert_eq!(read.payload["credential"], "pat_1");
+    assert_eq!(read.payload.get("credential"), Some(&json!("pat_1")));
     let row = Records::one(read.interrupted(datetime!(2026-11-01 08:00 UTC)), 16 * 1024).unwrap();
     assert!(row.first.size() <= spool::RESERVE, "{}", row.first.size());
 }

@@ -108,7 +108,7 @@ fn say(answer: &serde_json::Value, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn row(survey: &Survey, reason: &str) -> Event {
-    let who = Who { client_id: "sp_cli".to_owned(), call_source: "cli".to_owned(), ..Who::nobody() };
+    let who = Who { client_id: "sp_cli".into(), call_source: "cli".into(), ..Who::nobody() };
     let detail = json!({ "database": survey.database(), "found": survey.found, "rows_from_spool": survey.again,
         "rows_lost": survey.lost.map(|(from, to)| [from, to]) });
     let payload = json!({ "reason": reason, "detail": detail });

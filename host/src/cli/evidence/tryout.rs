@@ -127,10 +127,10 @@ impl Sum {
         }
         let call = &recorded.head.call;
         let line = Line {
-            trace: call.trace.clone(),
-            tenant: call.principal.tenant.clone(),
-            user: call.principal.user.clone(),
-            model: call.model.clone(),
+            trace: call.trace.as_ref().to_owned(),
+            tenant: call.principal.tenant.as_ref().to_owned(),
+            user: call.principal.user.as_ref().to_owned(),
+            model: call.model.as_ref().to_owned(),
             verdict,
         };
         if is_denied { &mut self.newly_denied } else { &mut self.newly_allowed }.push(line);

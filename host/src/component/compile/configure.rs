@@ -22,7 +22,7 @@ pub(super) async fn configure(
     let limits = job.limits.configuring();
     let scene = Scene {
         component: Arc::from("configure"),
-        tenant: String::new(),
+        tenant: Arc::default(),
         seed: "configure".to_owned(),
         now: Duration::ZERO,
         began: Duration::ZERO,

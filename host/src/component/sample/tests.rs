@@ -92,12 +92,12 @@ fn the_facts_of_a_call_come_from_its_body_unless_they_are_said() {
     let case = json!({"call": {"region": "eu"}, "body": body, "principal": {"roles": ["ops"]}});
     let (_, sample) = samples(&[("case", case)]).read(Kind::Policy).unwrap().remove(0);
     let (call, body) = sample.call();
-    assert_eq!((call.model.as_str(), call.max_tokens, call.streaming), ("claude-opus-4-5", Some(7), true));
+    assert_eq!((call.model.as_ref(), call.max_tokens, call.streaming), ("claude-opus-4-5", Some(7), true));
     assert_eq!(
-        (call.tools, call.message_count, call.region.as_deref()),
-        (vec!["Bash".to_owned()], 2, Some("eu"))
+        (&*call.tools, call.message_count, call.region.as_deref()),
+        (&["Bash".to_owned()][..], 2, Some("eu"))
     );
-    assert_eq!(call.principal.roles, ["ops"]);
+    assert_eq!(*call.principal.roles, ["ops"]);
     let texts: Vec<_> = body.texts().into_iter().map(|text| text.text).collect();
     assert_eq!(texts, ["one", "two", "\"model\":\"claude-opus-4-5\"", "{\"name\":\"Bash\"}"]);
 }

@@ -5,6 +5,7 @@
 //! asked is the end of the worker.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -100,7 +101,7 @@ pub(super) enum EgressUse {
 /// A scene as it travels: the component's name the worker knows, and the counters stay where they are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::component) struct SceneFacts {
-    pub(super) tenant: String,
+    pub(super) tenant: Arc<str>,
     pub(super) seed: String,
     pub(super) now: Duration,
     pub(super) began: Duration,
@@ -114,7 +115,7 @@ impl From<&Scene> for SceneFacts {
     fn from(scene: &Scene) -> Self {
         let Scene { component: _, tenant, seed, now, began, grants, counters: _ } = scene;
         Self {
-            tenant: tenant.clone(),
+            tenant: Arc::clone(tenant),
             seed: seed.clone(),
             now: *now,
             began: *began,

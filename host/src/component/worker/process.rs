@@ -73,7 +73,7 @@ pub(super) struct PendingCall {
     limits: Limits,
     question: QuestionKind,
     component: Arc<str>,
-    tenant: String,
+    tenant: Arc<str>,
     trace: String,
     began: Duration,
     counters: Option<Arc<dyn Counters>>,
@@ -248,7 +248,7 @@ impl PendingCall {
             limits: load.limits.handed(question.handed()),
             question: question.kind(),
             component: Arc::clone(&scene.component),
-            tenant: scene.tenant.clone(),
+            tenant: Arc::clone(&scene.tenant),
             trace: scene.seed.clone(),
             began: scene.began,
             counters: scene.counters.clone(),
@@ -335,7 +335,7 @@ impl PendingCall {
         let counters = self.counters.clone().ok_or("it asked for counters where none are")?;
         Ok(Deferred::Count {
             counters,
-            tenant: self.tenant.clone(),
+            tenant: Arc::clone(&self.tenant),
             component: Arc::clone(&self.component),
             trace: self.trace.clone(),
             began: self.began,
@@ -356,7 +356,7 @@ enum Deferred {
     },
     Count {
         counters: Arc<dyn Counters>,
-        tenant: String,
+        tenant: Arc<str>,
         component: Arc<str>,
         trace: String,
         began: Duration,

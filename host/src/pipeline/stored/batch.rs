@@ -83,8 +83,8 @@ impl StoredPassage {
         let choice = Box::pin(chosen).await;
         let mut record = self.lend_record()?;
         let chosen = choice.note(&mut record, &bytes);
-        if !batch.models.contains(&model) && batch.models.len() < MOST_MODELS {
-            batch.models.push(model.clone());
+        if !batch.models.iter().any(|it| **it == *model) && batch.models.len() < MOST_MODELS {
+            batch.models.push(model.as_ref().to_owned());
         }
         let (route, targets, target) = match self.keeper_of(chosen, batch) {
             Ok(found) => found,

@@ -21,9 +21,9 @@ const BOUNDS: [(&str, f64); 7] = [
     ("unary: futex", 10.0),
     ("unary: pwrite64", 12.0),
     ("unary: writes to sockets", 3.0),
-    ("unary: allocations", 430.0),
+    ("unary: allocations", 350.0),
     ("burst of 200: writes to sockets", 6.0),
-    ("burst of 200: allocations", 460.0),
+    ("burst of 200: allocations", 385.0),
     ("instructions of an index over 1 MiB", 10_000_000.0),
 ];
 

@@ -308,17 +308,17 @@ pub(crate) fn harmless() -> Occurrence {
 fn request() -> ExchangeRequest {
     let text = str::to_owned;
     let call = Call {
-        trace: text("t_00000000000000000000000000000001"),
-        time_ms: text("1795608000000"),
+        trace: "t_00000000000000000000000000000001".into(),
+        time_ms: "1795608000000".into(),
         principal: principal(),
-        model: text("claude-opus-4"),
-        route: text("claude-*"),
-        provider: text("anthropic"),
+        model: "claude-opus-4".into(),
+        route: "claude-*".into(),
+        provider: "anthropic".into(),
         streaming: false,
         max_tokens: Some(64),
         body_bytes: 39,
         message_count: 0,
-        tools: Vec::new(),
+        tools: Arc::default(),
         agent: None,
         region: None,
         attributes: Vec::new(),
@@ -335,16 +335,15 @@ fn request() -> ExchangeRequest {
 }
 
 fn principal() -> Principal {
-    let text = str::to_owned;
     Principal {
-        user: text("u_1"),
-        tenant: text("acme"),
-        session: text("sess_1"),
-        client: text("sp_cli"),
-        source: text("cli"),
-        roles: Vec::new(),
+        user: "u_1".into(),
+        tenant: "acme".into(),
+        session: "sess_1".into(),
+        client: "sp_cli".into(),
+        source: "cli".into(),
+        roles: Arc::default(),
         department: None,
-        scopes: Vec::new(),
+        scopes: Arc::default(),
         attributes: Vec::new(),
     }
 }
