@@ -1,11 +1,14 @@
 //! Batches: each request is judged as a message would be, a batch is its tenant's alone, and what it cost is on one row.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sallyport_tests::client::Reply;
 use sallyport_tests::gateway::{TestApp, UPSTREAM_KEY};
 use sallyport_tests::upstream::{Script, Seen};
 use sallyport_tests::vendor::Admin;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 const BATCHES: &str = "/v1/messages/batches";
 /// An access key in the shape that scanners know; it opens nothing.
@@ -273,9 +276,19 @@ async fn results_that_break_off_do_not_look_whole_and_cost_nothing_yet() {
     let app = app(|config| config).await;
     assert_eq!(create(&app, &[hello("a")]).await.status, 200);
     let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{}", results());
-    app.upstream.next(Script::Steps(vec![Step::Write(cut.into()), Step::Close]));
+    // It breaks off once the client has the head: before, there is nothing that could look whole.
+    let gate = Arc::new(Semaphore::new(0));
+    app.upstream.next(Script::Steps(vec![
+        Step::Write(cut.into()),
+        Step::Gate(Arc::clone(&gate)),
+        Step::Close,
+    ]));
     let target = format!("{BATCHES}/msgbatch_1/results");
-    let broken = app.get(&target).await;
+    let authorization = format!("Bearer {}", app.token);
+    let headers = [("authorization", authorization.as_str())];
+    let begun = app.client().try_open("GET", &target, &headers, Bytes::new()).await.unwrap();
+    gate.add_permits(1);
+    let broken = begun.whole().await;
     assert!(!broken.complete, "{broken}");
     let row = app.row_of(&broken).await;
     assert_eq!(

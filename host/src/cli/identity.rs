@@ -67,7 +67,10 @@ pub struct Change {
 }
 
 /// Runs a command. Returns what it changed, if it changed anything.
-pub async fn run(command: IdentityCommand, context: &mut IdentityContext<'_>) -> anyhow::Result<Option<Change>> {
+pub async fn run(
+    command: IdentityCommand,
+    context: &mut IdentityContext<'_>,
+) -> anyhow::Result<Option<Change>> {
     match command {
         IdentityCommand::Tenant(command) => context.tenant(command).await,
         IdentityCommand::User(command) => context.user(command).await,

@@ -397,7 +397,11 @@ impl Record {
         }
         for cost in &costs {
             let row = row(Kind::Cost, ending.outcome, cost.payload(noted.get("department")).into());
-            others.push(Event { model: Some(cost.model.as_str().into()), cost_micro: cost.cost_micro, ..row });
+            others.push(Event {
+                model: Some(cost.model.as_str().into()),
+                cost_micro: cost.cost_micro,
+                ..row
+            });
         }
         if operation == Operation::Message && costs.is_empty() && !usage.is_unknown() {
             let mut payload = RowFields::default();

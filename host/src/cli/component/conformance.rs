@@ -41,7 +41,11 @@ pub(super) async fn run(
 
 // === private helpers ===
 
-fn report(verified: &Verified, shown: &Conformance, context: &mut CommandContext<'_>) -> anyhow::Result<Ending> {
+fn report(
+    verified: &Verified,
+    shown: &Conformance,
+    context: &mut CommandContext<'_>,
+) -> anyhow::Result<Ending> {
     let statement = verified.statement();
     let Conformance { corpus, wire, cases } = shown;
     let levels = shown.levels();
