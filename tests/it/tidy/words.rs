@@ -7,7 +7,7 @@ use super::{files, shown};
 
 /// What is not written, and what is written instead. In two parts each, so that this file is clean itself.
 const METAPHORS: [(&str, &str, &str); 11] = [
-    ("furni", "ture", "stubbed interface"),
+    ("fur", "niture", "stubbed interface"),
     ("err", "and", "egress call"),
     ("cle", "rk", "task"),
     ("on_st", "age", "for_self_test"),
