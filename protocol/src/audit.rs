@@ -141,13 +141,13 @@ actions! {
     TenantEnable, "tenant.enable", SUBJECT, "A tenant's users are let in again.";
     TenantTier, "tenant.tier", SUBJECT, "The weakest way to sign in that a tenant takes was set.";
     TenantModels, "tenant.models", SUBJECT, "Whether a tenant's users may call every model, or those that are listed for their roles, was set.";
-    RoleAllowModels, "role.allow_models", SUBJECT, "A role may call models.";
-    RoleDisallowModels, "role.disallow_models", SUBJECT, "A role may call models no more.";
+    RoleAllow, "role.allow", SUBJECT, "A role may call models.";
+    RoleDisallow, "role.disallow", SUBJECT, "A role may call models no more.";
     GroupCreate, "group.create", SUBJECT, "A provider made a group.";
     GroupChange, "group.change", SUBJECT, "A provider changed a group, or who is in it; roles that follow from it changed with it.";
     GroupDelete, "group.delete", SUBJECT, "A provider deleted a group.";
-    GroupRoleGive, "group.give_role", SUBJECT, "A role follows from being in a group.";
-    GroupRoleTake, "group.take_role", SUBJECT, "A role follows from being in a group no more.";
+    GroupGive, "group.give", SUBJECT, "A role follows from being in a group.";
+    GroupTake, "group.take", SUBJECT, "A role follows from being in a group no more.";
     UserCreate, "user.create", SUBJECT, "A user was made.";
     UserChange, "user.change", SUBJECT, "What a user may do, or its department, was changed; its access tokens ended.";
     UserDisable, "user.disable", SUBJECT, "A user is let in no more.";
@@ -158,7 +158,7 @@ actions! {
     SubjectLink, "subject.link", SUBJECT, "What an identity provider calls somebody stands for a user.";
     SubjectUnlink, "subject.unlink", SUBJECT, "What an identity provider calls somebody stands for a user no more; the user's sessions ended.";
     UserPassword, "user.password", SUBJECT, "A user was given a password; where it had one, its sessions ended.";
-    TokenKeyRotate, "token_key.rotate", SUBJECT, "Another key signs access tokens; the ones before verify until the time in `detail`.";
+    KeyRotate, "key.rotate", SUBJECT, "Another key signs access tokens; the ones before verify until the time in `detail`.";
     ClientCreate, "client.create", SUBJECT, "An OAuth client was made.";
     ClientDelete, "client.delete", SUBJECT, "An OAuth client was deleted, and all that was granted to it ended.";
     SessionRevoke, "session.revoke", SUBJECT, "A session ended.";
@@ -325,7 +325,7 @@ mod tests {
         for name in names {
             let (about, done) = name.split_once('.').unwrap();
             let plain = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
-            assert!(plain(about) && done.split('_').all(plain), "{name}");
+            assert!(plain(about) && plain(done), "{name}");
         }
     }
 

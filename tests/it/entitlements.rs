@@ -89,8 +89,5 @@ async fn a_role_calls_what_is_listed_for_it_and_for_it_nothing_else_is_there() {
         std::future::ready((codes.len() == 5).then_some(codes))
     })
     .await;
-    assert_eq!(
-        codes,
-        ["role.allow_models", "role.allow_models", "tenant.models", "role.disallow_models", "tenant.models"]
-    );
+    assert_eq!(codes, ["role.allow", "role.allow", "tenant.models", "role.disallow", "tenant.models"]);
 }

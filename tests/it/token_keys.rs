@@ -72,7 +72,7 @@ async fn a_gateway_that_serves_takes_another_key_and_nobody_notices() {
 
     let rows = until("each exchange is a row", SOON, || {
         let mut rows = app.audit_rows();
-        rows.retain(|row| row["payload"]["code"] == "token_key.rotate");
+        rows.retain(|row| row["payload"]["code"] == "key.rotate");
         std::future::ready((rows.len() == 2).then_some(rows))
     })
     .await;

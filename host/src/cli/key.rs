@@ -153,7 +153,7 @@ pub async fn rotate(
         writeln!(out, "{} signs access tokens from {signs}.", done.kid)?;
         writeln!(out, "What the keys before signed is good until {until}.")?;
     }
-    Ok(Change { action: Action::TokenKeyRotate, tenant: String::new(), subject: done.kid, detail })
+    Ok(Change { action: Action::KeyRotate, tenant: String::new(), subject: done.kid, detail })
 }
 
 fn generate(asked: &Generate, json: bool, out: &mut dyn Write) -> anyhow::Result<Ending> {

@@ -32,14 +32,14 @@ impl IdentityContext<'_> {
                 if !self.db.allow_models(&tenant, &role, &pattern, now, MOST_PATTERNS).await? {
                     bail!("a tenant lists at most {MOST_PATTERNS} patterns");
                 }
-                (Action::RoleAllowModels, tenant, role, pattern)
+                (Action::RoleAllow, tenant, role, pattern)
             }
             RoleCommand::DisallowModels { role, pattern, tenant } => {
                 let tenant = self.known_tenant(&tenant).await?;
                 if !self.db.disallow_models(&tenant, &role, &pattern).await? {
                     bail!("{pattern} is not listed for {role} in tenant {tenant}");
                 }
-                (Action::RoleDisallowModels, tenant, role, pattern)
+                (Action::RoleDisallow, tenant, role, pattern)
             }
             RoleCommand::Groups { tenant } => {
                 let tenant = self.known_tenant(&tenant).await?;
@@ -94,7 +94,7 @@ impl IdentityContext<'_> {
             &json!({ "role": rule.role, "group": rule.name, "tenant": tenant }),
             &["role", "group", "tenant"],
         )?;
-        let action = if follows { Action::GroupRoleGive } else { Action::GroupRoleTake };
+        let action = if follows { Action::GroupGive } else { Action::GroupTake };
         let detail = json!({ "group": rule.name });
         Ok(Change { action, tenant: tenant.to_string(), subject: rule.role, detail })
     }
