@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -30,6 +30,8 @@ use crate::db::scim::ScimFilter;
 
 /// Longest body.
 pub(super) const LONGEST_RESOURCE: usize = 256 * 1024;
+/// Longest id of a provider's own.
+const LONGEST_EXTERNAL: usize = 255;
 /// Resources of one page.
 pub(super) const LARGEST_SCIM_PAGE: i64 = 200;
 /// The same unless it is asked for.
@@ -90,16 +92,20 @@ type Done = Result<Response, ScimError>;
 
 // === impl ScimCall ===
 
-impl ScimCall {
+impl FromRequestParts<Arc<Edge>> for ScimCall {
+    type Rejection = Response;
+
     /// Asks who it is. The credential has the scope `scim`, and no other one will do.
-    async fn of(edge: Arc<Edge>, head: &Parts) -> Result<Self, Response> {
+    async fn from_request_parts(head: &mut Parts, edge: &Arc<Edge>) -> Result<Self, Response> {
         let request_id = edge.request_id();
-        match caller::with_scope(&edge, head, form::SCIM, &request_id).await {
-            Ok(principal) => Ok(Self { edge, principal, request_id }),
+        match caller::with_scope(edge, head, form::SCIM, &request_id).await {
+            Ok(principal) => Ok(Self { edge: Arc::clone(edge), principal, request_id }),
             Err(error) => Err(error.into_response()),
         }
     }
+}
 
+impl ScimCall {
     fn tenant(&self) -> &TenantId {
         &self.principal.tenant
     }
@@ -243,11 +249,7 @@ impl ScimPage {
 // === documents ===
 
 /// `GET /scim/v2/ServiceProviderConfig`
-async fn config(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+async fn config(call: ScimCall) -> Response {
     let no = json!({ "supported": false });
     let body = json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
@@ -268,11 +270,7 @@ async fn config(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
 }
 
 /// `GET /scim/v2/ResourceTypes`
-async fn resource_types(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+async fn resource_types(call: ScimCall) -> Response {
     let kind = |name: &str, schema: &str, extensions: Value| {
         json!({
             "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ResourceType"],

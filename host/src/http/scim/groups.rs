@@ -1,31 +1,22 @@
 //! Groups over SCIM. Which roles follow from a group, an administrator says.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::patch::{self, PatchKind, PatchOperation};
-use super::{Done, GROUP, MOST_MEMBERS, ScimCall, ScimError, ScimPage, stamp};
+use super::{Done, GROUP, LONGEST_EXTERNAL, MOST_MEMBERS, ScimCall, ScimError, ScimPage, stamp};
 use crate::audit::{Action, Outcome};
 use crate::auth::form;
 use crate::db::scim_group::{GroupEnd, MemberStep, ScimGroup, ScimMember};
-use crate::http::Edge;
 
 /// Members that a row names.
 const NAMED: usize = 50;
-/// Longest id of a provider's own.
-const LONGEST_EXTERNAL: usize = 255;
 
 /// `GET /scim/v2/Groups`
-pub(super) async fn list(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+pub(super) async fn list(call: ScimCall, head: Parts) -> Response {
     let done = async {
         let page = ScimPage::read(&head, "displayName")?;
         let (total, groups) =
@@ -38,11 +29,7 @@ pub(super) async fn list(State(edge): State<Arc<Edge>>, head: Parts) -> Response
 }
 
 /// `GET /scim/v2/Groups/{id}`
-pub(super) async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+pub(super) async fn one(call: ScimCall, Path(id): Path<String>, head: Parts) -> Response {
     let done = async {
         let page = ScimPage::read(&head, "displayName")?;
         let group = known(&call, &id).await?;
@@ -53,12 +40,8 @@ pub(super) async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>, h
 }
 
 /// `POST /scim/v2/Groups`
-pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+pub(super) async fn create(call: ScimCall, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
     let done = async {
         let body = super::body(&head, body).await?;
         let now = call.now();
@@ -76,16 +59,8 @@ pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> R
 }
 
 /// `PUT /scim/v2/Groups/{id}`
-pub(super) async fn replace(
-    State(edge): State<Arc<Edge>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn replace(call: ScimCall, Path(id): Path<String>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
     let done = async {
         let body = super::body(&head, body).await?;
         let mut group = known(&call, &id).await?;
@@ -98,16 +73,8 @@ pub(super) async fn replace(
 }
 
 /// `PATCH /scim/v2/Groups/{id}`
-pub(super) async fn change(
-    State(edge): State<Arc<Edge>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn change(call: ScimCall, Path(id): Path<String>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
     let done = async {
         let body = super::body(&head, body).await?;
         let mut group = known(&call, &id).await?;
@@ -121,11 +88,7 @@ pub(super) async fn change(
 }
 
 /// `DELETE /scim/v2/Groups/{id}`
-pub(super) async fn delete(State(edge): State<Arc<Edge>>, Path(id): Path<String>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+pub(super) async fn delete(call: ScimCall, Path(id): Path<String>) -> Response {
     let done = async {
         let group = known(&call, &id).await?;
         let detail = json!({ "name": group.name, "scim": true });

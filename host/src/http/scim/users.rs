@@ -1,9 +1,7 @@
 //! Users over SCIM.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -11,13 +9,12 @@ use sallyport_protocol::id::UserId;
 use serde_json::{Value, json};
 
 use super::patch::{self, PatchKind};
-use super::{Done, ENTERPRISE, ScimCall, ScimError, ScimPage, USER, stamp};
+use super::{Done, ENTERPRISE, LONGEST_EXTERNAL, ScimCall, ScimError, ScimPage, USER, stamp};
 use crate::audit::{Action, Outcome};
 use crate::auth::form;
 use crate::db::scim::ScimUser;
 use crate::db::scim_group::{MEMBER, ScimMember};
 use crate::db::user::User;
-use crate::http::Edge;
 
 /// Attributes of the schema that mean nothing here: what a provider says of them is passed over.
 const PASSED_OVER: [&str; 19] = [
@@ -41,8 +38,6 @@ const PASSED_OVER: [&str; 19] = [
     "roles",
     "x509certificates",
 ];
-/// Longest id of a provider's own.
-const LONGEST_EXTERNAL: usize = 255;
 /// What the names of users begin with that a provider deleted.
 const DELETED: &str = "deleted ";
 
@@ -57,11 +52,7 @@ struct UserDraft {
 }
 
 /// `GET /scim/v2/Users`
-pub(super) async fn list(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+pub(super) async fn list(call: ScimCall, head: Parts) -> Response {
     let done = async {
         let page = ScimPage::read(&head, "userName")?;
         let (total, users) =
@@ -73,11 +64,7 @@ pub(super) async fn list(State(edge): State<Arc<Edge>>, head: Parts) -> Response
 }
 
 /// `GET /scim/v2/Users/{id}`
-pub(super) async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+pub(super) async fn one(call: ScimCall, Path(id): Path<String>) -> Response {
     let done = async {
         let user = known(&call, &id).await?;
         Ok(call.answer(StatusCode::OK, &whole(&call, &user).await?))
@@ -86,26 +73,14 @@ pub(super) async fn one(State(edge): State<Arc<Edge>>, Path(id): Path<String>, h
 }
 
 /// `POST /scim/v2/Users`
-pub(super) async fn create(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+pub(super) async fn create(call: ScimCall, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
     call.close(made(&call, &head, body).await)
 }
 
 /// `PUT /scim/v2/Users/{id}`
-pub(super) async fn replace(
-    State(edge): State<Arc<Edge>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn replace(call: ScimCall, Path(id): Path<String>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
     let done = async {
         let body = super::body(&head, body).await?;
         let user = known(&call, &id).await?;
@@ -116,16 +91,8 @@ pub(super) async fn replace(
 }
 
 /// `PATCH /scim/v2/Users/{id}`
-pub(super) async fn change(
-    State(edge): State<Arc<Edge>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn change(call: ScimCall, Path(id): Path<String>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
     let done = async {
         let body = super::body(&head, body).await?;
         let user = known(&call, &id).await?;
@@ -143,11 +110,7 @@ pub(super) async fn change(
 }
 
 /// `DELETE /scim/v2/Users/{id}`
-pub(super) async fn delete(State(edge): State<Arc<Edge>>, Path(id): Path<String>, head: Parts) -> Response {
-    let call = match ScimCall::of(edge, &head).await {
-        Ok(call) => call,
-        Err(answer) => return answer,
-    };
+pub(super) async fn delete(call: ScimCall, Path(id): Path<String>) -> Response {
     let done = async {
         let user = known(&call, &id).await?.user;
         let detail = json!({ "name": user.name, "scim": "deleted" });
