@@ -1,8 +1,6 @@
 ;; kind: policy
 ;; Denies when it finds in its memory what an earlier call left there; leaves it for the next one. It looks at
-;; pages that it began with and at those that it grew: at each page of the processor in the first MiB, which the host
-;; clears by hand, and at one in each 64 KiB of the rest, which it gives back. More would cost it more of its time limit on
-;; faults of the memory than a busy machine leaves.
+;; the page that it began with and at one that it grew.
 (module
   (import "sallyport:gateway/types@0.1.0" "[resource-drop]body" (func $drop (param i32)))
   (memory (export "memory") 2)
@@ -25,8 +23,7 @@
     (loop $more
       (if (i64.eq (i64.load (local.get $at)) (i64.const 0x59524e414359414c)) (then (return (call $deny))))
       (i64.store (local.get $at) (i64.const 0x59524e414359414c))
-      (local.set $at (i32.add (local.get $at)
-        (select (i32.const 4096) (i32.const 65536) (i32.lt_u (local.get $at) (i32.const 1048576)))))
+      (local.set $at (i32.add (local.get $at) (i32.const 4096)))
       (br_if $more (i32.lt_u (local.get $at) (i32.const 4325376))))
     (if (i64.eq (i64.load (i32.const 8192)) (i64.const 0x59524e414359414c)) (then (return (call $deny))))
     (i64.store (i32.const 8192) (i64.const 0x59524e414359414c))

@@ -363,12 +363,15 @@ async fn an_exchange_that_was_given_up_half_way_is_over() {
 async fn guest_21_memory_canary_is_never_seen_again() {
     let rig = Rig::new().await;
     let guest = rig.admit("21-memory-canary").await;
-    for call in 0..200 {
-        let verdict = rig.check(&guest).await.unwrap();
-        assert!(
-            matches!(verdict, policy::Verdict::Allow),
-            "call {call} saw the memory of an earlier one: {verdict:?}"
-        );
+    let (mut allowed, mut stopped) = (0, 0);
+    while allowed < 200 {
+        match rig.check(&guest).await {
+            Ok(policy::Verdict::Allow) => allowed += 1,
+            // A thousand faults of the memory in 20 ms are more than a busy machine has time for. A call that is stopped has left
+            // its marks too, and the next one looks for them.
+            Err(Fault::Deadline { .. }) if stopped < 2_000 => stopped += 1,
+            other => panic!("after {allowed} calls, one saw the memory of an earlier one: {other:?}"),
+        }
     }
     rig.honest_work_goes_on().await;
 }

@@ -53,12 +53,7 @@ fn rules(effect: &str) -> Value {
     json!({"rules": [{"name": "all", "effect": effect, "models": ["*"]}]})
 }
 
-/// Waits until this gateway follows, for a story that promises something else than how soon.
 async fn answers(app: &TestApp, status: u16) {
-    follows(app, status, SOON).await;
-}
-
-async fn answers_in_time(app: &TestApp, status: u16) {
     follows(app, status, EVERYWHERE).await;
 }
 
@@ -81,10 +76,10 @@ async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds
 
     at_one.post(&format!("{SCOPE}/activate"), json!({"version": "1.0.0", "config": rules("deny")})).await;
     assert_eq!(one.messages(hello()).await.status, 451, "at once where it was done");
-    answers_in_time(&two, 451).await;
+    answers(&two, 451).await;
 
     at_two.post(&format!("{SCOPE}/activate"), json!({"version": "2.0.0", "config": rules("allow")})).await;
-    answers_in_time(&one, 200).await;
+    answers(&one, 200).await;
 
     // Who was down meanwhile comes back to what is in force.
     two.stop();
@@ -93,9 +88,9 @@ async fn what_is_done_at_one_gateway_is_in_force_at_the_other_within_two_seconds
     assert_eq!(two.messages(hello()).await.status, 451);
 
     at_one.post(&format!("{SCOPE}/activate"), json!({"version": "2.0.0", "config": rules("allow")})).await;
-    answers_in_time(&two, 200).await;
+    answers(&two, 200).await;
     at_two.post("revocations", json!({"version": "acme/scope@2.0.0", "reason": "a story"})).await;
-    answers_in_time(&one, 451).await;
+    answers(&one, 451).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,9 +149,9 @@ async fn a_gateway_that_compiles_for_long_serves_on_and_ends_what_is_revoked_mea
 async fn follow_an_allowing_release(admin: &Admin<'_>, other: &TestApp) {
     let step = |effect: &str| json!({"version": "1.0.0", "config": rules(effect)});
     admin.post(&format!("{SCOPE}/activate"), step("deny")).await;
-    answers(other, 451).await;
+    follows(other, 451, SOON).await;
     admin.post(&format!("{SCOPE}/activate"), step("allow")).await;
-    answers(other, 200).await;
+    follows(other, 200, SOON).await;
 }
 
 fn rounds() -> (usize, usize) {
