@@ -29,6 +29,8 @@ const MOST_OF_TENANT: i64 = 10_000;
 const BATCH_DAYS: i64 = 60;
 /// Longest that an upstream may say of a batch or a file.
 const LONGEST_OBJECT: usize = 16 * 1024;
+/// Most models that the rows of a batch tell apart.
+const MOST_MODELS: usize = 16;
 /// Longest id.
 const LONGEST_ID: usize = 128;
 

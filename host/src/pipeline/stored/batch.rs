@@ -9,7 +9,7 @@ use sallyport_protocol::messages::index::Index;
 use sallyport_protocol::messages::splice::{Splice, apply};
 
 use super::passage::{JudgedRequest, StoredAt, StoredPassage};
-use super::{StoredAnswer, StoredKind, object_of};
+use super::{MOST_MODELS, StoredAnswer, StoredKind, object_of};
 use crate::component::contract::policy::Settlement;
 use crate::component::contract::provider::{Auth, RequestBody, UpstreamRequest};
 use crate::component::contract::{Attribute, CallOutcome};
@@ -21,9 +21,6 @@ use crate::pipeline::facts::{Request, minted};
 use crate::pipeline::hooks::UserKey;
 use crate::pipeline::underway::lost;
 use crate::pipeline::{Call, Inbound, Operation, Pipeline, Refusal, event, route};
-
-/// Most names of models on the row of a batch.
-const MOST_MODELS: usize = 16;
 
 /// What was judged so far of a batch.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::messages::batch::{self, BatchUsage};
 
 use super::passage::StoredPassage;
-use super::{StoredAnswer, StoredKind};
+use super::{MOST_MODELS, StoredAnswer, StoredKind};
 use crate::config::PriceList;
 use crate::db::stored::StoredObject;
 use crate::pipeline::events::{Events, Slot};
@@ -21,8 +21,6 @@ use crate::upstream::AnswerBody;
 
 /// Longest line of results that is read.
 pub(super) const LONGEST_LINE: usize = 8 * 1024 * 1024;
-/// Most models whose costs are kept apart.
-const MOST_MODELS: usize = 16;
 
 /// What an upstream answers to who wants a content.
 enum Opened {
