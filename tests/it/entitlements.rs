@@ -58,6 +58,12 @@ async fn a_role_calls_what_is_listed_for_it_and_for_it_nothing_else_is_there() {
         "for whom is listed what nobody serves?"
     );
 
+    // Whoever asks why is told.
+    let explain = ["route", "explain", "--user", "admin", "--model"];
+    let (said, _) = app.cli_fails(&[&explain[..], &["claude-sonnet-4-5"]].concat());
+    assert!(said.contains("none of the user's roles may call this model"), "{said}");
+    assert!(app.cli(&[&explain[..], &["claude-haiku-4-5"]].concat()).contains("yes"));
+
     // Somebody with another role, at the same time.
     app.cli(&["user", "create", "ann", "--role", "author"]);
     let made = app.cli_json(&["gateway", "pat", "create", "--user", "ann", "--name", "a story"]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sallyport_protocol::glob;
 use sallyport_protocol::id::TenantId;
 
+use crate::db::user::User;
 use crate::db::{Db, DbError};
 
 /// Patterns that a tenant may list.
@@ -53,6 +54,11 @@ impl Entitlements {
 // === impl UsableModels ===
 
 impl UsableModels {
+    /// What a user may call, read anew: for who asks once, and serves nobody.
+    pub async fn read(db: &Db, user: &User) -> Result<Self, DbError> {
+        Ok(Entitlements::load(db).await?.of(&user.tenant, &user.roles))
+    }
+
     /// Whether a model is one of them.
     pub fn has(&self, model: &str) -> bool {
         match self {

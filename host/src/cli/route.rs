@@ -1,4 +1,5 @@
-//! `sallyport route explain`: which route takes a call and where it goes, by the configuration alone, and why the others do not.
+//! `sallyport route explain`: which route takes a call and where it goes, by the configuration and what the user's roles may call, and why
+//! the others do not.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::identity::InTenant;
 use super::output::{clean, table};
 use super::{Ending, open, remote};
+use crate::auth::UsableModels;
 use crate::config::{Config, RequestNeeds, Route, RouteCaller, RouteTarget};
 use crate::db::Db;
 use crate::db::user::User;
@@ -80,7 +82,7 @@ pub(super) async fn explain(
     let db = open(config).await?;
     let user = user(&db, asked).await;
     db.close().await;
-    let user = user?;
+    let (user, usable) = user?;
     let body = ExplainedBody::read(asked)?;
     let client = asked.client.clone().unwrap_or_else(|| ClientId::cli().as_str().to_owned());
     let caller = RouteCaller {
@@ -91,7 +93,7 @@ pub(super) async fn explain(
         client: &client,
         agent: asked.agent.as_deref(),
     };
-    let verdicts = verdicts(asked, config, &caller, &body);
+    let verdicts = verdicts(asked, config, &usable, &caller, &body);
     let whose =
         OrderKey { tenant: caller.tenant, user: caller.user, session: &asked.session, trace: &asked.session };
     let upstreams = KnownUpstreams::ask(config).await;
@@ -204,19 +206,23 @@ impl ExplainedBody {
 
 // === private helpers ===
 
-async fn user(db: &Db, asked: &Explain) -> anyhow::Result<User> {
+/// Who calls, and which models it may call.
+async fn user(db: &Db, asked: &Explain) -> anyhow::Result<(User, UsableModels)> {
     let tenant = sallyport_protocol::id::TenantId::parse(&asked.tenant.tenant)?;
     let known = match UserId::parse(&asked.user) {
         Ok(id) => db.user(&tenant, &id).await?,
         Err(_) => db.user_by_name(&tenant, &asked.user).await?,
     };
-    known.with_context(|| format!("there is no user {} in tenant {tenant}", asked.user))
+    let user = known.with_context(|| format!("there is no user {} in tenant {tenant}", asked.user))?;
+    let usable = UsableModels::read(db, &user).await?;
+    Ok((user, usable))
 }
 
 /// Every route up to the one that takes the call whatever a predicate says, and those behind it as never asked.
 fn verdicts<'a>(
     asked: &Explain,
     config: &'a Config,
+    usable: &UsableModels,
     caller: &RouteCaller<'_>,
     body: &ExplainedBody,
 ) -> Vec<RouteVerdict<'a>> {
@@ -227,6 +233,8 @@ fn verdicts<'a>(
             || RequestNeeds { body: &body.bytes, has_tools: body.has_tools, max_tokens: body.max_tokens };
         let why_not = if !config.gateway.enabled {
             Some("gateway.enabled is false".to_owned())
+        } else if !usable.has(&asked.model) {
+            Some("none of the user's roles may call this model".to_owned())
         } else if !route.pattern.matches(&asked.model) {
             Some("model_pattern does not match".to_owned())
         } else if let Some(earlier) = taken {
