@@ -51,7 +51,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-fn changed(genuine: &[u8], changes: &[u8]) -> Vec<u8> {
+/// The genuine bytes with changes, four bytes each: place, what to do there, and a byte to do it with.
+pub(crate) fn changed(genuine: &[u8], changes: &[u8]) -> Vec<u8> {
     let mut bytes = genuine.to_vec();
     for change in changes.chunks_exact(4) {
         let [high, low, what, byte] = *change else { continue };

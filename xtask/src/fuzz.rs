@@ -12,7 +12,7 @@ use crate::process::{cargo, run};
 use crate::say;
 
 /// Every target, by its name in `fuzz/targets`.
-const TARGETS: [&str; 6] = ["index", "events", "splice", "package", "grammar", "answers"];
+const TARGETS: [&str; 8] = ["index", "events", "splice", "package", "grammar", "answers", "frame", "jwt"];
 
 /// What makes the compiler count where a run went, and with what it compared.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
