@@ -15,14 +15,15 @@ pub(super) mod recover;
 pub(super) mod segment;
 pub(super) mod shared;
 mod spare;
+mod thread;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -32,6 +33,7 @@ use self::recover::{Marks, Recovered, Sealed};
 use self::segment::{Disk, RECORDS, SegmentFile, path, sync_dir};
 use self::shared::{Progress, Shared};
 use self::spare::Spares;
+pub(super) use self::thread::run;
 use self::turn::{Backlog, Owed};
 use super::row::OpenRow;
 use super::rows::{Records, Rows};
@@ -134,6 +136,11 @@ type RowReply = (Option<oneshot::Sender<Result<u64, Unavailable>>>, Result<u64, 
 // === impl WriterCommand ===
 
 impl WriterCommand {
+    /// Whether somebody waits until it is durable.
+    fn wants_disk(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Sync)
+    }
+
     /// About what it takes of a turn.
     fn size(&self) -> u64 {
         match self {
@@ -600,60 +607,6 @@ impl Writer {
         self.sync();
         self.publish();
         !self.down
-    }
-}
-
-/// The writer's thread: serves commands until told to stop. It also ends if somebody panicked while writing: what the writer
-/// holds may be half a record then, and without a writer every call is refused.
-pub(super) fn run(writer: &Mutex<Writer>, commands: &Receiver<WriterCommand>) {
-    let mut group = Vec::new();
-    loop {
-        let Ok((tries, owes)) = writer.lock().map(|it| (it.down || it.full, !it.backlog.is_empty())) else {
-            return;
-        };
-        let first = if tries {
-            match commands.recv_timeout(RETRY) {
-                Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) => {
-                    let Ok(mut writer) = writer.lock() else { return };
-                    writer.retry();
-                    None
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        } else if owes {
-            commands.try_recv().ok()
-        } else {
-            match commands.recv() {
-                Ok(command) => Some(command),
-                Err(_) => return,
-            }
-        };
-        let mut bytes = first.as_ref().map_or(0, WriterCommand::size);
-        group.extend(first);
-        while group.len() < GROUP
-            && bytes < GROUP_BYTES
-            && let Ok(command) = commands.try_recv()
-        {
-            bytes += command.size();
-            group.push(command);
-        }
-        let Ok((mut waiting, syncing)) = writer.lock().map(|mut writer| writer.serve(&mut group)) else {
-            return;
-        };
-        // Nobody holds the writer while the disk works: outcomes are written meanwhile.
-        let synced = syncing.map(|syncing| (syncing.file.sync(), syncing));
-        let Ok(mut writer) = writer.lock() else { return };
-        let stop = waiting.stop.take();
-        writer.answer(waiting, synced);
-        if let Some(stopped) = stop {
-            writer.finish(commands, &mut group);
-            drop(writer);
-            if stopped.send(()).is_err() {
-                tracing::debug!("nobody waits for the audit writer to end");
-            }
-            return;
-        }
     }
 }
 

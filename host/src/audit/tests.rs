@@ -16,6 +16,7 @@ use crate::clock::{ManualClock, SystemEntropy};
 use crate::db::audit::Row;
 use crate::db::audit::testing::{both, bring_back, sqlite, take_away};
 
+mod company;
 mod database;
 mod power;
 mod recent;
