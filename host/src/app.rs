@@ -20,7 +20,7 @@ use crate::component::{self, Components, Registry};
 use crate::config::Config;
 use crate::db::Db;
 use crate::evidence::{Evidence, Vault};
-use crate::http::{self, Bodies, Counts, Edge, HttpListener, Surface, UnauthenticatedRowLimiter};
+use crate::http::{self, Bodies, Counts, Edge, HttpListener, Spending, Surface, UnauthenticatedRowLimiter};
 use crate::limits::Limit;
 use crate::modes;
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
@@ -233,6 +233,7 @@ impl App {
             counts: Counts::default(),
             bodies: Bodies::new(),
             unauthenticated_rows: UnauthenticatedRowLimiter::default(),
+            spending: Spending::new(),
         });
         Ok(Self {
             edge,

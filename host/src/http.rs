@@ -24,6 +24,7 @@ mod scim;
 mod secure;
 mod serve;
 mod sign_in;
+mod spending;
 mod stored;
 
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub(crate) struct Edge {
     pub(crate) bodies: Arc<Bodies>,
     /// Failures of callers that nobody knows, so that they cannot fill the trail.
     pub(crate) unauthenticated_rows: UnauthenticatedRowLimiter,
+    /// What users spent, as they were told last.
+    pub(crate) spending: Spending,
 }
 
 /// What a reload may change.
@@ -95,6 +98,7 @@ pub(crate) use self::bodies::{Bodies, BodyLimits};
 pub(crate) use self::caller::UnauthenticatedRowLimiter;
 pub(crate) use self::connections::ConnectionLimits;
 pub(crate) use self::metrics::Counts;
+pub(crate) use self::spending::Spending;
 
 // === impl HttpSettings ===
 

@@ -1,5 +1,7 @@
 //! What Claude Code asks of a gateway after `/login`: managed settings, the configuration of Claude Desktop, and what was spent.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sallyport_protocol::canonical;
 use sallyport_tests::gateway::TestApp;
@@ -97,7 +99,12 @@ async fn what_a_user_spent_is_told_to_that_user() {
         std::future::ready((cost > 0).then_some(cost))
     })
     .await;
-    let usage = app.get("/api/oauth/usage").await.json();
+    // What was told a moment ago is told for some seconds.
+    let usage = until("the sum is a new one", Duration::from_secs(20), || async {
+        let usage = app.get("/api/oauth/usage").await.json();
+        (usage["extra_usage"]["used_credits"].as_f64() > Some(0.0)).then_some(usage)
+    })
+    .await;
     for period in [&usage["extra_usage"], &usage["extra_usage"]["daily"], &usage["extra_usage"]["weekly"]] {
         let micro = period["used_credits"].as_f64().unwrap() * 10_000.0;
         assert!((micro - f64::from(i32::try_from(spent).unwrap())).abs() < 0.5, "{usage}: {spent}");

@@ -10,12 +10,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime, Time};
 
 use super::error::ApiError;
+use super::spending::Spent;
 use super::{Edge, caller};
-use crate::auth::{AuthFault, Principal};
-use crate::db::DbError;
+use crate::auth::AuthFault;
 
 /// One cent in microdollars.
 const CENT: i64 = 10_000;
@@ -88,12 +87,12 @@ async fn bootstrap(State(edge): State<Arc<Edge>>, head: Parts) -> Result<Respons
     Ok(response)
 }
 
-/// `GET /api/oauth/usage`: what the caller spent today, this week and this month, in cents of US dollars. No limit is told here: what a
-/// policy refuses, it says with the refusal.
+/// `GET /api/oauth/usage`: what the caller spent today, this week and this month, in cents of US dollars, as it was
+/// some seconds ago at most. No limit is told here: what a policy refuses, it says with the refusal.
 async fn usage(State(edge): State<Arc<Edge>>, head: Parts) -> Result<Response, ApiError> {
     let request_id = edge.request_id();
     let principal = caller::caller(&edge, &head, &request_id).await?;
-    let [day, week, month] = match spent(&edge, &principal).await {
+    let Spent { day, week, month } = match edge.spending.of(&edge, &principal).await {
         Ok(spent) => spent,
         Err(error) => return Err(caller::refused(&edge, &AuthFault::Unavailable(error), &request_id).await),
     };
@@ -117,30 +116,13 @@ async fn usage(State(edge): State<Arc<Edge>>, head: Parts) -> Result<Response, A
 
 // === private helpers ===
 
-/// Microdollars since the beginning of the day, the week (Monday) and the month, in UTC.
-async fn spent(edge: &Edge, principal: &Principal) -> Result<[i64; 3], DbError> {
-    let mut all = [0; 3];
-    for (spent, since) in all.iter_mut().zip(beginnings(edge.clock.now())) {
-        *spent = edge.db.spent_since(principal.tenant.as_str(), principal.user.as_str(), since).await?;
-    }
-    Ok(all)
-}
-
 /// Microdollars as cents, with what is left of the last one behind the point.
 fn cents(micro: i64) -> Value {
     serde_json::from_str(&format!("{}.{:04}", micro / CENT, micro % CENT)).unwrap_or_default()
 }
 
-fn beginnings(now: OffsetDateTime) -> [OffsetDateTime; 3] {
-    let day = now.replace_time(Time::MIDNIGHT);
-    let week = day - Duration::days(i64::from(day.weekday().number_days_from_monday()));
-    [day, week, day.replace_day(1).unwrap_or(day)]
-}
-
 #[cfg(test)]
 mod tests {
-    use time::macros::datetime;
-
     use super::*;
 
     #[test]
@@ -148,13 +130,5 @@ mod tests {
         assert_eq!(cents(0), json!(0.0));
         assert_eq!(cents(123_456), json!(12.3456));
         assert_eq!(cents(9), json!(0.0009));
-    }
-
-    #[test]
-    fn a_week_begins_on_monday_and_a_month_with_its_first() {
-        let [day, week, month] = beginnings(datetime!(2026-11-27 20:45:03.5 UTC));
-        assert_eq!(day, datetime!(2026-11-27 0:00 UTC));
-        assert_eq!(week, datetime!(2026-11-23 0:00 UTC));
-        assert_eq!(month, datetime!(2026-11-01 0:00 UTC));
     }
 }
