@@ -81,6 +81,9 @@ struct Bench {
     /// Only the gateway beside nginx, cell by cell, against what it may cost
     #[arg(long)]
     kit: bool,
+    /// With `--kit`: only these cells, with commas between
+    #[arg(long, requires = "kit")]
+    cells: Option<String>,
     /// Link what is measured in less time, and measure a few percent more than what is shipped
     #[arg(long)]
     thin: bool,
@@ -152,6 +155,7 @@ impl Bench {
         ] {
             measure.args(asked.then_some(option));
         }
+        measure.args(self.cells.as_ref().map(|cells| format!("--cells={cells}")));
         process::run(&mut measure)
     }
 

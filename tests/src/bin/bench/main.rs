@@ -1,7 +1,7 @@
 //! The benchmark: the gateway against a bare proxy, one run, one machine, one upstream. Upstream, proxy and load generator are
 //! processes of their own (this binary again), so that the CPU time of the gateway is its own.
 //!
-//! `cargo run --release -p sallyport-tests --bin bench -- [--json] [--quick] [--neighbours | --swaps | --guests | --kit] [--languages]`
+//! `cargo run --release -p sallyport-tests --bin bench -- [--json] [--quick] [--neighbours | --swaps | --guests | --kit] [--languages] [--cells=a,b]`
 //!
 //! `bench gate` counts what needs no quiet machine.
 
@@ -63,9 +63,13 @@ fn main() -> anyhow::Result<()> {
             ["gate"] => gate::run().await,
             options => {
                 let has = |option: &str| options.contains(&option);
+                let cells = options.iter().find_map(|option| option.strip_prefix("--cells="));
                 let beside = has("--neighbours");
-                let report =
-                    if beside { neighbours::measure(has("--quick")).await? } else { measured(&has).await? };
+                let report = if beside {
+                    neighbours::measure(has("--quick")).await?
+                } else {
+                    measured(&has, cells).await?
+                };
                 let mut out = std::io::stdout().lock();
                 if has("--json") {
                     writeln!(out, "{report:#}")?;
@@ -81,11 +85,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// What was asked for: one part alone, or all of them.
-async fn measured(has: &impl Fn(&str) -> bool) -> anyhow::Result<Value> {
+async fn measured(has: &impl Fn(&str) -> bool, cells: Option<&str>) -> anyhow::Result<Value> {
     let (quick, all) = (has("--quick"), !has("--swaps") && !has("--guests") && !has("--kit"));
     let mut report = if all { measure(quick).await? } else { json!({"quick": quick}) };
     if all || has("--kit") {
-        report["kit"] = kit::measure(quick).await?;
+        report["kit"] = kit::measure(quick, cells).await?;
     }
     report["profile"] = json!(if cfg!(debug_assertions) { "dev" } else { "release" });
     if all || has("--swaps") {
