@@ -264,6 +264,9 @@ impl App {
             };
             announce(file, listener).context("cannot write an address file")?;
         }
+        // To the very end: what calls leave behind and connections to the database may stand on their runtimes.
+        let threads =
+            http::ServingThreads::start().context("cannot start the threads that serve connections")?;
         let background = CancellationToken::new();
         let keepers = TaskTracker::new();
         keepers.spawn(Arc::clone(&self.edge.audit).run(background.clone()));
@@ -272,7 +275,7 @@ impl App {
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
 
         tokio::select! {
-            () = http::serve(listeners, Arc::clone(&self.edge), &self.tasks, shutdown) => {}
+            () = http::serve(listeners, Arc::clone(&self.edge), &threads, &self.tasks, shutdown) => {}
             () = self.keep_current() => {}
             () = self.edge.catalog.keep_revoked_out() => {}
             () = self.edge.catalog.keep_admitting() => {}

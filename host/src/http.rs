@@ -26,6 +26,7 @@ mod serve;
 mod sign_in;
 mod spending;
 mod stored;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ use crate::tls::Tls;
 pub(crate) use self::admin::{markdown as admin_reference, openapi as admin_openapi};
 pub(crate) use self::listen::{HttpListener, Surface};
 pub(crate) use self::serve::serve;
+pub(crate) use self::threads::ServingThreads;
 
 use self::error::ApiError;
 

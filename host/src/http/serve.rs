@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use http_body::{Frame, SizeHint};
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -27,6 +27,7 @@ use super::error::ApiError;
 use super::linger::{self, ReadBody};
 use super::listen::{HttpListener, Peer, is_among};
 use super::metrics::ListenerCounts;
+use super::threads::{ServingThreads, SharedExecutor};
 use super::{Edge, HttpSettings, router, secure};
 use crate::tls::{Encrypted, Handshake, Tls};
 
@@ -47,6 +48,7 @@ const OTHER_FILES: u64 = 256;
 pub(crate) async fn serve(
     listeners: Vec<HttpListener>,
     edge: Arc<Edge>,
+    threads: &ServingThreads,
     tasks: &TaskTracker,
     shutdown: CancellationToken,
 ) {
@@ -64,7 +66,7 @@ pub(crate) async fn serve(
             tls: listener.tls.clone(),
             counts: Arc::clone(edge.counts.of(listener.surface.name())),
         });
-        accept(listener, listening, limits, tasks, &open)
+        accept(listener, listening, limits, threads, tasks, &open)
     });
     futures_util::future::join_all(accepting).await;
     open.close();
@@ -78,6 +80,7 @@ async fn accept(
     listener: HttpListener,
     listening: Arc<Listening>,
     limits: ConnectionLimits,
+    threads: &ServingThreads,
     tasks: &TaskTracker,
     open: &TaskTracker,
 ) {
@@ -100,8 +103,18 @@ async fn accept(
         };
         let listening = Arc::clone(&listening);
         let handshake = listener.handshake();
-        tasks.spawn(open.track_future(async move {
+        let (runtime, assigned) = threads.assign();
+        let served = async move {
+            let _assigned = assigned;
             let _counted = listening.counts.enter();
+            // From here on its events come to the thread that serves it.
+            let stream = match stream.into_std().and_then(TcpStream::from_std) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!("a connection could not be served: {error}");
+                    return;
+                }
+            };
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!("a connection keeps its delay: {error}");
             }
@@ -113,13 +126,14 @@ async fn accept(
                     Box::pin(listening.answer_encrypted(handshake, stream, peer, connection)).await;
                 }
             }
-        }));
+        };
+        tasks.spawn_on(open.track_future(served), &runtime);
     }
 }
 
 /// What all connections of a listener share.
 struct Listening {
-    builder: Builder<TokioExecutor>,
+    builder: Builder<SharedExecutor>,
     router: Router,
     edge: Arc<Edge>,
     settings: HttpSettings,
@@ -265,8 +279,8 @@ impl http_body::Body for BusyBody {
 
 // === private helpers ===
 
-fn builder(settings: &HttpSettings) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(settings: &HttpSettings) -> Builder<SharedExecutor> {
+    let mut builder = Builder::new(SharedExecutor::current());
     builder
         .http1()
         .timer(TokioTimer::new())

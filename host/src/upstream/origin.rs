@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::rt::Executor as _;
 use hyper_util::rt::TokioExecutor;
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 
 use super::h1::H1Connection;
@@ -32,12 +33,21 @@ pub(super) struct Origin {
 
 #[derive(Debug, Default)]
 struct OriginConnections {
-    /// Connections of HTTP/1.1 and since when nobody uses them, the latest at the end.
-    idle: Vec<(Instant, H1Connection)>,
+    /// Connections of HTTP/1.1 that nobody uses, the latest at the end.
+    idle: Vec<IdleConnection>,
     /// The connection of HTTP/2.
     shared: Option<Sender>,
     /// Somebody looks for connections that were idle for too long.
     swept: bool,
+}
+
+/// A connection of HTTP/1.1 that nobody uses.
+#[derive(Debug)]
+struct IdleConnection {
+    since: Instant,
+    /// Where its events come to. On another thread each of them would be handed over.
+    runtime: runtime::Id,
+    connection: H1Connection,
 }
 
 // === impl Origins ===
@@ -62,24 +72,29 @@ impl Origins {
 // === impl Origin ===
 
 impl Origin {
-    /// A kept connection of HTTP/1.1 that the upstream did not close.
+    /// A kept connection of HTTP/1.1 of this thread's runtime that the upstream did not close.
     pub(super) fn take(&self) -> Option<H1Connection> {
-        let now = Instant::now();
+        let (now, runtime) = (Instant::now(), Handle::current().id());
         loop {
-            let (since, connection) = self.lock().idle.pop()?;
+            let IdleConnection { since, connection, .. } = {
+                let mut kept = self.lock();
+                let place = kept.idle.iter().rposition(|it| it.runtime == runtime)?;
+                kept.idle.remove(place)
+            };
             if now.duration_since(since) < IDLE && connection.is_live() {
                 return Some(connection);
             }
         }
     }
 
-    /// Keeps a connection for the next call.
+    /// Keeps a connection for the next call on this thread.
     pub(super) fn keep(self: &Arc<Self>, connection: H1Connection) {
+        let Ok(runtime) = Handle::try_current() else { return };
         let mut kept = self.lock();
         if kept.idle.len() >= MOST_IDLE {
             return;
         }
-        kept.idle.push((Instant::now(), connection));
+        kept.idle.push(IdleConnection { since: Instant::now(), runtime: runtime.id(), connection });
         if !std::mem::replace(&mut kept.swept, true) {
             drop(kept);
             TokioExecutor::new().execute(sweep(Arc::downgrade(self)));
@@ -113,9 +128,9 @@ impl Origin {
     /// Drops what was idle for too long; when the next one will have been. Nothing more to look for: `None`.
     fn expire(&self, now: Instant) -> Option<Instant> {
         let mut kept = self.lock();
-        let fresh = kept.idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
+        let fresh = kept.idle.partition_point(|it| now.duration_since(it.since) >= IDLE);
         kept.idle.drain(..fresh);
-        let next = kept.idle.first().map(|(since, _)| *since + IDLE);
+        let next = kept.idle.first().map(|it| it.since + IDLE);
         kept.swept = next.is_some();
         next
     }
