@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use sallyport_protocol::cost::PriceList;
+use sallyport_protocol::cost::DayPrices;
 use sallyport_protocol::id::{ClientId, UserId};
 use sallyport_protocol::level::{self, Level, LevelTable};
 use sallyport_protocol::messages::index::Index;
@@ -15,6 +15,7 @@ use super::identity::InTenant;
 use super::output::{clean, table};
 use super::{Ending, open, remote};
 use crate::auth::UsableModels;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, RequestNeeds, Route, RouteCaller, RouteTarget};
 use crate::db::Db;
 use crate::db::user::User;
@@ -93,15 +94,16 @@ pub(super) async fn explain(
         client: &client,
         agent: asked.agent.as_deref(),
     };
-    let verdicts = verdicts(asked, config, &usable, &caller, &body);
+    let prices = config.prices.on(SystemClock::default().now().date());
+    let verdicts = verdicts(asked, config, &usable, &caller, &body, prices);
     let whose =
         OrderKey { tenant: caller.tenant, user: caller.user, session: &asked.session, trace: &asked.session };
     let upstreams = KnownUpstreams::ask(config).await;
     let shown = |target: &RouteTarget| {
         let missing = missing(config, target, &asked.model, &body);
-        shown(target, &asked.model, &config.prices, &upstreams, missing)
+        shown(target, &asked.model, prices, &upstreams, missing)
     };
-    let targets = |route: &Route| order(route, &whose, &asked.model, &config.prices);
+    let targets = |route: &Route| order(route, &whose, &asked.model, prices);
     let taken = verdicts.iter().any(|verdict| verdict.why_not.is_none());
     if json {
         let all: Vec<Value> = verdicts
@@ -225,6 +227,7 @@ fn verdicts<'a>(
     usable: &UsableModels,
     caller: &RouteCaller<'_>,
     body: &ExplainedBody,
+    prices: DayPrices<'_>,
 ) -> Vec<RouteVerdict<'a>> {
     let mut taken: Option<usize> = None;
     let mut all = Vec::new();
@@ -240,7 +243,7 @@ fn verdicts<'a>(
         } else if let Some(earlier) = taken {
             Some(format!("gateway.routes[{earlier}] takes the call before"))
         } else {
-            let unmet = route.unmet_by(caller, &asked.model, &config.prices, looked_at);
+            let unmet = route.unmet_by(caller, &asked.model, prices, looked_at);
             unmet.map(|key| format!("{key} does not hold of this call")).or_else(|| {
                 let missing: Option<Vec<Level>> =
                     route.targets().map(|target| missing(config, target, &asked.model, body)).collect();
@@ -273,7 +276,7 @@ fn missing(config: &Config, target: &RouteTarget, model: &str, body: &ExplainedB
 fn shown(
     target: &RouteTarget,
     model: &str,
-    prices: &PriceList,
+    prices: DayPrices<'_>,
     upstreams: &KnownUpstreams,
     missing: Option<Level>,
 ) -> Value {

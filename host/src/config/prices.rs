@@ -31,6 +31,12 @@ pub(super) const PRICE: ConfigBlock = ConfigBlock {
         ConfigKey::text("provider", "Tag of the provider; `*` for any").required(),
         ConfigKey::text("model", "The upstream's name of the model; `*` stands for any run of characters")
             .required(),
+        ConfigKey::text(
+            "from",
+            "The first day, in UTC, on which these rates hold (`2026-12-01`). Until then the next entry that matches counts. Of entries of the \
+             same model, the latest day stands first",
+        )
+        .or(Absent::Derived("they always did")),
         rate("input", "Input outside any cache").required(),
         rate("output", "Output").required(),
         rate("cache_read", "Input read from a prompt cache").required(),
@@ -81,15 +87,18 @@ pub(super) fn read(top: &Section<'_>, home: &Path) -> Option<PriceList> {
         Some(node) => {
             let path = home.join(node.text()?);
             let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
-            let parsed = read.and_then(|text| PriceList::parse(&text).map_err(|error| error.to_string()));
+            let parsed = read.and_then(|text| PriceList::parse(&text).map_err(|error| with_causes(&error)));
             parsed.map_err(|error| node.error(format!("{}: {error}", path.display()))).ok()?
         }
     };
     let mut entries: Vec<Price> = Vec::new();
     for item in section.items(&MODELS) {
         match serde_json::from_value::<Price>(item.value().clone()) {
-            Ok(price) if price.ascends() => entries.push(price),
-            Ok(_) => item.error_below(".long_prompt", "has steps that do not ascend"),
+            Ok(price) if !price.ascends() => item.error_below(".long_prompt", "has steps that do not ascend"),
+            Ok(price) if entries.iter().any(|earlier| earlier.hides(&price)) => item.error(
+                "never counts: an earlier entry of the same model holds whenever it does (the latest `from` stands first)",
+            ),
+            Ok(price) => entries.push(price),
             Err(error) => item.error(format!("is no price: {error}")),
         }
     }
@@ -105,6 +114,17 @@ pub(super) fn read(top: &Section<'_>, home: &Path) -> Option<PriceList> {
     list.version = format!("{}+{mark}", list.version);
     list.models.splice(0..0, entries);
     Some(list)
+}
+
+/// An error and what caused it, down to the value that is wrong.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        text = format!("{text}: {it}");
+        cause = it.source();
+    }
+    text
 }
 
 /// As `sallyport config show` prints it.

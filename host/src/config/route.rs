@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sallyport_protocol::canonical;
-use sallyport_protocol::cost::PriceList;
+use sallyport_protocol::cost::{DayPrices, PriceList};
 use sallyport_protocol::messages::event::Usage;
 use serde_json::{Value, json};
 
@@ -377,7 +377,7 @@ impl Route {
         &self,
         caller: &RouteCaller<'_>,
         model: &str,
-        prices: &PriceList,
+        prices: DayPrices<'_>,
         needs: impl FnOnce() -> RequestNeeds<'b>,
     ) -> Option<&'static str> {
         let unmet = self.conditions.unmet_by(caller);
@@ -397,7 +397,7 @@ impl Route {
     /// What a call of so many bytes costs at most at the route's own target, in microdollars; `None` where the model has no price.
     fn most_cost(
         &self,
-        prices: &PriceList,
+        prices: DayPrices<'_>,
         model: &str,
         body_bytes: u32,
         max_tokens: Option<u32>,

@@ -375,7 +375,7 @@ impl RouteTarget {
     ) {
         let fix = "add it to prices.models";
         let prices = route.prices;
-        let exact = |model: &str| prices.entry(&self.provider, model).is_some();
+        let exact = |model: &str| prices.lists(&self.provider, model);
         if let Some(name) = &self.upstream_model {
             if let Some(node) = section.get(&UPSTREAM_MODEL).filter(|_| !exact(name)) {
                 node.error(format!("{} model {name} has no price: {fix}", self.provider));

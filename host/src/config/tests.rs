@@ -11,6 +11,8 @@ use sallyport_protocol::facts::{ApiStyle, Effort, ModelFacts, ReasoningStyle};
 use sallyport_protocol::hooks::OnFault;
 use sallyport_protocol::messages::event::Usage;
 use serde_json::json;
+use time::Date;
+use time::macros::date;
 
 use super::key::{Absent, ConfigBlock, Form};
 use crate::tls::ClientAuth;
@@ -21,6 +23,8 @@ use super::{
 };
 
 const PRICE: &str = "{ provider: '*', model: m, input: 1, output: 1, cache_read: 1, cache_write: 1 }";
+/// A day of the shipped list's edition.
+const DAY: Date = date!(2026 - 11 - 28);
 const MINIMAL: &str = "gateway:\n  routes:\n    - { model_pattern: '*', provider: echo }\n";
 
 fn secrets() -> Secrets {
@@ -627,8 +631,8 @@ fn a_model_without_a_price_is_refused_or_free_by_name() {
     complains(route, "gateway.routes[0].upstream_model");
     let free = parse(&format!("{route}prices: {{ free: ['my-*'] }}\n"));
     let usage = Usage { input: Some(1_000_000), output: Some(1_000_000), ..Usage::default() };
-    assert_eq!(free.prices.price("openai", "my-llama", &usage), Some(0));
-    assert_ne!(free.prices.price("openai", "gpt-5", &usage), Some(0), "and nothing else is");
+    assert_eq!(free.prices.on(DAY).price("openai", "my-llama", &usage), Some(0));
+    assert_ne!(free.prices.on(DAY).price("openai", "gpt-5", &usage), Some(0), "and nothing else is");
     assert!(
         free.prices.version.contains('+'),
         "a row names the list that priced it: {}",
@@ -643,6 +647,39 @@ fn a_model_without_a_price_is_refused_or_free_by_name() {
 }
 
 #[test]
+fn a_price_with_a_day_holds_from_then_on_and_a_day_that_is_none_is_refused_by_name() {
+    let price = |day: &str, rate: u32| {
+        format!(
+            "{{ provider: gemini, model: 'gemini-4-argon*',{day} input: {rate}, output: 0, cache_read: 0, cache_write: 0 }}"
+        )
+    };
+    let route = "gateway:\n  routes:\n    - { model_pattern: 'gemini-4-*', provider: gemini, endpoint: 'https://g.example', upstream_model: gemini-4-argon }\n";
+    let with = |prices: &str| format!("{route}prices: {{ models: [{prices}] }}\n");
+    let config = parse(&with(&price(" from: '2026-12-01',", 4_000_000)));
+    let usage = Usage { input: Some(1_000), ..Usage::default() };
+    let cost = |day| config.prices.on(day).price("gemini", "gemini-4-argon", &usage);
+    // The shipped list says 2 dollars, the entry 4.
+    assert_eq!((cost(date!(2026 - 11 - 30)), cost(date!(2026 - 12 - 01))), (Some(2_000), Some(4_000)));
+    let bad = complaints(&with(&price(" from: '2026-12-32',", 1)));
+    let said = |line: &String| {
+        line.starts_with("prices.models[0]") && line.contains("no day of the form 2026-12-01")
+    };
+    assert!(bad.iter().any(said), "{bad:#?}");
+    let never = [price("", 1), price(" from: '2026-12-01',", 2)].join(", ");
+    let bad = complaints(&with(&never));
+    assert!(bad.iter().any(|line| line.starts_with("prices.models[1]: never counts")), "{bad:#?}");
+    let folder = tempfile::tempdir().unwrap();
+    let list = r#"{"version":"v","models":[{"provider":"*","model":"*","from":"tomorrow","input":1,"output":1,"cache_read":1,"cache_write":1}]}"#;
+    let file = folder.path().join("prices.json");
+    fs::write(&file, list).unwrap();
+    let bad = complaints(&format!("{route}prices: {{ file: '{}' }}\n", file.display()));
+    assert!(
+        bad.iter().any(|line| line.starts_with("prices.file: ") && line.contains("no day of the form")),
+        "{bad:#?}"
+    );
+}
+
+#[test]
 fn entries_that_other_readers_take_are_described_as_they_read_them() {
     let keys =
         |block: &ConfigBlock| block.keys.iter().map(|key| key.name.to_owned()).collect::<BTreeSet<_>>();
@@ -650,6 +687,7 @@ fn entries_that_other_readers_take_are_described_as_they_read_them() {
     let price = cost::Price {
         provider: String::new(),
         model: String::new(),
+        from: Some(DAY),
         input: 0,
         output: 0,
         cache_read: 0,

@@ -25,6 +25,8 @@ const HEAD_BYTES: usize = 512;
 
 /// A request that was read.
 pub(super) struct Request {
+    /// The day on which it came, in UTC: its prices count.
+    pub(super) day: time::Date,
     pub(super) operation: Operation,
     pub(super) target: String,
     pub(super) body: Arc<ClientBody>,
@@ -61,9 +63,10 @@ impl Request {
     ) -> Self {
         let Inbound { operation, target, headers, body, principal, request_id } = inbound;
         let (head, headers_at) = head_of(&target, &headers);
+        let now = clock.now();
         let mut facts = CallFacts {
             trace: trace.shared(),
-            time_ms: (clock.now().unix_timestamp_nanos() / 1_000_000).to_string().into(),
+            time_ms: (now.unix_timestamp_nanos() / 1_000_000).to_string().into(),
             principal: facts_of(&principal, lineage.source),
             model: Arc::default(),
             route: Arc::default(),
@@ -82,7 +85,17 @@ impl Request {
         let body = Arc::new(ClientBody::new(body, index, head, headers_at));
         let facts = Arc::new(facts);
         // The headers as they came are let go: they keep a buffer of the connection, for as long as the call takes.
-        Self { operation, target, body, principal, lineage, facts, trace, http_id: request_id }
+        Self {
+            operation,
+            target,
+            body,
+            principal,
+            lineage,
+            facts,
+            trace,
+            http_id: request_id,
+            day: now.date(),
+        }
     }
 
     /// Names `route`, and the first of its targets, in the facts.
@@ -124,6 +137,7 @@ impl Request {
             facts: Arc::new(facts),
             trace: self.trace.clone(),
             http_id: self.http_id.clone(),
+            day: self.day,
         }
     }
 

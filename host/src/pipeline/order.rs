@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sallyport_protocol::cost::PriceList;
+use sallyport_protocol::cost::DayPrices;
 
 use super::facts::Request;
 use crate::config::{Affinity, Preference, Route, RouteTarget};
@@ -23,7 +23,12 @@ pub struct OrderKey<'a> {
 
 /// The targets of `route`, the first one first, for a call for `model`. The same for the same session on every replica: nothing is
 /// remembered.
-pub fn order(route: &Route, whose: &OrderKey<'_>, model: &str, prices: &PriceList) -> Vec<Arc<RouteTarget>> {
+pub fn order(
+    route: &Route,
+    whose: &OrderKey<'_>,
+    model: &str,
+    prices: DayPrices<'_>,
+) -> Vec<Arc<RouteTarget>> {
     if route.primary.is_empty() {
         return route.targets().cloned().collect();
     }
@@ -84,7 +89,7 @@ fn score(target: &RouteTarget, key: &blake3::Hash) -> f64 {
 }
 
 /// What a million tokens in and a million out cost there, in microdollars. What has no price is last.
-fn rate(target: &RouteTarget, model: &str, prices: &PriceList) -> u64 {
+fn rate(target: &RouteTarget, model: &str, prices: DayPrices<'_>) -> u64 {
     let price = prices.entry(&target.provider, target.model(model));
     price.map_or(u64::MAX, |price| price.input.saturating_add(price.output))
 }
@@ -117,7 +122,12 @@ mod tests {
     fn first(config: &Config, session: u32) -> String {
         let session = session.to_string();
         let whose = OrderKey { tenant: "t", user: "u", session: &session, trace: "" };
-        let all = order(&config.gateway.routes[0], &whose, "claude-opus-4-5", &config.prices);
+        let all = order(
+            &config.gateway.routes[0],
+            &whose,
+            "claude-opus-4-5",
+            config.prices.on(time::macros::date!(2026 - 11 - 28)),
+        );
         assert_eq!(all.len(), 1 + config.gateway.routes[0].primary.len(), "nobody is left out");
         all[0].name.clone()
     }

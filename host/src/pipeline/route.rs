@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sallyport_protocol::cost::DayPrices;
 use sallyport_protocol::facts::ApiStyle;
 use sallyport_protocol::fault::FaultCode;
 use sallyport_protocol::level::Level;
@@ -15,7 +16,7 @@ use super::row::Record;
 use super::{Call, Operation, Refusal};
 use crate::component::contract::{BodyView, Call as CallFacts};
 use crate::component::{Bundle, Component, Components, Fault, Mode};
-use crate::config::{Config, Need, Predicate, PriceList, RequestNeeds, Route, RouteCaller, RouteTarget};
+use crate::config::{Config, Need, Predicate, RequestNeeds, Route, RouteCaller, RouteTarget};
 use crate::evidence::{self, RecordedAnswer, RecordedStep};
 
 /// The route that takes a call, and its targets in the order in which they are asked.
@@ -104,13 +105,14 @@ pub(super) async fn choose(
         let chosen = Err(Refusal::NoRoute { model: model.as_ref().to_owned() });
         return RouteChoice { asked, passed_over, chosen };
     }
+    let prices = config.prices.on(request.day);
     let gateway = &config.gateway;
     let candidates = gateway.candidates(&model).filter(|_| gateway.enabled);
     for route in candidates {
-        if unmet(route, request, &config.prices).is_some() {
+        if unmet(route, request, prices).is_some() {
             continue;
         }
-        let mut targets = order(route, &OrderKey::of(request), &model, &config.prices);
+        let mut targets = order(route, &OrderKey::of(request), &model, prices);
         targets.retain(|target| match missing(config, bundle, target, request) {
             None => true,
             Some(level) => {
@@ -156,7 +158,7 @@ pub(super) async fn agrees(
 }
 
 /// The first condition of a route that does not hold of a request, by its key.
-fn unmet(route: &Route, request: &Request, prices: &PriceList) -> Option<&'static str> {
+fn unmet(route: &Route, request: &Request, prices: DayPrices<'_>) -> Option<&'static str> {
     let (principal, facts) = (&request.principal, &request.facts);
     let caller = RouteCaller {
         user: principal.user.as_str(),

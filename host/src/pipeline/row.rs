@@ -328,7 +328,7 @@ impl Record {
     /// What the call costs, now that its usage is known.
     pub(super) fn price(&mut self, prices: &PriceList, model: &str) {
         let Some(provider) = &self.call.provider else { return };
-        self.cost_micro = prices.price(provider, model, &self.usage);
+        self.cost_micro = prices.on(self.call.occurred_at.date()).price(provider, model, &self.usage);
         if let (Some(cost), Some(last)) = (self.cost_micro, self.attempts.last_mut()) {
             insert(last, "cost_micro", cost.into());
         }

@@ -141,7 +141,7 @@ impl StoredPassage {
             output: Some(facts.max_tokens.unwrap_or(0).into()),
             ..Usage::default()
         };
-        let price = self.config.prices.entry(&target.provider, target.model(&facts.model));
+        let price = self.config.prices.on(request.day).entry(&target.provider, target.model(&facts.model));
         let cost = price.and_then(|price| price.in_batch(&usage)).unwrap_or(0);
         Settlement {
             usage: event::counted(usage),

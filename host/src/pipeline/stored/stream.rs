@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::messages::batch::{self, BatchUsage};
+use time::{Date, OffsetDateTime};
 
 use super::passage::StoredPassage;
 use super::{MOST_MODELS, StoredAnswer, StoredKind};
@@ -48,6 +49,8 @@ struct ResultsReader {
     partial: bool,
     requests: u64,
     by_model: BTreeMap<String, ModelCost>,
+    /// The day on which the batch was made, whose prices count.
+    made: Date,
 }
 
 // === impl StoredPassage ===
@@ -100,7 +103,7 @@ impl StoredPassage {
         status: u16,
         slot: &Slot,
     ) {
-        let mut reader = (kind == StoredKind::Batch).then(ResultsReader::new);
+        let mut reader = (kind == StoredKind::Batch).then(|| ResultsReader::of(stored));
         let mut last: Option<Bytes> = None;
         let mut bytes = 0_usize;
         let broken = loop {
@@ -171,8 +174,20 @@ impl StoredPassage {
 // === impl ResultsReader ===
 
 impl ResultsReader {
-    fn new() -> Self {
-        Self { line: Vec::new(), overlong: false, partial: false, requests: 0, by_model: BTreeMap::new() }
+    fn of(stored: &StoredObject) -> Self {
+        let made = OffsetDateTime::from_unix_timestamp(stored.made_ms / 1_000);
+        Self::made_on(made.unwrap_or(OffsetDateTime::UNIX_EPOCH).date())
+    }
+
+    fn made_on(made: Date) -> Self {
+        Self {
+            made,
+            line: Vec::new(),
+            overlong: false,
+            partial: false,
+            requests: 0,
+            by_model: BTreeMap::new(),
+        }
     }
 
     fn read(&mut self, piece: &[u8], provider: &str, prices: &PriceList) {
@@ -211,7 +226,7 @@ impl ResultsReader {
                 self.partial = true;
                 return;
             }
-            let cost = prices.entry(provider, &model).and_then(|price| price.in_batch(&usage));
+            let cost = prices.on(self.made).entry(provider, &model).and_then(|price| price.in_batch(&usage));
             let new = || ModelCost::new(model.clone());
             self.by_model.entry(model.clone()).or_insert_with(new).add(usage, cost);
         }
@@ -227,6 +242,7 @@ impl ResultsReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use time::macros::date;
 
     const LINES: &str = concat!(
         r#"{"custom_id":"a","result":{"type":"succeeded","message":{"model":"claude-opus-5-5","usage":{"input_tokens":1234,"output_tokens":567}}}}"#,
@@ -238,7 +254,7 @@ mod tests {
 
     fn read(pieces: &[&[u8]]) -> ResultsReader {
         let prices = PriceList::shipped().unwrap();
-        let mut reader = ResultsReader::new();
+        let mut reader = ResultsReader::made_on(date!(2026 - 11 - 28));
         for piece in pieces {
             reader.read(piece, "anthropic", &prices);
         }
@@ -254,6 +270,24 @@ mod tests {
             let cost = by_model.get("claude-opus-5-5").unwrap();
             assert_eq!((cost.requests, cost.cost_micro), (2, Some(8_138 + 12)), "{at}");
             assert_eq!((partial, requests, cost.usage.input), (false, 3, Some(1_235)), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_batch_costs_what_holds_on_the_day_on_which_it_was_made() {
+        let entry = |from: &str, rate: u32| {
+            format!(
+                r#"{{"provider":"*","model":"*",{from}"input":{rate},"output":0,"cache_read":0,"cache_write":0,"batch_percent":50}}"#
+            )
+        };
+        let list = [entry(r#""from":"2026-12-01","#, 4_000_000), entry("", 2_000_000)].join(",");
+        let prices = PriceList::parse(&format!(r#"{{"version":"v","models":[{list}]}}"#)).unwrap();
+        // Half of (1,234 + 1) x 2, and of (1,234 + 1) x 4, each request rounded up.
+        for (made, cost) in [(date!(2026 - 11 - 30), 1_235), (date!(2026 - 12 - 01), 2_470)] {
+            let mut reader = ResultsReader::made_on(made);
+            reader.read(LINES.as_bytes(), "anthropic", &prices);
+            let reader = reader.ended("anthropic", &prices);
+            assert_eq!(reader.by_model.get("claude-opus-5-5").unwrap().cost_micro, Some(cost), "{made}");
         }
     }
 
