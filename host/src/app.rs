@@ -273,6 +273,7 @@ impl App {
         keepers.spawn(Arc::clone(&self.edge.auth).run(background.clone()));
         keepers.spawn(Arc::clone(&self.evidence).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
+        keepers.spawn(Arc::clone(&self.edge.pipeline).settle_batches(background.clone()));
 
         tokio::select! {
             () = http::serve(listeners, Arc::clone(&self.edge), &threads, &self.tasks, shutdown) => {}

@@ -1,6 +1,9 @@
 //! Batches: each request is judged as a message would be, a batch is its tenant's alone, and what it cost is on one row.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sallyport_tests::client::Reply;
@@ -301,4 +304,181 @@ async fn results_that_break_off_do_not_look_whole_and_cost_nothing_yet() {
     let cost: Vec<_> =
         rows.iter().filter(|row| row["kind"] == "cost").map(|row| &row["cost_micro"]).collect();
     assert_eq!(cost, [&json!(COST)], "{rows:?}");
+}
+
+/// An upstream whose batches end once the gate is open, and which fails as often as it is told to.
+fn slow_upstream(gate: Arc<AtomicBool>, fails: Arc<AtomicUsize>) -> impl Fn(&Seen) -> Script + Send + Sync {
+    move |seen| {
+        let one_less = |left: usize| left.checked_sub(1);
+        if seen.method == "GET" && fails.fetch_update(SeqCst, SeqCst, one_less).is_ok() {
+            return json_of(
+                500,
+                &json!({"type": "error", "error": {"type": "api_error", "message": "down"}}),
+            );
+        }
+        let rest = seen.target.strip_prefix(BATCHES).unwrap().to_owned();
+        match rest.trim_start_matches('/') {
+            id if !gate.load(SeqCst) && !id.is_empty() => json_of(200, &batch(id, "in_progress")),
+            _ => upstream(seen),
+        }
+    }
+}
+
+/// The rows about what became of batches that nobody has read, once there are so many.
+async fn settled(app: &TestApp, count: usize) -> Vec<Value> {
+    for _ in 0..200 {
+        let rows: Vec<_> = app
+            .siem_lines()
+            .into_iter()
+            .filter(|row| row["payload"]["operation"] == "batch_settle")
+            .collect();
+        if rows.len() >= count {
+            return rows;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no row says what became of the batch: {}", app.log());
+}
+
+fn costs_of(app: &TestApp, trace: &Value) -> Vec<Value> {
+    let of = |row: &Value| row["kind"] == "cost" && row["trace_id"] == *trace;
+    app.siem_lines().into_iter().filter(of).collect()
+}
+
+fn impatient(config: sallyport_tests::gateway::Config) -> sallyport_tests::gateway::Config {
+    config.set("/gateway/settle_batches_after_seconds", json!(1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_nobody_reads_has_its_cost_and_a_reader_after_that_does_not_price_it_twice() {
+    let (gate, fails) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(1)));
+    let app = TestApp::with(impatient).await;
+    app.upstream.choose(slow_upstream(Arc::clone(&gate), Arc::clone(&fails)));
+    let made = app
+        .post(
+            BATCHES,
+            &[("anthropic-beta", "x-1")],
+            json!({"requests": [hello("a"), hello("b")]}).to_string(),
+        )
+        .await;
+    assert_eq!(made.status, 200, "{made}");
+    let asked = |times: usize| {
+        let app = &app;
+        async move {
+            for _ in 0..200 {
+                let seen = app.upstream.requests();
+                if seen.iter().filter(|seen| seen.method == "GET").count() >= times {
+                    return seen;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            panic!("it is not asked {times} times: {}", app.log());
+        }
+    };
+    // The first question fails, the second finds that the batch is not at its end.
+    let seen = asked(2).await;
+    let [one, other] = seen.iter().filter(|seen| seen.method == "GET").collect::<Vec<_>>()[..] else {
+        panic!("it is asked at intervals that grow: {seen:?}")
+    };
+    assert!(other.at - one.at >= Duration::from_millis(1_900), "after twice as long");
+    assert_eq!(
+        (one.target.as_str(), one.header("x-api-key")),
+        ("/v1/messages/batches/msgbatch_1", Some(UPSTREAM_KEY))
+    );
+    assert_eq!(
+        (one.header("anthropic-version"), one.header("anthropic-beta")),
+        (Some("2023-06-01"), Some("x-1"))
+    );
+    let none =
+        app.siem_lines().into_iter().filter(|row| row["payload"]["operation"] == "batch_settle").count();
+    assert_eq!(none, 0, "nothing is fetched that a model said, so there is no row yet");
+
+    gate.store(true, SeqCst);
+    let [row] = <[Value; 1]>::try_from(settled(&app, 1).await).unwrap();
+    let created = app.row_of(&made).await;
+    for name in ["user_id", "tenant_id", "session_id", "client_id", "call_source"] {
+        assert_eq!(row[name], created[name], "{name}: {row}");
+    }
+    let payload = &row["payload"];
+    assert_eq!(
+        (&row["outcome"], &payload["batch"], &payload["requests"]),
+        (&json!("allowed"), &json!("msgbatch_1"), &json!(2)),
+        "{row}"
+    );
+    assert_eq!(payload["made_by_trace"], created["trace_id"], "{row}");
+    let [cost] = <[Value; 1]>::try_from(costs_of(&app, &row["trace_id"])).unwrap();
+    assert_eq!(
+        (&cost["cost_micro"], &cost["model"]),
+        (&json!(COST), &json!("claude-sonnet-4-5-20250929")),
+        "{cost}"
+    );
+
+    let read = app.get(&format!("{BATCHES}/msgbatch_1/results")).await;
+    assert_eq!(read.status, 200, "{read}");
+    let reading = app.row_of(&read).await;
+    assert_eq!(reading["payload"]["cost"], "on an earlier row", "{reading}");
+    assert_eq!(costs_of(&app, &reading["trace_id"]), Vec::<Value>::new());
+    let seen = app.upstream.seen();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(app.upstream.seen(), seen, "nobody asks about what is known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_batch_cost_that_its_upstream_never_says_a_row_calls_unknown_and_it_is_asked_no_more() {
+    use sallyport::db::Db;
+    use sallyport::db::stored::{FirstAsk, StoredObject};
+
+    let app = TestApp::with(impatient).await;
+    app.upstream
+        .choose(slow_upstream(Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(usize::MAX))));
+    let made = create(&app, &[hello("a")]).await;
+    assert_eq!(made.status, 200, "{made}");
+    let created = app.row_of(&made).await;
+    let db = Db::open(&format!("sqlite:{}", app.home().join("sallyport.sqlite").display())).await.unwrap();
+    let tenant = created["tenant_id"].as_str().unwrap();
+    let known = db.stored(tenant, "batch", "msgbatch_1").await.unwrap().unwrap();
+    // Made so long ago that its results are gone.
+    let made_ms = known.made_ms - 30 * 24 * 60 * 60 * 1_000;
+    let old = StoredObject { id: "msgbatch_old".to_owned(), made_ms, ..known };
+    let maker = json!({"session": created["session_id"], "client": created["client_id"], "source": created["call_source"],
+        "credential": "pat_1", "trace": created["trace_id"], "department": "research", "headers": []});
+    db.keep_stored(&old, Some(&FirstAsk { maker: maker.to_string(), ask_ms: made_ms })).await.unwrap();
+    let [row] = <[Value; 1]>::try_from(settled(&app, 1).await).unwrap();
+    let payload = &row["payload"];
+    assert_eq!(
+        (&row["outcome"], &payload["batch"], &payload["cost"]),
+        (&json!("error"), &json!("msgbatch_old"), &json!("unknown")),
+        "{row}"
+    );
+    assert_eq!(
+        (&payload["code"], &payload["department"]),
+        (&json!("upstream_error"), &json!("research")),
+        "{row}"
+    );
+    assert_eq!(costs_of(&app, &row["trace_id"]), Vec::<Value>::new());
+    let of_old = |seen: &&Seen| seen.target.ends_with("msgbatch_old");
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(app.upstream.requests().iter().filter(of_old).count(), 1, "it is asked no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_deleted_unread_has_its_cost_on_the_row_of_its_deletion() {
+    let app = app(|config| config).await;
+    assert_eq!(create(&app, &[hello("a"), hello("b")]).await.status, 200);
+    let gone = send(&app, &app.token, "DELETE", &format!("{BATCHES}/msgbatch_1")).await;
+    assert_eq!(gone.status, 200, "{gone}");
+    let rows = app.lineage(gone.header("x-trace-id").unwrap()).await;
+    let cost: Vec<_> =
+        rows.iter().filter(|row| row["kind"] == "cost").map(|row| &row["cost_micro"]).collect();
+    assert_eq!(cost, [&json!(COST)], "{rows:?}");
+
+    assert_eq!(create(&app, &[hello("a")]).await.status, 200);
+    app.upstream
+        .next(json_of(500, &json!({"type": "error", "error": {"type": "api_error", "message": "down"}})));
+    let gone = send(&app, &app.token, "DELETE", &format!("{BATCHES}/msgbatch_1")).await;
+    assert_eq!(
+        (gone.status, &app.row_of(&gone).await["payload"]["cost"]),
+        (200, &json!("unknown")),
+        "{gone}"
+    );
 }

@@ -1,6 +1,7 @@
 //! The `gateway:` block: which provider answers for which model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sallyport_protocol::cost::PriceList;
 use serde_json::{Value, json};
@@ -21,8 +22,18 @@ const ROUTES: ConfigKey = ConfigKey::list(
     "Walked in order; the first whose `model_pattern` matches, and whose `predicate`, if it has one, agrees, wins",
 )
 .required();
-const GATEWAY: ConfigBlock =
-    ConfigBlock { about: "Which provider answers for which model.", keys: &[ENABLED, ROUTES], notes: "" };
+const SETTLE_BATCHES_AFTER: ConfigKey = ConfigKey::number(
+    "settle_batches_after_seconds",
+    &(1..=86_400),
+    60,
+    "How long after a batch was made its upstream is asked for the first time what became of it, for its cost. After that it is asked after \
+     twice as long each time, up to an hour, and every six hours once the batch is older than a day",
+);
+const GATEWAY: ConfigBlock = ConfigBlock {
+    about: "Which provider answers for which model.",
+    keys: &[ENABLED, ROUTES, SETTLE_BATCHES_AFTER],
+    notes: "",
+};
 
 /// The block in the file.
 pub(super) const KEY: ConfigKey =
@@ -35,6 +46,8 @@ pub struct Gateway {
     pub enabled: bool,
     /// Walked in order; the first match wins.
     pub routes: Vec<Arc<Route>>,
+    /// How long after a batch was made its upstream is asked for the first time what became of it.
+    pub settle_batches_after: Duration,
 }
 
 // === impl Gateway ===
@@ -48,7 +61,7 @@ impl Gateway {
         prices: Option<&PriceList>,
     ) -> Self {
         let Some(section) = top.required(&KEY).map(|node| node.section(&GATEWAY)) else {
-            return Self { enabled: false, routes: Vec::new() };
+            return Self { enabled: false, routes: Vec::new(), settle_batches_after: Duration::from_mins(1) };
         };
         let enabled = section.flag(&ENABLED);
         let mut routes: Vec<Arc<Route>> = Vec::new();
@@ -60,7 +73,7 @@ impl Gateway {
             }
             routes.push(Arc::new(route));
         }
-        Self { enabled, routes }
+        Self { enabled, routes, settle_batches_after: section.seconds(&SETTLE_BATCHES_AFTER) }
     }
 
     /// As `sallyport config show` prints it.
@@ -68,6 +81,7 @@ impl Gateway {
         json!({
             "enabled": self.enabled,
             "routes": self.routes.iter().map(|route| route.show()).collect::<Vec<_>>(),
+            "settle_batches_after_seconds": self.settle_batches_after.as_secs(),
         })
     }
 

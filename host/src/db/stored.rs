@@ -27,6 +27,29 @@ pub struct StoredObject {
     pub settled: i64,
 }
 
+/// For whom the cost of a batch is found out, and when its upstream is asked for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstAsk {
+    /// For whom its rows are written: JSON.
+    pub maker: String,
+    /// In milliseconds since 1970.
+    pub ask_ms: i64,
+}
+
+/// A batch whose upstream is to be asked what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct DueBatch {
+    /// The batch.
+    #[sqlx(flatten)]
+    pub stored: StoredObject,
+    /// For whom its rows are written: JSON.
+    pub maker: String,
+    /// How often its upstream was asked.
+    pub asks: i64,
+    /// Since when it is due.
+    pub ask_ms: i64,
+}
+
 /// A part of a tenant's list, in which the newest stands first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredPart<'a> {
@@ -41,16 +64,21 @@ pub enum StoredPart<'a> {
 // === impl Db ===
 
 impl Db {
-    /// Keeps one; of a batch or file that the tenant has already, what is said now.
-    pub async fn keep_stored(&self, stored: &StoredObject) -> Result<(), DbError> {
+    /// Keeps one; of a batch or file that the tenant has already, what is said now. `first_ask`: of a new batch whose cost is to be found out.
+    pub async fn keep_stored(
+        &self,
+        stored: &StoredObject,
+        first_ask: Option<&FirstAsk>,
+    ) -> Result<(), DbError> {
         writing!(self, pool => sqlx::query(
             "INSERT INTO stored_objects \
-                 (tenant_id, kind, id, user_id, provider, address, credential, made_ms, object, settled) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+                 (tenant_id, kind, id, user_id, provider, address, credential, made_ms, object, settled, maker, ask_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT (tenant_id, kind, id) DO UPDATE SET object = excluded.object, settled = excluded.settled")
             .bind(&stored.tenant_id).bind(&stored.kind).bind(&stored.id).bind(&stored.user_id)
             .bind(&stored.provider).bind(&stored.address).bind(&stored.credential).bind(stored.made_ms)
             .bind(&stored.object).bind(stored.settled)
+            .bind(first_ask.map_or("", |ask| ask.maker.as_str())).bind(first_ask.map(|ask| ask.ask_ms))
             .execute(pool).await.map(drop)?);
         Ok(())
     }
@@ -109,21 +137,80 @@ impl Db {
         Ok(())
     }
 
-    /// Forgets those of a tenant that were made before.
+    /// Forgets those of a tenant that were made before, except for batches whose cost is still to be found out.
     pub async fn expire_stored(&self, tenant: &str, kind: &str, before_ms: i64) -> Result<(), DbError> {
         writing!(self, pool => sqlx::query(
-            "DELETE FROM stored_objects WHERE tenant_id = $1 AND kind = $2 AND made_ms < $3")
+            "DELETE FROM stored_objects WHERE tenant_id = $1 AND kind = $2 AND made_ms < $3 AND ask_ms IS NULL")
             .bind(tenant).bind(kind).bind(before_ms).execute(pool).await.map(drop)?);
+        Ok(())
+    }
+
+    /// Batches whose upstreams are to be asked by now: of each tenant the one that waits longest, those that wait longest first.
+    pub async fn due_batches(&self, now_ms: i64, limit: i64) -> Result<Vec<DueBatch>, DbError> {
+        Ok(reading!(self, pool => sqlx::query_as(
+            "SELECT tenant_id, kind, id, user_id, provider, address, credential, made_ms, object, settled, maker, asks, ask_ms \
+             FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY tenant_id ORDER BY ask_ms, id) AS place \
+                   FROM stored_objects WHERE ask_ms <= $1) AS due \
+             WHERE place = 1 ORDER BY ask_ms, tenant_id LIMIT $2")
+            .bind(now_ms).bind(limit).fetch_all(pool).await?))
+    }
+
+    /// Says when the upstream of a batch is asked again. `false` if somebody else has said so since
+    /// it was due at `seen_ms`, or the cost is known. Of several who say so at once, one is told `true`: it does the asking.
+    pub async fn take_due_batch(
+        &self,
+        stored: &StoredObject,
+        seen_ms: i64,
+        next_ms: i64,
+    ) -> Result<bool, DbError> {
+        let taken = writing!(self, pool => sqlx::query(
+            "UPDATE stored_objects SET ask_ms = $4, asks = asks + 1 \
+             WHERE tenant_id = $1 AND kind = 'batch' AND id = $2 AND ask_ms = $3 AND priced_ms IS NULL")
+            .bind(&stored.tenant_id).bind(&stored.id).bind(seen_ms).bind(next_ms)
+            .execute(pool).await?.rows_affected());
+        Ok(taken == 1)
+    }
+
+    /// Says when the upstream of a batch is asked next, if nobody has said otherwise since that was `seen_ms`; `None`: never again.
+    pub async fn ask_batch_at(
+        &self,
+        stored: &StoredObject,
+        seen_ms: i64,
+        next_ms: Option<i64>,
+    ) -> Result<(), DbError> {
+        writing!(self, pool => sqlx::query(
+            "UPDATE stored_objects SET ask_ms = $4 \
+             WHERE tenant_id = $1 AND kind = 'batch' AND id = $2 AND ask_ms = $3")
+            .bind(&stored.tenant_id).bind(&stored.id).bind(seen_ms).bind(next_ms)
+            .execute(pool).await.map(drop)?);
         Ok(())
     }
 
     /// Says that the cost of a batch is written now; `false` if it was before. Of several who ask at once, one is told `true`.
     pub async fn price_stored(&self, tenant: &str, id: &str, now_ms: i64) -> Result<bool, DbError> {
         let priced = writing!(self, pool => sqlx::query(
-            "UPDATE stored_objects SET priced_ms = $3 \
+            "UPDATE stored_objects SET priced_ms = $3, ask_ms = NULL \
              WHERE tenant_id = $1 AND kind = 'batch' AND id = $2 AND priced_ms IS NULL")
             .bind(tenant).bind(id).bind(now_ms).execute(pool).await?.rows_affected());
         Ok(priced == 1)
+    }
+
+    /// Takes that back, since the row with the cost could not be written; the upstream is asked again at `ask_ms`.
+    pub async fn unprice_stored(&self, tenant: &str, id: &str, ask_ms: i64) -> Result<(), DbError> {
+        writing!(self, pool => sqlx::query(
+            "UPDATE stored_objects SET priced_ms = NULL, ask_ms = CASE WHEN maker = '' THEN NULL ELSE $3 END \
+             WHERE tenant_id = $1 AND kind = 'batch' AND id = $2")
+            .bind(tenant).bind(id).bind(ask_ms).execute(pool).await.map(drop)?);
+        Ok(())
+    }
+
+    /// Whether nobody has written yet what a batch cost.
+    pub async fn is_unpriced(&self, tenant: &str, id: &str) -> Result<bool, DbError> {
+        let unpriced: i64 = reading!(self, pool => sqlx::query_scalar(
+            "SELECT COUNT(*) FROM stored_objects \
+             WHERE tenant_id = $1 AND kind = 'batch' AND id = $2 AND priced_ms IS NULL")
+            .bind(tenant).bind(id).fetch_one(pool).await?);
+        Ok(unpriced > 0)
     }
 
     /// Whether somebody else has one with this id, and the tenant has not.
@@ -164,9 +251,9 @@ mod tests {
         async fn a_list_is_a_tenants_own_newest_first_and_is_read_both_ways(fresh: Fresh) {
             let db = &fresh.db;
             for (id, made_ms) in [("a", 1), ("b", 2), ("c", 2), ("d", 3)] {
-                db.keep_stored(&batch("one", id, made_ms)).await.unwrap();
+                db.keep_stored(&batch("one", id, made_ms), None).await.unwrap();
             }
-            db.keep_stored(&batch("other", "e", 9)).await.unwrap();
+            db.keep_stored(&batch("other", "e", 9), None).await.unwrap();
             let part = |part, limit| async move { db.stored_part("one", "batch", part, limit).await.unwrap() };
             assert_eq!(ids(&part(StoredPart::First, 10).await), ["d", "c", "b", "a"]);
             let c = batch("one", "c", 2);
@@ -182,7 +269,7 @@ mod tests {
 
         async fn what_a_tenant_has_no_other_finds_and_its_price_is_written_once(fresh: Fresh) {
             let db = &fresh.db;
-            db.keep_stored(&batch("one", "a", 1)).await.unwrap();
+            db.keep_stored(&batch("one", "a", 1), None).await.unwrap();
             assert_eq!(db.stored("one", "batch", "a").await.unwrap(), Some(batch("one", "a", 1)));
             assert_eq!(db.stored("other", "batch", "a").await.unwrap(), None);
             assert!(db.is_stored_elsewhere("other", "batch", "a").await.unwrap());
@@ -192,13 +279,52 @@ mod tests {
             assert!(db.price_stored("one", "a", 5).await.unwrap());
             assert!(!db.price_stored("one", "a", 6).await.unwrap());
             let ended = StoredObject { object: r#"{"ended":1}"#.to_owned(), settled: 1, ..batch("one", "a", 7) };
-            db.keep_stored(&ended).await.unwrap();
+            db.keep_stored(&ended, None).await.unwrap();
             let kept = db.stored("one", "batch", "a").await.unwrap().unwrap();
             assert_eq!((kept.object.as_str(), kept.settled, kept.made_ms), (r#"{"ended":1}"#, 1, 1));
             assert!(!db.price_stored("one", "a", 8).await.unwrap(), "what is said of it later does not price it again");
             db.forget_stored("other", "batch", "a").await.unwrap();
             assert!(db.stored("one", "batch", "a").await.unwrap().is_some());
             db.forget_stored("one", "batch", "a").await.unwrap();
+            assert_eq!(db.stored("one", "batch", "a").await.unwrap(), None);
+        }
+
+        async fn a_batch_is_due_until_its_cost_is_known_and_one_replica_asks(fresh: Fresh) {
+            let db = &fresh.db;
+            let ask = |ask_ms| FirstAsk { maker: "{}".to_owned(), ask_ms };
+            for (tenant, id, ask_ms) in [("one", "a", 10), ("one", "b", 5), ("other", "c", 7), ("late", "d", 99)] {
+                db.keep_stored(&batch(tenant, id, 1), Some(&ask(ask_ms))).await.unwrap();
+            }
+            db.keep_stored(&batch("one", "from-before", 1), None).await.unwrap();
+            let due = |now_ms, limit| async move {
+                let due = db.due_batches(now_ms, limit).await.unwrap();
+                due.into_iter().map(|it| (it.stored.id, it.asks, it.ask_ms)).collect::<Vec<_>>()
+            };
+            let of = |id: &str, asks, ask_ms| (id.to_owned(), asks, ask_ms);
+            assert_eq!(due(4, 10).await, []);
+            assert_eq!(due(10, 10).await, [of("b", 0, 5), of("c", 0, 7)], "one of each tenant");
+            assert_eq!(due(10, 1).await, [of("b", 0, 5)]);
+            let b = batch("one", "b", 1);
+            assert!(db.take_due_batch(&b, 5, 50).await.unwrap());
+            assert!(!db.take_due_batch(&b, 5, 60).await.unwrap(), "the second has seen what is no more");
+            assert_eq!(due(50, 10).await, [of("c", 0, 7), of("a", 0, 10)]);
+            db.ask_batch_at(&b, 5, Some(8)).await.unwrap();
+            db.ask_batch_at(&b, 50, Some(8)).await.unwrap();
+            assert_eq!(due(8, 10).await, [of("c", 0, 7), of("b", 1, 8)]);
+            assert!(db.is_unpriced("one", "b").await.unwrap());
+            assert!(db.price_stored("one", "b", 9).await.unwrap());
+            assert!(!db.is_unpriced("one", "b").await.unwrap());
+            assert!(!db.take_due_batch(&b, 8, 70).await.unwrap(), "its cost is known");
+            db.keep_stored(&b, Some(&ask(1))).await.unwrap();
+            assert_eq!(due(9, 10).await, [of("c", 0, 7)], "what is said of it later does not make it due again");
+            db.unprice_stored("one", "b", 20).await.unwrap();
+            assert_eq!(due(20, 10).await, [of("c", 0, 7), of("a", 0, 10)]);
+            db.expire_stored("one", "batch", 5).await.unwrap();
+            assert_eq!(db.stored("one", "batch", "from-before").await.unwrap(), None);
+            assert!(db.stored("one", "batch", "a").await.unwrap().is_some(), "its cost is still to be found out");
+            db.ask_batch_at(&batch("one", "a", 1), 10, None).await.unwrap();
+            assert_eq!(due(90, 10).await, [of("c", 0, 7), of("b", 1, 20)]);
+            db.expire_stored("one", "batch", 5).await.unwrap();
             assert_eq!(db.stored("one", "batch", "a").await.unwrap(), None);
         }
     }

@@ -6,6 +6,7 @@ mod batch;
 mod file;
 mod list;
 mod passage;
+mod settle;
 mod stream;
 
 use std::sync::Arc;
@@ -114,6 +115,24 @@ pub(super) fn limits(part: &'static str) -> Vec<Limit> {
             "a line of a batch's results that is read for its cost",
             stream::LONGEST_LINE,
             "its cost is not on the row, which says so",
+        ),
+        Limit::count(
+            part,
+            "batches that one gateway asks about at once for their cost, one of each tenant",
+            settle::MOST_AT_ONCE as u64,
+            "the others wait",
+        ),
+        Limit::time(
+            part,
+            "reading the results of a batch for its cost",
+            settle::LONGEST_READ,
+            "they are read again later",
+        ),
+        Limit::count(
+            part,
+            "days after which the gateway stops asking what a batch cost",
+            count(settle::RESULTS_DAYS),
+            "a row says that its cost is unknown",
         ),
         Limit::time(
             part,
@@ -230,7 +249,7 @@ impl Pipeline {
             lineage,
             trace.clone(),
             record,
-            row,
+            Some(row),
         );
         Box::pin(passage.serve(wanted)).await.map_err(refused)
     }
@@ -273,13 +292,29 @@ impl StoredPassage {
 
     async fn delete(&mut self, kind: StoredKind, id: &str) -> Result<StoredAnswer, Refusal> {
         let stored = self.own(kind, id).await?;
+        let unpriced = kind == StoredKind::Batch && !self.price_unread(&stored).await?;
         let answer = self.ask_about(&stored, "DELETE", "").await?;
         let answer = self.whole(answer).await?;
         if answer.is_success() || answer.status == 404 {
+            if unpriced && let Some(record) = self.record() {
+                record.note("cost", "unknown");
+            }
             let gone = self.db().forget_stored(&stored.tenant_id, &stored.kind, &stored.id).await;
             gone.map_err(Refusal::Store)?;
         }
         Ok(answer)
+    }
+
+    /// Has the row say what a batch cost whose results nobody has read: once it is deleted, nobody can. Whether that is known.
+    async fn price_unread(&mut self, stored: &StoredObject) -> Result<bool, Refusal> {
+        let unpriced = self.db().is_unpriced(&stored.tenant_id, &stored.id).await.map_err(Refusal::Store)?;
+        if !unpriced {
+            return Ok(true);
+        }
+        let reading = tokio::time::timeout(settle::LONGEST_READ, self.read_results(stored));
+        let Ok(Ok(reader)) = Box::pin(reading).await else { return Ok(false) };
+        self.price(stored, reader).await;
+        Ok(true)
     }
 
     /// What an upstream says of a batch that it has, as the client is told it; it is remembered.
@@ -299,7 +334,7 @@ impl StoredPassage {
                 settled: i64::from(object.is_settled()),
                 ..stored.clone()
             };
-            self.db().keep_stored(&known).await.map_err(Refusal::Store)?;
+            self.db().keep_stored(&known, None).await.map_err(Refusal::Store)?;
             answer.bytes = told;
         }
         Ok(answer)

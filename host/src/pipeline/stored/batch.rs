@@ -9,6 +9,7 @@ use sallyport_protocol::messages::index::Index;
 use sallyport_protocol::messages::splice::{Splice, apply};
 
 use super::passage::{JudgedRequest, StoredAt, StoredPassage};
+use super::settle::BatchMaker;
 use super::{MOST_MODELS, StoredAnswer, StoredKind, object_of};
 use crate::component::contract::policy::Settlement;
 use crate::component::contract::provider::{Auth, RequestBody, UpstreamRequest};
@@ -203,6 +204,11 @@ impl StoredPassage {
         }
         let StoredAt { provider, address, credential } = StoredAt::of(target);
         let principal = &self.inbound.principal;
+        let made_ms = self.now_ms();
+        let maker = BatchMaker::of(principal, &self.lineage, &self.trace, &self.inbound.headers);
+        let first_ask = (kind == StoredKind::Batch)
+            .then(|| maker.first_ask(made_ms, self.config.gateway.settle_batches_after))
+            .flatten();
         let stored = StoredObject {
             tenant_id: principal.tenant.as_str().to_owned(),
             kind: kind.as_str().to_owned(),
@@ -210,12 +216,12 @@ impl StoredPassage {
             provider,
             address,
             credential,
-            made_ms: self.now_ms(),
+            made_ms,
             object: String::from_utf8_lossy(&told).into_owned(),
             settled: i64::from(object.is_settled()),
             id: object.id,
         };
-        self.db().keep_stored(&stored).await.map_err(Refusal::Store)?;
+        self.db().keep_stored(&stored, first_ask.as_ref()).await.map_err(Refusal::Store)?;
         Ok(told)
     }
 }

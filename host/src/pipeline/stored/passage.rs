@@ -9,6 +9,7 @@ use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::id::TraceId;
 use tokio::runtime::Handle;
 
+use super::settle::said;
 use super::{StoredAnswer, StoredKind, is_id};
 use crate::audit::{OpenRow, Unavailable};
 use crate::component::Bundle;
@@ -30,7 +31,7 @@ use crate::upstream::{self, Answer, SendError};
 /// Longest answer that is known as a whole.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 /// What of a request's head travels where nobody looked at it.
-const UNSEEN_HEADERS: [&str; 2] = ["anthropic-version", "anthropic-beta"];
+pub(super) const UNSEEN_HEADERS: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
 /// A request whose row is not closed yet. Dropped, it is closed as one whose client has left.
 pub(super) struct StoredPassage {
@@ -39,7 +40,7 @@ pub(super) struct StoredPassage {
     pub(super) bundle: Arc<Bundle>,
     pub(super) inbound: Inbound,
     pub(super) lineage: Lineage,
-    trace: TraceId,
+    pub(super) trace: TraceId,
     /// `None` while `call` has it.
     record: Option<Record>,
     /// A request of a batch, or a file, that is being judged.
@@ -95,9 +96,9 @@ impl StoredPassage {
         lineage: Lineage,
         trace: TraceId,
         record: Record,
-        row: OpenRow,
+        row: Option<OpenRow>,
     ) -> Self {
-        let (record, row) = (Some(record), Some(row));
+        let record = Some(record);
         Self {
             pipeline,
             config,
@@ -124,6 +125,11 @@ impl StoredPassage {
     /// What the row is made of. `None` while a request of the batch has it.
     pub(super) fn record(&mut self) -> Option<&mut Record> {
         self.record.as_mut()
+    }
+
+    /// From here on there is a row to close.
+    pub(super) fn has_row(&mut self, row: OpenRow) {
+        self.row = Some(row);
     }
 
     /// Takes it, for a request of the batch.
@@ -297,12 +303,8 @@ impl StoredPassage {
 
     /// Closes the row of a request that was answered, and lets the answer go.
     pub(super) async fn end(mut self, answer: StoredAnswer) -> Result<Reply, Refusal> {
-        let ending = if answer.is_success() {
-            CallEnding::served(answer.status)
-        } else {
-            let reason = format!("the upstream answered {}", answer.status);
-            CallEnding { status: Some(answer.status), ..CallEnding::failed(ErrorCode::UpstreamError, reason) }
-        };
+        let ending =
+            if answer.is_success() { CallEnding::served(answer.status) } else { said(answer.status) };
         self.close(&ending).await.map_err(Refusal::AuditUnavailable)?;
         let StoredAnswer { status, mut headers, bytes } = answer;
         if !headers.contains_key(header::CONTENT_TYPE) {

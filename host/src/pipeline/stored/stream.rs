@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use sallyport_protocol::errors::ErrorCode;
 use sallyport_protocol::messages::batch::{self, BatchUsage};
+
 use time::{Date, OffsetDateTime};
 
 use super::passage::StoredPassage;
@@ -40,7 +41,7 @@ struct OpenContent {
 }
 
 /// Reads results along, line by line.
-struct ResultsReader {
+pub(super) struct ResultsReader {
     /// A line whose end has not come yet.
     line: Vec<u8>,
     /// It is longer than what is read.
@@ -51,6 +52,17 @@ struct ResultsReader {
     by_model: BTreeMap<String, ModelCost>,
     /// The day on which the batch was made, whose prices count.
     made: Date,
+}
+
+/// Where the cost of a batch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Priced {
+    /// On the row of this call.
+    Here,
+    /// On an earlier row.
+    Earlier,
+    /// On none yet.
+    Nowhere,
 }
 
 // === impl StoredPassage ===
@@ -124,10 +136,11 @@ impl StoredPassage {
         if let Some(record) = self.record() {
             record.note("content_bytes", bytes);
         }
+        let mut priced = Priced::Nowhere;
         let ending = match broken {
             None => {
                 if let Some(reader) = reader {
-                    self.price(stored, reader).await;
+                    priced = self.price(stored, reader).await;
                 }
                 CallEnding::served(status)
             }
@@ -142,17 +155,32 @@ impl StoredPassage {
                     slot.leave(last);
                 }
             }
-            _ => slot.cut(),
+            (closed, _) => {
+                if closed.is_err() {
+                    self.take_back(stored, priced).await;
+                }
+                slot.cut();
+            }
+        }
+    }
+
+    /// Has nobody take the cost of a batch for written whose row the trail did not take.
+    pub(super) async fn take_back(&mut self, stored: &StoredObject, priced: Priced) {
+        if priced != Priced::Here {
+            return;
+        }
+        if let Err(error) = self.db().unprice_stored(&stored.tenant_id, &stored.id, self.now_ms()).await {
+            tracing::error!(batch = stored.id, "the cost of a batch is on no row: {error:?}");
         }
     }
 
     /// Has the row say what the batch cost, unless an earlier one does.
-    async fn price(&mut self, stored: &StoredObject, reader: ResultsReader) {
+    pub(super) async fn price(&mut self, stored: &StoredObject, reader: ResultsReader) -> Priced {
         let ResultsReader { partial, requests, by_model, .. } =
             reader.ended(&stored.provider, &self.config.prices);
         let first = self.db().price_stored(&stored.tenant_id, &stored.id, self.now_ms()).await;
         let list = self.config.prices.version.clone();
-        let Some(record) = self.record() else { return };
+        let Some(record) = self.record() else { return Priced::Nowhere };
         record.note("requests", requests);
         if partial {
             record.note("usage", "partial");
@@ -161,11 +189,16 @@ impl StoredPassage {
             Ok(true) => {
                 record.note("price_list", list);
                 record.costs(by_model.into_values().collect());
+                Priced::Here
             }
-            Ok(false) => record.note("cost", "on an earlier row"),
+            Ok(false) => {
+                record.note("cost", "on an earlier row");
+                Priced::Earlier
+            }
             Err(error) => {
                 tracing::error!(batch = stored.id, "the cost of a batch is not on its row: {error:?}");
                 record.note("cost", "unknown");
+                Priced::Nowhere
             }
         }
     }
@@ -174,7 +207,7 @@ impl StoredPassage {
 // === impl ResultsReader ===
 
 impl ResultsReader {
-    fn of(stored: &StoredObject) -> Self {
+    pub(super) fn of(stored: &StoredObject) -> Self {
         let made = OffsetDateTime::from_unix_timestamp(stored.made_ms / 1_000);
         Self::made_on(made.unwrap_or(OffsetDateTime::UNIX_EPOCH).date())
     }
@@ -190,7 +223,7 @@ impl ResultsReader {
         }
     }
 
-    fn read(&mut self, piece: &[u8], provider: &str, prices: &PriceList) {
+    pub(super) fn read(&mut self, piece: &[u8], provider: &str, prices: &PriceList) {
         let mut lines = piece.split(|byte| *byte == b'\n');
         let first = lines.next().unwrap_or_default();
         self.extend(first);
