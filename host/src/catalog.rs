@@ -29,6 +29,7 @@ mod delete;
 mod entry;
 mod judge;
 mod keep;
+mod levels;
 mod list;
 mod packages;
 mod place;

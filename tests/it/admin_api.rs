@@ -112,7 +112,19 @@ fn mismatch(document: &Value, shape: &Value, value: &Value, place: &str) -> Opti
                 }
                 true
             }
-            "additionalProperties" => *wanted == false,
+            // What `properties` does not name is refused there.
+            "additionalProperties" if *wanted == false => true,
+            "additionalProperties" => {
+                let named = |name: &str| shape["properties"].get(name).is_some();
+                let others = value.as_object().into_iter().flatten().filter(|(name, _)| !named(name));
+                let mut wrong = others.filter_map(|(name, field)| {
+                    mismatch(document, wanted, field, &format!("{place}.{name}"))
+                });
+                match wrong.next() {
+                    Some(wrong) => return Some(wrong),
+                    None => true,
+                }
+            }
             other => panic!("{place}: the shape says {other}, which is not known here"),
         };
         if !fits {

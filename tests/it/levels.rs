@@ -1,7 +1,11 @@
 //! What a provider was shown to carry: calls that need more go elsewhere, or are refused by name.
 
+use sallyport::component::conformance::corpus_version;
+use sallyport::db::Db;
+use sallyport::db::catalog::StoredLevels;
 use sallyport_tests::gateway::{Config, TestApp};
 use sallyport_tests::upstream::Upstream;
+use sallyport_tests::vendor::{Admin, Vendor};
 use serde_json::{Value, json};
 
 use crate::ask;
@@ -86,4 +90,64 @@ async fn where_the_next_route_carries_it_that_takes_the_call_and_where_none_does
     assert_eq!(app.upstream.seen(), 0);
     assert!(app.cli_fails(&explain).0.contains("not shown to carry images"));
     assert_eq!(app.get("/v1/models").await.status, 200);
+}
+
+/// What is kept of the one provider that was shown something, and a way to change it behind the gateway's back.
+async fn kept(app: &TestApp) -> (Db, StoredLevels) {
+    let db = Db::open(&format!("sqlite:{}", app.home().join("sallyport.sqlite").display())).await.unwrap();
+    let corpus = corpus_version().unwrap();
+    let [shown] = <[StoredLevels; 1]>::try_from(db.all_component_levels(&corpus).await.unwrap()).unwrap();
+    (db, shown)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vendors_provider_was_shown_to_carry_is_kept_and_tried_again_for_another_corpus_alone() {
+    let upstream = Upstream::start();
+    let url = upstream.url();
+    let app = TestApp::on(upstream, |config| routes(config, &url, &json!([anthropic(&url)]), &[])).await;
+    let (admin, acme) = (Admin::of(&app), Vendor::new("acme", 1));
+    admin.post("publishers", acme.trust(&["provider"])).await;
+    admin.push(acme.copy_of("moonshot", "1.0.0", 1)).await;
+    let shown = admin.post("components/acme/moonshot/activate", json!({"version": "1.0.0"})).await;
+    let levels = &shown["versions"][0]["levels"];
+    assert_eq!((&levels["text"], &levels["images"]), (&json!("carried"), &json!("lost")), "{shown}");
+    let listed = admin.get("components").await.json();
+    assert_eq!(&listed["components"][0]["versions"][0]["levels"], levels, "{listed}");
+    let vendors = |config: Config| config.set("/gateway/routes/0/provider", json!("acme/moonshot"));
+    app.reload(vendors);
+    let passed_over = async || {
+        let reply = app.messages(picture()).await;
+        let row = app.row_of(&reply).await;
+        assert!(row["provider"].is_string(), "{reply} {row}");
+        row["payload"]["passed_over"][0].clone()
+    };
+    let images =
+        json!({"route": "claude-*", "target": "primary", "provider": "acme/moonshot", "level": "images"});
+    let mut looked = passed_over().await;
+    for _ in 0..50 {
+        if looked == images {
+            break;
+        }
+        looked = passed_over().await;
+    }
+    assert_eq!(looked, images, "the route is the vendor's");
+
+    // Nobody tries it again: what is kept counts, whatever it says.
+    app.stop();
+    let (db, mut shown) = kept(&app).await;
+    let carried = shown.levels.replace(r#""images":"lost""#, r#""images":"carried""#);
+    assert_ne!(shown.levels, carried);
+    shown.levels = carried;
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    db.keep_component_levels(&shown, now).await.unwrap();
+    app.launch().await;
+    assert_eq!(passed_over().await, Value::Null, "after a restart it is as it was shown");
+
+    // What another edition of the corpus showed says nothing.
+    app.stop();
+    let older = StoredLevels { corpus: "1970-01-01".to_owned(), ..shown };
+    db.keep_component_levels(&older, now).await.unwrap();
+    app.launch().await;
+    assert_eq!(passed_over().await, images, "it is tried again");
+    assert!(kept(&app).await.1.levels.contains(r#""images":"lost""#), "and kept");
 }

@@ -128,7 +128,7 @@ impl Catalog {
     async fn admit_requested(&self, id: ReleaseId, ask: PendingAdmission) -> (ReleaseId, AdmissionProgress) {
         let PendingAdmission { verified, config, admission } = ask;
         loop {
-            match self.components.admit(&verified, &config, admission.clone()).await {
+            match self.admit_knowing(&verified, &config, admission.clone()).await {
                 Ok(component) => return (id, AdmissionProgress::Ready(component)),
                 Err(error) => match error.retry_after() {
                     Some(after) => tokio::time::sleep(after.max(Duration::from_secs(1))).await,

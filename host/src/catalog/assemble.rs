@@ -121,7 +121,7 @@ impl Catalog {
         let verified = self.verify_placed(config, snapshot, placement, package, tenant).await?;
         let tier = snapshot.tier(config, package.statement().kind, tenant);
         let admission = Admission::new(tier, tenant).granted(self.grants(config, package));
-        let admitted = self.components.admit(&verified, &placement.config, admission).await;
+        let admitted = self.admit_knowing(&verified, &placement.config, admission).await;
         let component = admitted.map_err(CatalogError::Admit)?;
         if tenant.is_some() {
             let id = ReleaseId::new(tenant, package, &placement.config, config);
@@ -483,8 +483,7 @@ impl Assembly<'_> {
                 self.tenants_own(&id, ask).await.map_err(|error| (error, Some(package)))?
             }
             (None, None) => catalog
-                .components
-                .admit(
+                .admit_knowing(
                     &verified,
                     &placement.config,
                     Admission::new(tier, None).granted(catalog.grants(self.config, &package)),
@@ -508,7 +507,7 @@ impl Assembly<'_> {
             return Ok(ready);
         }
         let cached = ask.admission.clone().cached();
-        match catalog.components.admit(&ask.verified, &ask.config, cached).await {
+        match catalog.admit_knowing(&ask.verified, &ask.config, cached).await {
             Err(AdmitError::NotCompiled) => Err(catalog.admissions.request(id, ask)),
             kept => kept.map_err(CatalogError::Admit),
         }
@@ -539,7 +538,7 @@ impl Assembly<'_> {
             component
         } else {
             let admission = Admission::new(tier, None).granted(catalog.grants(self.config, package));
-            catalog.components.admit(&verified, config, admission).await?
+            catalog.admit_knowing(&verified, config, admission).await?
         };
         catalog.raise_floor(None, &component).await?;
         self.used.insert(id, Arc::clone(&component));

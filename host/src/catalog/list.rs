@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use sallyport_protocol::canonical;
 use sallyport_protocol::id::TenantId;
 use sallyport_protocol::package::{Capability, Package, Statement};
+use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -23,12 +25,13 @@ impl Catalog {
             versions.entry(version.name.clone()).or_default().push(version);
         }
         let snapshot = CatalogState::read(&self.db, &self.trust).await?;
+        let levels = self.shown_levels().await?;
         let components = versions.into_iter().filter_map(|(name, versions)| {
             let placed = snapshot.places.iter().find(|it| it.tenant.as_ref() == tenant && it.name == name);
             Some(ListedComponent {
                 kind: versions.last()?.kind.clone(),
                 place: placed.map(shown),
-                versions: versions.iter().map(|it| state(it, placed)).collect(),
+                versions: versions.iter().map(|it| state(it, placed, &levels)).collect(),
                 name,
             })
         });
@@ -41,6 +44,7 @@ impl Catalog {
         let versions: Vec<_> = versions.into_iter().filter(|version| version.name == name).collect();
         let Some(newest) = versions.last() else { return Err(CatalogError::NotFound) };
         let snapshot = CatalogState::read(&self.db, &self.trust).await?;
+        let levels = self.shown_levels().await?;
         let placed = snapshot.places.iter().find(|it| it.tenant.as_ref() == tenant && it.name == name);
         let statement = self.stated(tenant, name, &newest.version).await?;
         let active = placed.and_then(|placed| placed.place.active.as_ref());
@@ -63,7 +67,7 @@ impl Catalog {
             name: name.to_owned(),
             kind: newest.kind.clone(),
             place: placed.map(shown),
-            versions: versions.iter().map(|it| state(it, placed)).collect(),
+            versions: versions.iter().map(|it| state(it, placed, &levels)).collect(),
             grants: grants.collect(),
             newest: NewestRelease {
                 version: newest.version.clone(),
@@ -89,6 +93,9 @@ impl Catalog {
 }
 
 // === private helpers ===
+
+/// What was shown of providers, by the digests of component and configuration.
+type KnownLevels = BTreeMap<(String, String), BTreeMap<String, String>>;
 
 fn shown(placed: &Placed) -> ComponentPlace {
     let Place { order, attachment, active, trial, previous } = &placed.place;
@@ -128,7 +135,7 @@ fn stage(trial: &Tried) -> VersionStage {
 }
 
 /// A version and where it is in its life.
-fn state(version: &Version, placed: Option<&Placed>) -> ComponentVersion {
+fn state(version: &Version, placed: Option<&Placed>, levels: &KnownLevels) -> ComponentVersion {
     let place = placed.map(|placed| &placed.place);
     let is = |placement: Option<&Placement>| placement.is_some_and(|it| it.version == version.version);
     let trial = place.and_then(|place| place.trial.as_ref());
@@ -141,6 +148,10 @@ fn state(version: &Version, placed: Option<&Placed>) -> ComponentVersion {
     } else {
         VersionStage::Staged
     };
+    let placements = [place.and_then(|place| place.active.as_ref()), trial.map(|trial| &trial.placement)];
+    let placement = placements.into_iter().flatten().find(|it| it.version == version.version);
+    let unconfigured = json!({});
+    let config = canonical::digest(placement.map_or(&unconfigured, |it| &it.config));
     ComponentVersion {
         version: version.version.clone(),
         serial: version.serial,
@@ -148,6 +159,7 @@ fn state(version: &Version, placed: Option<&Placed>) -> ComponentVersion {
         stage,
         uploaded_at: stamp(version.uploaded_at),
         uploaded_by: version.uploaded_by.clone(),
+        levels: levels.get(&(version.digest.clone(), config)).cloned(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What administrators are shown of a catalog: the shapes of the answers, of which the reference is printed.
 
+use std::collections::BTreeMap;
+
 use sallyport_protocol::hooks::OnFault;
 use sallyport_protocol::package::Kind;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -120,6 +122,9 @@ pub struct ComponentVersion {
     pub uploaded_at: String,
     /// By whom.
     pub uploaded_by: String,
+    /// What a vendor's provider was shown to carry of the Messages API, level by level, under its configuration in force or on trial, else under
+    /// none; null where that was not tried, or another edition of the corpus was.
+    pub levels: Option<BTreeMap<String, String>>,
 }
 
 /// Where a version is in its life.

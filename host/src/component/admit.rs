@@ -80,6 +80,8 @@ pub struct Admission {
     pub code: Code,
     /// Whether it has to pass the samples that it carries.
     pub self_test: SelfTest,
+    /// What a provider was shown to carry before, which is not tried again then.
+    pub levels: Option<Levels>,
 }
 
 /// Where a component's code may come from.
@@ -122,6 +124,12 @@ impl Admission {
         Self { code: Code::Cached, ..self }
     }
 
+    /// As it was shown before, if it was.
+    #[must_use]
+    pub fn knowing(self, levels: Option<Levels>) -> Self {
+        Self { levels, ..self }
+    }
+
     /// Without its self-test.
     #[must_use]
     pub fn untested(self) -> Self {
@@ -131,13 +139,14 @@ impl Admission {
 
 impl std::fmt::Debug for Admission {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { tier, owner, grants, code, self_test } = self;
+        let Self { tier, owner, grants, code, self_test, levels } = self;
         out.debug_struct("Admission")
             .field("tier", tier)
             .field("owner", owner)
             .field("grants", &grants.keys())
             .field("code", code)
             .field("self_test", self_test)
+            .field("levels", levels)
             .finish()
     }
 }
@@ -170,13 +179,19 @@ impl Components {
         admission: Admission,
     ) -> Result<Arc<Component>, AdmitError> {
         let self_test = admission.self_test;
+        let mut admission = admission;
+        let known = admission.levels.take();
         let component = self.prepared(verified, config, admission).await?;
         if self_test == SelfTest::Run {
             Box::pin(self.self_test(&component, verified.component())).await?;
         }
         if component.has_to_show() {
+            if let Some(levels) = known {
+                component.showed(levels);
+                return Ok(component);
+            }
             match Box::pin(self.conformance(&component, conformance::USUAL_MODEL)).await {
-                Ok(shown) => component.showed(shown.levels()),
+                Ok(shown) => component.showed_when_tried(shown.levels()),
                 // That speaks neither way: it was not tried.
                 Err(error) => {
                     tracing::warn!(
@@ -197,7 +212,7 @@ impl Components {
         config: &serde_json::Value,
         admission: Admission,
     ) -> Result<Arc<Component>, AdmitError> {
-        let Admission { tier, owner, mut grants, code, self_test: _ } = admission;
+        let Admission { tier, owner, mut grants, code, self_test: _, levels: _ } = admission;
         let owner = owner.as_ref();
         if verified.is_development() && !self.settings.development {
             return Err(AdmitError::Development);

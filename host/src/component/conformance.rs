@@ -105,6 +105,15 @@ pub enum ConformanceError {
     Slow,
 }
 
+/// Which edition of the corpus this gateway has; `None` where the file in the source tree is broken.
+pub fn corpus_version() -> Option<String> {
+    #[derive(Deserialize)]
+    struct CorpusEdition {
+        version: String,
+    }
+    serde_json::from_str::<CorpusEdition>(CORPUS).ok().map(|corpus| corpus.version)
+}
+
 // === impl Components ===
 
 impl Components {

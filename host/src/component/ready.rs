@@ -1,5 +1,6 @@
 //! A component that can be called: what its package says of it, what admission made of it, and where it runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Component {
     adapts: bool,
     /// What a provider was shown to carry.
     levels: OnceLock<Vec<ShownLevels>>,
+    /// Whether that was tried when this was admitted.
+    tried: AtomicBool,
     publisher: Option<KeyId>,
     tenant: Option<TenantId>,
     structure: Structure,
@@ -119,6 +122,7 @@ impl Component {
             reads: statement.reads.as_deref().map(Reads::of),
             credential: statement.credential.clone().unwrap_or_default(),
             levels: shipped_levels(statement.name.as_str()),
+            tried: AtomicBool::new(false),
             adapts: statement.kind == Kind::Provider && statement.upstream.is_some(),
             apis: statement.upstream.as_ref().map(|upstream| upstream.apis.clone()).unwrap_or_default(),
             publisher: None,
@@ -266,7 +270,19 @@ impl Component {
         self.adapts && self.levels.get().is_none()
     }
 
-    /// What it carries was tried.
+    /// What it carries was tried just now.
+    pub(super) fn showed_when_tried(&self, levels: Levels) {
+        self.showed(levels);
+        self.tried.store(true, Ordering::Release);
+    }
+
+    /// What it was shown to carry when it was admitted; `None` where that was known, or could not be tried.
+    pub fn tried_levels(&self) -> Option<&Levels> {
+        let tried = self.tried.load(Ordering::Acquire);
+        self.levels.get().filter(|_| tried)?.first().map(|shown| &shown.levels)
+    }
+
+    /// What it carries is known.
     pub(super) fn showed(&self, levels: Levels) {
         let shown = ShownLevels { component: self.name.to_string(), model: None, api: None, levels };
         // Who was first is as right: it is the same component.
@@ -359,6 +375,7 @@ impl Component {
             adapts: self.adapts,
             apis: self.apis.clone(),
             levels: self.levels.clone(),
+            tried: AtomicBool::new(false),
             publisher: self.publisher.clone(),
             tenant: self.tenant.clone(),
             structure: self.structure.clone(),

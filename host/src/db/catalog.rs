@@ -7,9 +7,11 @@ use time::OffsetDateTime;
 
 use super::{CATALOG_MOVED, Db, DbError, reading, seconds, writing};
 
+mod levels;
 mod notify;
 mod trust;
 
+pub use self::levels::StoredLevels;
 pub use self::notify::Changes;
 pub use self::trust::{Grant, RevocationKind, RevokedComponent, TrustedKey};
 

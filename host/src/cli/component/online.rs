@@ -345,6 +345,12 @@ fn one(answer: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
         .map(|version| [cell(version.get("version")), cell(version.get("stage")), short(version).to_owned()])
         .collect();
     output::table(&["VERSION", "STAGE", "DIGEST"], &rows, out)?;
+    for version in list(answer, "versions") {
+        let Some(levels) = version.get("levels").and_then(Value::as_object) else { continue };
+        let levels: Vec<_> =
+            levels.iter().map(|(level, said)| format!("{level} {}", cell(Some(said)))).collect();
+        writeln!(out, "{} was shown: {}", clean(text(version, "version")), clean(&levels.join(", ")))?;
+    }
     let Some(newest) = answer.get("newest") else { return Ok(()) };
     for (name, said) in
         [("added_capabilities", "wants, and what is in force does not"), ("needs_grant", "needs a grant")]
