@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sallyport_tests::client::{Reply, assert_legal};
 use sallyport_tests::gateway::TestApp;
-use sallyport_tests::upstream::{Fault, Script, Step, Upstream};
+use sallyport_tests::upstream::{Certificate, Fault, Manner, Script, SecureUpstream, Step, Upstream};
 use sallyport_tests::wait::{SOON, until_true, within};
 use serde_json::{Value, json};
 
@@ -183,4 +183,126 @@ async fn whatever_an_upstream_of_any_provider_does_the_next_target_answers_or_th
         faults.extend(fault.map(|fault| format!("{what}: {fault}")));
     }
     assert!(faults.is_empty(), "{} of {} cells:\n{}", faults.len(), told.len(), faults.join("\n"));
+}
+
+/// What goes wrong before HTTP, or takes its connection away: a name, what stands behind it, and what has to become of the call.
+async fn below_http() -> Vec<(&'static str, Option<SecureUpstream>, Cell)> {
+    let start = async |certificate, manner| Some(SecureUpstream::start(certificate, manner).await);
+    let good = Certificate::Good;
+    vec![
+        ("wrong-name", start(Certificate::WrongName, Manner::Answers).await, Cell::Next(&["unreachable"])),
+        ("expired", start(Certificate::Expired, Manner::Answers).await, Cell::Next(&["unreachable"])),
+        ("self-signed", start(Certificate::SelfSigned, Manner::Answers).await, Cell::Next(&["unreachable"])),
+        ("nowhere", None, Cell::Next(&["unreachable"])),
+        ("goaway-before-head", start(good, Manner::LeavesBeforeHead).await, Cell::Next(&["broke_off"])),
+        ("goaway-midway", start(good, Manner::LeavesMidway).await, Cell::Begun),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_goes_wrong_below_http_at_any_provider_the_next_target_answers_or_the_client_is_told() {
+    let mut vendors = vendors();
+    vendors.push(messages("anthropic", "", "/v1/messages"));
+    let secondary = Upstream::start();
+    let next = json!([{"provider": "anthropic", "endpoint": secondary.url(), "api_key_secret": "upstream"}]);
+    let faults = below_http().await;
+    let mut routes = Vec::new();
+    for (number, vendor) in vendors.iter().enumerate() {
+        for (name, upstream, _) in &faults {
+            // RFC 6761: this name is nobody's.
+            let url =
+                upstream.as_ref().map_or_else(|| "https://vendor.invalid".to_owned(), SecureUpstream::url);
+            routes.push(json!({"model_pattern": format!("{name}-{number}"), "provider": vendor.provider,
+                "api_key_secret": "upstream", "endpoint": format!("{url}{}", vendor.base), "upstream_model": vendor.model,
+                "model_facts": vendor.facts, "breaker": {"enabled": false}, "secondary": next}));
+        }
+    }
+    let price =
+        json!({"provider": "*", "model": "*", "input": 1, "output": 1, "cache_read": 1, "cache_write": 1});
+    let app = TestApp::with(|config| {
+        config.set("/gateway/routes", json!(routes)).set("/prices/models", json!([price]))
+    })
+    .await;
+    let mut wrongs = Vec::new();
+    for (number, vendor) in vendors.iter().enumerate() {
+        for (name, upstream, cell) in &faults {
+            for stream in [false, true] {
+                let what = format!("{} {} {name} stream={stream}", vendor.provider, vendor.model);
+                let before = upstream.as_ref().map_or(0, |upstream| {
+                    upstream.says(if stream { &vendor.call } else { &vendor.text });
+                    upstream.seen()
+                });
+                secondary.forget();
+                let mut body = ask(&format!("{name}-{number}"), "Hello");
+                body["stream"] = json!(stream);
+                let reply = within(&what, Duration::from_mins(1), app.messages(body)).await;
+                let asked = upstream.as_ref().map_or(0, SecureUpstream::seen) - before;
+                // Who shows nothing good of itself, and who is not there, is sent nothing.
+                let wanted = usize::from(name.starts_with("goaway"));
+                if asked != wanted {
+                    wrongs.push(format!("{what}: asked {asked} times"));
+                }
+                let row = app.row_of(&reply).await;
+                let found = wrong(*cell, &reply, &row, (1, secondary.seen()), stream);
+                wrongs.extend(found.map(|found| format!("{what}: {found}")));
+                if reply.to_string().contains("vendor.invalid") || reply.to_string().contains("127.0.0.1") {
+                    wrongs.push(format!("{what}: the client is told where the upstream is: {reply}"));
+                }
+            }
+        }
+    }
+    assert!(app.is_up());
+    assert!(wrongs.is_empty(), "{} cells:\n{}", wrongs.len(), wrongs.join("\n"));
+}
+
+/// The most memory that the gateway has held so far, in KiB.
+fn peak_kib(app: &TestApp) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", app.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_without_an_end_of_any_provider_is_not_held() {
+    let mut vendors = vendors();
+    vendors.push(messages("anthropic", "", "/v1/messages"));
+    let (primary, secondary) = (Upstream::start(), Upstream::start());
+    let next = json!([{"provider": "anthropic", "endpoint": secondary.url(), "api_key_secret": "upstream"}]);
+    let route = |(number, vendor): (usize, &Vendor)| {
+        json!({"model_pattern": format!("vendor-{number}"), "provider": vendor.provider, "api_key_secret": "upstream",
+            "endpoint": format!("{}{}", primary.url(), vendor.base), "upstream_model": vendor.model,
+            "model_facts": vendor.facts, "breaker": {"enabled": false}, "secondary": next})
+    };
+    let routes: Vec<Value> = vendors.iter().enumerate().map(route).collect();
+    let price =
+        json!({"provider": "*", "model": "*", "input": 1, "output": 1, "cache_read": 1, "cache_write": 1});
+    let app = TestApp::on(primary, |config| {
+        config.set("/gateway/routes", json!(routes)).set("/prices/models", json!([price]))
+    })
+    .await;
+    let good: Vec<_> = vendors.iter().map(|vendor| vendor.call.clone()).collect();
+    // Each has answered once: what it takes to run its component is in memory.
+    for (number, call) in good.into_iter().enumerate() {
+        app.upstream.script(call);
+        let mut body = ask(&format!("vendor-{number}"), "Hello");
+        body["stream"] = json!(true);
+        assert_eq!(app.messages(body).await.status, 200);
+    }
+    let before = peak_kib(&app);
+    app.upstream.script(Script::Fault(Fault::GiantLine));
+    for (number, vendor) in vendors.iter().enumerate() {
+        for stream in [false, true] {
+            let what = format!("{} {} stream={stream}", vendor.provider, vendor.model);
+            let mut body = ask(&format!("vendor-{number}"), "Hello");
+            body["stream"] = json!(stream);
+            let reply = within(&what, Duration::from_mins(2), app.messages(body)).await;
+            let row = app.row_of(&reply).await;
+            assert_eq!(wrong(Cell::Begun, &reply, &row, (1, secondary.seen()), stream), None, "{what}");
+            secondary.forget();
+            until_true(&what, SOON, || app.upstream.busy_sockets() == 0).await;
+        }
+    }
+    // Of a gibibyte, a gateway holds no more than the longest that it reads, a few times over.
+    let more = peak_kib(&app) - before;
+    assert!(more < 256 * 1024, "{more} KiB more than before");
 }

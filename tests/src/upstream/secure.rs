@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::script::Turn;
+use super::script::{Script, Turn};
 use super::wire;
 
 /// What a server shows of itself.
@@ -57,8 +57,12 @@ pub struct SecureUpstream {
     /// Where it listens.
     pub address: SocketAddr,
     counts: Arc<Counts>,
+    said: Said,
     _tasks: JoinSet<()>,
 }
+
+/// What every answer is: media type and body. Nothing: what is usual on the wire that is asked.
+type Said = Arc<Mutex<Option<(String, Bytes)>>>;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -95,20 +99,36 @@ impl SecureUpstream {
         let address = listener.local_addr().expect("a bound listener has an address");
         let counts = Arc::new(Counts::default());
         let acceptor = acceptor(certificate);
+        let said = Said::default();
+        let words = Arc::clone(&said);
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&counts);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, acceptor.clone(), manner, Arc::clone(&shared)));
+                connections.spawn(serve(
+                    stream,
+                    acceptor.clone(),
+                    manner,
+                    Arc::clone(&shared),
+                    Arc::clone(&words),
+                ));
             }
         });
-        Self { address, counts, _tasks: tasks }
+        Self { address, counts, said, _tasks: tasks }
     }
 
     /// `https://127.0.0.1:<port>`
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Answers this from now on: a script that is a whole answer with the status 200.
+    pub fn says(&self, script: &Script) {
+        let Script::Status(200, headers, body) = script else { panic!("no whole answer: {script:?}") };
+        let media = headers.iter().find(|(name, _)| name == "content-type").map(|(_, media)| media.clone());
+        let answer = (media.expect("the answer has a media type"), body.clone());
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
     /// Connections that are open.
@@ -163,7 +183,7 @@ fn acceptor(certificate: Certificate) -> TlsAcceptor {
 }
 
 /// One connection; how it ends is seen by the gateway.
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, manner: Manner, counts: Arc<Counts>) {
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, manner: Manner, counts: Arc<Counts>, said: Said) {
     counts.open.fetch_add(1, Ordering::SeqCst);
     counts.taken.fetch_add(1, Ordering::SeqCst);
     let _open = Open(Arc::clone(&counts));
@@ -179,11 +199,16 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, manner: Manner, counts:
         return;
     }
     if let Ok(stream) = acceptor.accept(stream).await {
-        drop(converse(stream, manner, &counts).await);
+        drop(converse(stream, manner, &counts, &said).await);
     }
 }
 
-async fn converse(stream: TlsStream<TcpStream>, manner: Manner, counts: &Counts) -> Result<(), h2::Error> {
+async fn converse(
+    stream: TlsStream<TcpStream>,
+    manner: Manner,
+    counts: &Counts,
+    said: &Said,
+) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
     let (leave, mut leaving) = mpsc::channel(1);
     let mut answers = JoinSet::new();
@@ -193,7 +218,8 @@ async fn converse(stream: TlsStream<TcpStream>, manner: Manner, counts: &Counts)
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, respond) = accepted?;
                 counts.requests.fetch_add(1, Ordering::SeqCst);
-                answers.spawn(answer(request, respond, manner, leave.clone()));
+                let said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                answers.spawn(answer(request, respond, manner, leave.clone(), said));
             }
             Some(reason) = leaving.recv() => match reason {
                 Reason::NO_ERROR => connection.graceful_shutdown(),
@@ -210,6 +236,7 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
     manner: Manner,
     leave: mpsc::Sender<Reason>,
+    said: Option<(String, Bytes)>,
 ) -> anyhow::Result<()> {
     let openai = request.uri().path().ends_with("/chat/completions");
     let mut body = request.into_body();
@@ -222,11 +249,14 @@ async fn answer(
     if manner == Manner::LeavesBeforeHead {
         return Ok(leave.send(Reason::ENHANCE_YOUR_CALM).await?);
     }
-    let (media, text) = good(&serde_json::from_slice(&asked)?, openai);
+    let (media, text) = match said {
+        Some(said) => said,
+        None => good(&serde_json::from_slice(&asked)?, openai),
+    };
     let head = Response::builder().header("content-type", media).body(())?;
     let mut out = respond.send_response(head, false)?;
-    let (first, rest) = text.split_at(text.len() / 2);
-    out.send_data(Bytes::copy_from_slice(first.as_bytes()), false)?;
+    let (first, rest) = (text.slice(..text.len() / 2), text.slice(text.len() / 2..));
+    out.send_data(first, false)?;
     match manner {
         Manner::LeavesMidway => {
             tokio::time::sleep(ARRIVE).await;
@@ -240,17 +270,18 @@ async fn answer(
         }
         Manner::Silent | Manner::Answers | Manner::LeavesBeforeHead => {}
     }
-    Ok(out.send_data(Bytes::copy_from_slice(rest.as_bytes()), true)?)
+    Ok(out.send_data(rest, true)?)
 }
 
 /// A good answer on either wire.
-fn good(asked: &Value, openai: bool) -> (&'static str, String) {
+fn good(asked: &Value, openai: bool) -> (String, Bytes) {
     let model = asked["model"].as_str().unwrap_or("unknown");
     let parts = [Turn::Text("A text from behind TLS.".to_owned())];
-    match (asked["stream"] == Value::Bool(true), openai) {
+    let (media, text) = match (asked["stream"] == Value::Bool(true), openai) {
         (false, false) => ("application/json", wire::anthropic_message(model, &parts).to_string()),
         (false, true) => ("application/json", wire::openai_message(model, &parts).to_string()),
         (true, false) => ("text/event-stream", wire::anthropic_stream(model, &parts)),
         (true, true) => ("text/event-stream", wire::openai_stream(model, &parts)),
-    }
+    };
+    (media.to_owned(), text.into())
 }
