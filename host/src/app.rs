@@ -20,14 +20,16 @@ use crate::component::{self, Components, Registry};
 use crate::config::Config;
 use crate::db::Db;
 use crate::evidence::{Evidence, Vault};
-use crate::http::{self, Bodies, Counts, Edge, HttpListener, Spending, Surface, UnauthenticatedRowLimiter};
+use crate::http::{
+    self, Bodies, Counts, Edge, ExportRates, HttpListener, Spending, Surface, UnauthenticatedRowLimiter,
+};
 use crate::limits::Limit;
 use crate::modes;
 use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::shipped::first_party_publisher;
 use crate::tls::Tls;
 use crate::trust::Trust;
-use crate::upstream::{EgressClient, Outbound, TrustedServers, Upstream};
+use crate::upstream::{Collector, EgressClient, Outbound, TrustedServers, Upstream};
 
 /// Where a gateway that serves says its address, as `https://..` where it speaks TLS: a file in its home.
 const ADDRESS_FILE: &str = "address";
@@ -234,6 +236,8 @@ impl App {
             bodies: Bodies::new(),
             unauthenticated_rows: UnauthenticatedRowLimiter::default(),
             spending: Spending::new(),
+            collector: Collector::new(&outbound),
+            export_rates: ExportRates::default(),
         });
         Ok(Self {
             edge,
@@ -274,6 +278,7 @@ impl App {
         keepers.spawn(Arc::clone(&self.evidence).run(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.pipeline).keep_sessions(background.clone()));
         keepers.spawn(Arc::clone(&self.edge.pipeline).settle_batches(background.clone()));
+        keepers.spawn(Arc::clone(&self.edge.collector).run(background.clone()));
 
         tokio::select! {
             () = http::serve(listeners, Arc::clone(&self.edge), &threads, &self.tasks, shutdown) => {}

@@ -31,12 +31,14 @@ mod schema;
 mod secrets;
 mod server;
 mod target;
+mod telemetry;
 pub(crate) mod template;
 mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::limits::Limit;
 use crate::modes;
@@ -70,6 +72,7 @@ pub use self::route::{Affinity, MirrorSettings, Model, Predicate, Preference, Re
 pub use self::secrets::{ExposeSecret, RouteCredential, SecretString, Secrets};
 pub use self::server::Server;
 pub use self::target::{BreakerSettings, RouteTarget, Timeouts};
+pub use self::telemetry::TelemetrySettings;
 pub use crate::audit::{AuditSettings, Durability, Sink};
 pub use crate::auth::AuthSettings;
 pub use crate::evidence::{EvidenceSettings, Recording};
@@ -108,6 +111,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// What Claude Code and Claude Desktop are told.
     pub claude_code: ClaudeSettings,
+    /// Where telemetry of clients goes; nothing is taken without it.
+    pub telemetry: Option<Arc<TelemetrySettings>>,
     /// What is recorded of decisions.
     pub evidence: EvidenceSettings,
     /// What calls cost.

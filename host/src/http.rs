@@ -18,6 +18,7 @@ mod messages;
 mod metrics;
 mod models;
 mod oauth;
+mod otlp;
 mod pages;
 mod provider_sign_in;
 mod scim;
@@ -48,6 +49,7 @@ use crate::db::Db;
 use crate::limits::Limit;
 use crate::pipeline::Pipeline;
 use crate::tls::Tls;
+use crate::upstream::Collector;
 
 pub(crate) use self::admin::{markdown as admin_reference, openapi as admin_openapi};
 pub(crate) use self::listen::{HttpListener, Surface};
@@ -79,6 +81,10 @@ pub(crate) struct Edge {
     pub(crate) unauthenticated_rows: UnauthenticatedRowLimiter,
     /// What users spent, as they were told last.
     pub(crate) spending: Spending,
+    /// The way of telemetry to the collector.
+    pub(crate) collector: Arc<Collector>,
+    /// What was exported this minute.
+    pub(crate) export_rates: ExportRates,
 }
 
 /// What a reload may change.
@@ -100,6 +106,7 @@ pub(crate) use self::bodies::{Bodies, BodyLimits};
 pub(crate) use self::caller::UnauthenticatedRowLimiter;
 pub(crate) use self::connections::ConnectionLimits;
 pub(crate) use self::metrics::Counts;
+pub(crate) use self::otlp::ExportRates;
 pub(crate) use self::spending::Spending;
 
 // === impl HttpSettings ===
@@ -167,6 +174,7 @@ fn clients() -> Router<Arc<Edge>> {
         .merge(oauth::routes())
         .merge(scim::routes())
         .merge(claude_code::routes())
+        .merge(otlp::routes())
 }
 
 /// The limits of the edge.

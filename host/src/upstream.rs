@@ -5,6 +5,7 @@ mod address;
 mod answer;
 mod breaker;
 mod client;
+mod collector;
 mod connect;
 mod egress;
 mod h1;
@@ -42,6 +43,7 @@ pub use self::address::AddressPolicy;
 pub use self::answer::{Answer, AnswerBody, BodyError, Broken};
 pub use self::breaker::{Breaker, BreakerPass, UpstreamState};
 pub use self::client::{FetchError, FetchLimits, HttpClient, Outbound, WholeAnswer};
+pub use self::collector::{Collector, CollectorFull, Export, ExportCounts};
 pub use self::egress::EgressClient;
 pub use self::head::{for_client, for_guest, passed_on, retry_after, travelling};
 pub use self::identity::IdentityError;
@@ -136,6 +138,13 @@ pub(crate) fn limits() -> Vec<Limit> {
             "504, or the stream ends with an error",
         )
         .set_by("gateway.routes[].timeouts.idle_ms"),
+        Limit::bytes(PART, "telemetry that waits for the collector", collector::MOST_BYTES, "429 `telemetry_full`"),
+        Limit::bytes(
+            PART,
+            "the same of one tenant",
+            collector::MOST_BYTES / collector::TENANT_PART,
+            "429 `telemetry_full`",
+        ),
         Limit::count(PART, "headers of a provider's request", MOST_HEADERS as u64, "502 `provider_contract`"),
         Limit::bytes(PART, "path and query of a provider's request", LONGEST_PATH, "502 `provider_contract`"),
         Limit::bytes(PART, "head of an answer of HTTP/1.1", h1::MOST_HEAD_BYTES, "502"),

@@ -129,6 +129,12 @@ codes! {
         BodiesFull, "bodies_full", Told::As(&[(429, ErrorType::RateLimit), (529, ErrorType::Overloaded)]), After,
             "Bodies hold as much memory as they may: those of the user or the tenant (429), or of everybody (529).",
             "Wait; or the operator raises `server.body_memory_bytes`.";
+        TelemetryMalformed, "telemetry_malformed", BAD_REQUEST, No,
+            "What was to be passed on to the collector is no OTLP.",
+            "Have the client export metrics, logs and traces each to their own path, as JSON or in protobuf.";
+        TelemetryFull, "telemetry_full", TOO_MANY, After,
+            "The user, or the tenant, exports more telemetry than it may, or the collector does not keep up.",
+            "Export less often; or the operator raises the limits of `telemetry`, or looks at the collector.";
         BodyMalformed, "body_malformed", Told::As(&[(400, ErrorType::InvalidRequest), (413, ErrorType::RequestTooLarge)]), No,
             "The body is no Messages request (400), or longer than can be indexed (413).",
             "Mend the client.";

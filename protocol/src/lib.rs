@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod id;
 pub mod level;
 pub mod messages;
+pub mod otlp;
 pub mod package;
 pub mod signature;
 pub mod strict_json;

@@ -79,6 +79,7 @@ mod sizes;
 mod sums;
 mod swap;
 mod targets;
+mod telemetry;
 mod tenants;
 mod tidy;
 mod tiers;

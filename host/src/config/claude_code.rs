@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use super::key::{ConfigBlock, ConfigKey, Form};
 use super::node::{Node, Section};
 
+/// What switches telemetry on.
+const TELEMETRY_SWITCH: &str = "CLAUDE_CODE_ENABLE_TELEMETRY";
+
 const ROLES: ConfigKey = ConfigKey::list(
     "roles",
     &Form::Text,
@@ -92,6 +95,29 @@ impl ClaudeSettings {
         })
     }
 
+    /// Has clients export metrics and logs to the gateway, unless settings say themselves what they export.
+    pub(super) fn point_telemetry_at(&mut self, gateway: &str) {
+        if self.managed.iter().all(|it| !it.roles.is_empty()) {
+            self.managed.push(ManagedSettings::new(Vec::new(), json!({})));
+        }
+        for managed in &mut self.managed {
+            let mut settings = managed.settings.clone();
+            let env = settings.as_object_mut().map(|it| it.entry("env").or_insert_with(|| json!({})));
+            let Some(env) = env.and_then(Value::as_object_mut) else { continue };
+            let says = |name: &String| name.starts_with("OTEL_") || name == TELEMETRY_SWITCH;
+            if env.keys().any(says) {
+                continue;
+            }
+            env.insert(TELEMETRY_SWITCH.to_owned(), "1".into());
+            env.insert("OTEL_METRICS_EXPORTER".to_owned(), "otlp".into());
+            env.insert("OTEL_LOGS_EXPORTER".to_owned(), "otlp".into());
+            env.insert("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".into());
+            env.insert("OTEL_EXPORTER_OTLP_COMPRESSION".to_owned(), "none".into());
+            env.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), gateway.into());
+            *managed = ManagedSettings::new(std::mem::take(&mut managed.roles), settings);
+        }
+    }
+
     /// Those for a user with these roles.
     pub fn managed_for(&self, roles: &[String]) -> Option<&ManagedSettings> {
         self.managed.iter().find(|it| it.roles.is_empty() || it.roles.iter().any(|role| roles.contains(role)))
@@ -104,10 +130,13 @@ impl ManagedSettings {
     fn read(item: &Node<'_>) -> Option<Self> {
         let section = item.section(&ENTRY);
         let roles = section.items(&ROLES).iter().filter_map(|role| Some(role.text()?.to_owned())).collect();
-        let settings = mapping(&section.required(&SETTINGS)?)?;
+        Some(Self::new(roles, mapping(&section.required(&SETTINGS)?)?))
+    }
+
+    fn new(roles: Vec<String>, settings: Value) -> Self {
         // As Claude Code computes it.
         let checksum = canonical::digest(&settings);
-        Some(Self { roles, settings, checksum })
+        Self { roles, settings, checksum }
     }
 }
 

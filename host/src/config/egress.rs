@@ -26,12 +26,13 @@ const URL: ConfigKey =
 const METHODS: ConfigKey = ConfigKey::list("methods", &Form::Choice(methods), "What may be asked").required();
 const PATH_PREFIX: ConfigKey =
     ConfigKey::text("path_prefix", "What every path begins with, in whole segments").or(Absent::Text("/"));
-const AUTH: ConfigKey = ConfigKey::of(
+pub(super) const AUTH: ConfigKey = ConfigKey::of(
     "auth",
     Form::Either(&[Form::Choice(bearer), Form::Mapping(&HEADER_AUTH)]),
     "How the secret is sent: `bearer`, or `{ header: NAME }`",
 );
-const SECRET: ConfigKey = ConfigKey::text("secret", "Name in the secrets file; needed with `auth`");
+pub(super) const SECRET: ConfigKey =
+    ConfigKey::text("secret", "Name in the secrets file; needed with `auth`");
 const MAX_REQUEST_BYTES: ConfigKey =
     ConfigKey::number("max_request_bytes", &(0..=512 * 1024), 64 * 1024, "Longest body of a request");
 const MAX_RESPONSE_BYTES: ConfigKey =
@@ -190,11 +191,7 @@ impl EgressSettings {
             "url": self.endpoint.to_string(),
             "methods": self.methods,
             "path_prefix": if self.path_prefix.is_empty() { "/" } else { &self.path_prefix },
-            "auth": match &self.auth {
-                EgressAuth::None => Value::Null,
-                EgressAuth::Bearer(_) => json!(Bearer.word()),
-                EgressAuth::Header(name, _) => json!({ "header": name }),
-            },
+            "auth": self.auth.show(),
             "max_request_bytes": self.max_request,
             "max_response_bytes": self.max_response,
             "timeout_ms": millis(self.timeout),
@@ -217,7 +214,7 @@ impl EgressSettings {
 // === impl EgressAuth ===
 
 impl EgressAuth {
-    fn read(section: &Section<'_>, secrets: &Secrets) -> Option<Self> {
+    pub(super) fn read(section: &Section<'_>, secrets: &Secrets) -> Option<Self> {
         let secret = section.get(&SECRET).map(|node| {
             let name = node.text()?;
             secret_named(&node, name, secrets).cloned()
@@ -241,6 +238,17 @@ impl EgressAuth {
             Some(header) => Self::Header(header, secret),
             None => Self::Bearer(secret),
         })
+    }
+}
+
+impl EgressAuth {
+    /// How, without what.
+    pub(super) fn show(&self) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::Bearer(_) => json!(Bearer.word()),
+            Self::Header(name, _) => json!({ "header": name }),
+        }
     }
 }
 

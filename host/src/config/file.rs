@@ -17,9 +17,10 @@ use super::known::Known;
 use super::node::{self, Node};
 use super::report::{Problems, Report};
 use super::server::Server;
+use super::telemetry::TelemetrySettings;
 use super::{
     BundleEntry, Config, EgressSettings, Secrets, audit, auth, bundle, claude_code, components, database,
-    deny, egress, evidence, gateway, hooks, prices, secrets, server, tls,
+    deny, egress, evidence, gateway, hooks, prices, secrets, server, telemetry, tls,
 };
 
 /// What is shown instead of a secret.
@@ -43,6 +44,7 @@ pub(super) const FILE: ConfigBlock = ConfigBlock {
         evidence::KEY,
         auth::KEY,
         claude_code::KEY,
+        telemetry::KEY,
         prices::KEY,
     ],
     notes: "",
@@ -66,7 +68,11 @@ pub(super) fn read(text: &str, home: &Path, given: Option<Secrets>) -> Result<Co
     let audit = audit::read(&top, home);
     let evidence = evidence::read(&top);
     let auth = auth::read(&top, &server, tls.as_ref(), &secrets);
-    let claude_code = ClaudeSettings::read(&top);
+    let mut claude_code = ClaudeSettings::read(&top);
+    let telemetry = telemetry::read(&top, &secrets);
+    if telemetry.as_ref().is_some_and(|it| it.point_clients) {
+        claude_code.point_telemetry_at(&server.public_url);
+    }
     let deny = Deny::read(&top);
     let database = DatabaseSettings::read(&top, home, &secrets);
     let hooks = HookSettings::read(&top);
@@ -87,6 +93,7 @@ pub(super) fn read(text: &str, home: &Path, given: Option<Secrets>) -> Result<Co
         evidence,
         auth,
         claude_code,
+        telemetry,
         prices,
         facts,
         deny,
@@ -114,6 +121,7 @@ pub(super) fn show(config: &Config) -> Value {
         "evidence": evidence::show(&config.evidence),
         "auth": auth::show(&config.auth),
         "claude_code": config.claude_code.show(),
+        "telemetry": config.telemetry.as_deref().map(TelemetrySettings::show),
         "prices": prices::show(&config.prices),
     })
 }

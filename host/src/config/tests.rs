@@ -522,6 +522,29 @@ fn an_egress_grant_with_a_dangerous_value_is_refused() {
 }
 
 #[test]
+fn telemetry_goes_to_a_collector_over_tls_and_clients_are_pointed_there_where_it_is_said() {
+    let with = |more: &str| format!("{MINIMAL}telemetry:\n  {more}\n");
+    let config = parse(&with("collector: https://otel.example.com/ingest"));
+    let telemetry = config.telemetry.as_ref().unwrap();
+    assert_eq!(telemetry.collector.join("/v1/logs"), "/ingest/v1/logs");
+    assert!(!telemetry.point_clients && config.claude_code.managed.is_empty());
+    assert!(parse(MINIMAL).telemetry.is_none());
+    for (bad, path) in [
+        ("timeout_ms: 5", "telemetry.collector"),
+        ("collector: http://otel.example.com", "telemetry.collector"),
+        ("collector: otel.example.com", "telemetry.collector"),
+        ("{ collector: 'https://c', secret: db }", "telemetry.auth"),
+        ("{ collector: 'https://c', max_request_bytes: 1 }", "telemetry.max_request_bytes"),
+        ("{ collector: 'https://c', endpoint: x }", "telemetry.endpoint"),
+    ] {
+        complains(&with(bad), path);
+    }
+    let pointed = parse(&with("{ collector: 'https://c', point_clients: true }"));
+    let env = &pointed.claude_code.managed_for(&[]).unwrap().settings["env"];
+    assert_eq!(env["OTEL_EXPORTER_OTLP_ENDPOINT"], "http://127.0.0.1:8080");
+}
+
+#[test]
 fn the_word_off_is_a_mode_and_not_a_boolean() {
     let config = parse(&format!(
         "bundle: [{{ component: sallyport/scope, mode: off }}]\naudit: {{ siem: [stdout, {{ file: rows.jsonl }}] }}\n{MINIMAL}"
@@ -730,9 +753,12 @@ fn entries_that_other_readers_take_are_described_as_they_read_them() {
 #[test]
 fn what_is_shown_names_every_key_of_its_block_that_holds_something() {
     let (_files, tls) = tls(", client_ca: AT/authority.pem, client_certificates: { public: request }");
-    let shown = parse(&format!("{tls}{MINIMAL}audit: {{ siem: [{{ file: rows.jsonl }}] }}\n")).effective();
-    // Where a key says where another value comes from, that value is shown and not the key.
-    let elsewhere = ["url_secret", "config_file", "file", "secrets_file"];
+    let shown = parse(&format!(
+        "{tls}{MINIMAL}audit: {{ siem: [{{ file: rows.jsonl }}] }}\ntelemetry: {{ collector: \"https://otel.example.com\" }}\n"
+    ))
+    .effective();
+    // Where a key says where another value comes from, that value is shown and not the key; a secret never is.
+    let elsewhere = ["url_secret", "secret", "config_file", "file", "secrets_file"];
     for key in file::FILE.keys.iter().filter(|key| !elsewhere.contains(&key.name)) {
         let block = &shown[key.name];
         assert!(!block.is_null(), "{} is not shown", key.name);

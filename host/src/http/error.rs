@@ -3,6 +3,8 @@
 //! Statuses are those that Claude Code handles best (measured with 2.1.329): 400 and 422 are sent six times, 401, 409, 429 and
 //! 5xx up to ten times, 403 shows a false "failed to authenticate", 402 and 451 once and clean.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -179,6 +181,17 @@ impl ApiError {
             Full::Everybody => (ErrorType::Overloaded, "the gateway holds as many requests as it can"),
         };
         Self::of_type(ErrorCode::BodiesFull, kind, message, request_id).retry_after(1000)
+    }
+
+    /// There is no room for an export.
+    pub(super) fn telemetry_full(message: &str, wait: Duration, request_id: &str) -> Self {
+        let ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        Self::own(ErrorCode::TelemetryFull, message, request_id).retry_after(ms)
+    }
+
+    /// An export that is none.
+    pub(super) fn telemetry_malformed(message: &str, request_id: &str) -> Self {
+        Self::own(ErrorCode::TelemetryMalformed, message, request_id)
     }
 
     /// A request that cannot be read.

@@ -191,6 +191,20 @@ fn families<'a>(edge: &Edge, condition: &Condition) -> Vec<Family<'a>> {
             condition.lag.as_secs_f64(),
         ),
     ];
+    let exports = edge.collector.counts();
+    let ends =
+        [("refused", &exports.refused), ("forwarded", &exports.forwarded), ("dropped", &exports.dropped)];
+    families.push(counter(
+        "sallyport_telemetry_exports_total",
+        "Exports of telemetry, by what came of them.",
+        ends.map(|(end, count)| (format!("{{outcome=\"{end}\"}}"), number(count.load(Ordering::Relaxed))))
+            .into(),
+    ));
+    families.push(one(
+        "sallyport_telemetry_waiting_bytes",
+        "Memory of telemetry that waits for the collector.",
+        count(edge.collector.held()),
+    ));
     let states = ["closed", "half_open", "open"];
     let mut breakers = Vec::new();
     for UpstreamState { upstream, credential, breaker, .. } in &condition.upstreams {
