@@ -250,3 +250,59 @@ async fn swaps_and_revocations_under_load_fail_no_call_and_mix_no_bundles() {
     assert!(bundles.len() > 2, "{bundles:?}");
     assert!(bundles.values().all(|digests| digests.len() == 1), "a version is one bundle: {bundles:?}");
 }
+
+/// How many calls a user makes at one gateway while it is revoked at the other, and over how long.
+fn raced_calls() -> (u32, Duration) {
+    (if crate::soak() { 1_000 } else { 200 }, Duration::from_secs(6))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_revoked_at_one_gateway_has_no_call_taken_at_the_other_after_two_seconds() {
+    let Some(Pair { server: _server, one, two }) = pair("a user is revoked amid calls").await else { return };
+    one.cli(&["user", "create", "ann"]);
+    let made = one.cli_json(&["gateway", "pat", "create", "--user", "ann", "--name", "race"]);
+    let pat = made["token"].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {pat}");
+    let headers = [("authorization", bearer.as_str())];
+    let exchanged = one.client().send("POST", "/v1/auth/cowork/pat", &headers, Bytes::new()).await.json();
+    let token = exchanged["token"].as_str().unwrap().to_owned();
+
+    // Half of the calls come with the personal access token, half with the access token that it was exchanged for.
+    let (calls, span) = raced_calls();
+    let began = Instant::now();
+    let mut under_way = tokio::task::JoinSet::new();
+    let revoking = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(span / 6);
+        one.cli(&["user", "revoke", "ann"]);
+        (one, Instant::now())
+    });
+    for number in 0..calls {
+        tokio::time::sleep_until((began + span * number / calls).into()).await;
+        let client = two.client();
+        let bearer = format!("Bearer {}", if number % 2 == 0 { &pat } else { &token });
+        under_way.spawn(async move {
+            let asked = Instant::now();
+            let reply = client
+                .send("POST", "/v1/messages", &[("authorization", bearer.as_str())], hello().to_string())
+                .await;
+            (asked, number % 2, reply.status)
+        });
+    }
+    let answered = under_way.join_all().await;
+    let (_one, revoked) = revoking.await.unwrap();
+    assert_eq!(answered.len(), usize::try_from(calls).unwrap());
+    assert!(answered.iter().all(|(_, _, status)| [200, 401].contains(status)), "{answered:?}");
+    let late = |(asked, _, _): &&(Instant, u32, u16)| *asked > revoked + EVERYWHERE;
+    for kind in 0..2 {
+        let of_kind: Vec<_> = answered.iter().filter(|it| it.1 == kind).collect();
+        assert!(of_kind.iter().any(|it| it.2 == 200), "{kind}: some were taken before");
+        let after: Vec<_> = of_kind.into_iter().filter(late).collect();
+        assert!(after.len() > 10, "{kind}: {} calls came after it had to be known", after.len());
+        assert!(after.iter().all(|it| it.2 == 401), "{kind}: a call was taken after two seconds: {after:?}");
+    }
+    let last = answered.iter().filter(|it| it.2 == 200).map(|it| it.0).max().unwrap();
+    tell(&format!(
+        "revoked amid {calls} calls: the last one was taken {:?} after",
+        last.saturating_duration_since(revoked)
+    ));
+}
