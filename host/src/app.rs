@@ -29,7 +29,7 @@ use crate::pipeline::{InForce, LocalCounters, Parts, Pipeline};
 use crate::shipped::first_party_publisher;
 use crate::tls::Tls;
 use crate::trust::Trust;
-use crate::upstream::{Collector, EgressClient, Outbound, TrustedServers, Upstream};
+use crate::upstream::{Collector, DocumentClient, EgressClient, Outbound, TrustedServers, Upstream};
 
 /// Where a gateway that serves says its address, as `https://..` where it speaks TLS: a file in its home.
 const ADDRESS_FILE: &str = "address";
@@ -224,6 +224,7 @@ impl App {
             pipeline,
             auth,
             identity_servers,
+            client_documents: Arc::new(DocumentClient::new(&outbound)),
             audit,
             components,
             catalog,

@@ -28,6 +28,7 @@ use crate::db::{Db, DbError};
 mod bootstrap;
 mod bounds;
 mod browser;
+mod client_document;
 mod clients;
 mod entitlement;
 pub mod form;
@@ -48,6 +49,9 @@ mod upkeep;
 pub use self::bootstrap::{ADMIN, DEFAULT_TENANT, bootstrap};
 pub use self::bounds::limits;
 pub use self::browser::{BROWSER_LIFETIME, DEVICE_LIFETIME, SignInFault, SignedIn, csrf, is_challenge};
+pub use self::client_document::{
+    ClientDocuments, DOCUMENT_TIMEOUT, DocumentFault, DocumentRules, LONGEST_DOCUMENT, is_document_id,
+};
 pub use self::clients::new_client;
 pub use self::entitlement::{MOST_PATTERNS, UsableModels, is_pattern};
 pub use self::form::SCOPES;
@@ -155,6 +159,8 @@ pub struct AuthSettings {
     pub tiers: Vec<Tier>,
     /// Whether clients may register themselves.
     pub registration: bool,
+    /// Which clients may be known by a document about themselves; none: no client is.
+    pub documents: Option<DocumentRules>,
     /// The identity providers that people may sign in at. A reload may change them.
     pub providers: Vec<Arc<OidcProvider>>,
 }
@@ -265,6 +271,10 @@ pub struct Auth {
     providers: ArcSwap<Vec<Arc<KnownProvider>>>,
     /// Codes of providers that are exchanged now.
     exchanges: tokio::sync::Semaphore,
+    /// Clients as their documents say, and until when that counts.
+    documents: Cache<String, (OauthClient, Duration)>,
+    /// Documents that are fetched now.
+    document_turns: tokio::sync::Semaphore,
     /// When the database was last read, in milliseconds of the monotonic clock.
     fresh_at_ms: AtomicU64,
 }
@@ -387,6 +397,7 @@ impl AuthSettings {
             ttl: MAX_TTL,
             tiers: vec![Tier::Pat, Tier::Session],
             registration: false,
+            documents: None,
             providers: Vec::new(),
         }
     }
@@ -487,6 +498,8 @@ impl Auth {
             used: Mutex::new(HashMap::new()),
             providers: ArcSwap::default(),
             exchanges: tokio::sync::Semaphore::new(oidc::MOST_EXCHANGES),
+            documents: Cache::new(client_document::MOST_KEPT),
+            document_turns: tokio::sync::Semaphore::new(client_document::MOST_FETCHES),
             fresh_at_ms,
         });
         auth.adopt_providers(&auth.settings.providers);

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod bundle;
 mod claude_code;
+mod client_documents;
 mod components;
 mod condition;
 mod credential;

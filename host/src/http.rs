@@ -40,7 +40,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 
 use crate::audit::Audit;
-use crate::auth::{Auth, IdentityServers};
+use crate::auth::{Auth, ClientDocuments, IdentityServers};
 use crate::catalog::Catalog;
 use crate::clock::{Clock, Entropy};
 use crate::component::Components;
@@ -64,6 +64,8 @@ pub(crate) struct Edge {
     pub(crate) auth: Arc<Auth>,
     /// Asks identity providers at which people sign in.
     pub(crate) identity_servers: Arc<dyn IdentityServers>,
+    /// Fetches what OAuth clients say of themselves.
+    pub(crate) client_documents: Arc<dyn ClientDocuments>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) components: Arc<Components>,
     pub(crate) catalog: Arc<Catalog>,

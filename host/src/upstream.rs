@@ -5,6 +5,7 @@ mod address;
 mod answer;
 mod breaker;
 mod client;
+mod client_documents;
 mod collector;
 mod connect;
 mod egress;
@@ -43,6 +44,7 @@ pub use self::address::AddressPolicy;
 pub use self::answer::{Answer, AnswerBody, BodyError, Broken};
 pub use self::breaker::{Breaker, BreakerPass, UpstreamState};
 pub use self::client::{FetchError, FetchLimits, HttpClient, Outbound, WholeAnswer};
+pub use self::client_documents::DocumentClient;
 pub use self::collector::{Collector, CollectorFull, Export, ExportCounts};
 pub use self::egress::EgressClient;
 pub use self::head::{for_client, for_guest, passed_on, retry_after, travelling};
@@ -138,7 +140,12 @@ pub(crate) fn limits() -> Vec<Limit> {
             "504, or the stream ends with an error",
         )
         .set_by("gateway.routes[].timeouts.idle_ms"),
-        Limit::bytes(PART, "telemetry that waits for the collector", collector::MOST_BYTES, "429 `telemetry_full`"),
+        Limit::bytes(
+            PART,
+            "telemetry that waits for the collector",
+            collector::MOST_BYTES,
+            "429 `telemetry_full`",
+        ),
         Limit::bytes(
             PART,
             "the same of one tenant",

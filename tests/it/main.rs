@@ -17,6 +17,7 @@ mod canaries;
 mod catalog;
 mod certified;
 mod claude_code;
+mod client_documents;
 mod clients;
 mod clouds;
 mod conformance;

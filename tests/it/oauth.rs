@@ -19,10 +19,10 @@ const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const REDIRECT: &str = "http://127.0.0.1:49152/callback";
 
 /// A gateway with a client, and a browser in which its administrator is signed in.
-struct Stage {
-    app: TestApp,
-    browser: Browser,
-    client: String,
+pub(crate) struct Stage {
+    pub(crate) app: TestApp,
+    pub(crate) browser: Browser,
+    pub(crate) client: String,
     issuer: String,
 }
 
@@ -31,7 +31,7 @@ impl Stage {
         Self::with(|config| config).await
     }
 
-    async fn with(
+    pub(crate) async fn with(
         change: impl FnOnce(sallyport_tests::gateway::Config) -> sallyport_tests::gateway::Config,
     ) -> Self {
         // Documents name the address, so it is one that is known before.
@@ -69,7 +69,7 @@ impl Stage {
     }
 
     /// The same with one of them changed, or without it.
-    fn but(&self, name: &str, value: Option<&str>) -> String {
+    pub(crate) fn but(&self, name: &str, value: Option<&str>) -> String {
         let mut request = self.request();
         request.retain(|(it, _)| *it != name);
         let mut pairs: Vec<(&str, &str)> =
@@ -87,12 +87,12 @@ impl Stage {
         reply.header("location").unwrap().to_owned()
     }
 
-    async fn code(&mut self) -> String {
+    pub(crate) async fn code(&mut self) -> String {
         let target = self.but("x", None);
         query(&self.allowed(&target).await, "code").unwrap()
     }
 
-    fn exchange<'a>(&'a self, code: &'a str) -> Vec<(&'a str, &'a str)> {
+    pub(crate) fn exchange<'a>(&'a self, code: &'a str) -> Vec<(&'a str, &'a str)> {
         vec![
             ("grant_type", "authorization_code"),
             ("client_id", &self.client),
@@ -102,18 +102,18 @@ impl Stage {
         ]
     }
 
-    async fn tokens(&mut self) -> Value {
+    pub(crate) async fn tokens(&mut self) -> Value {
         let code = self.code().await;
         let reply = self.post("/oauth/token", &self.exchange(&code)).await;
         assert_eq!(reply.status, 200, "{reply}");
         reply.json()
     }
 
-    async fn post(&self, target: &str, fields: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn post(&self, target: &str, fields: &[(&str, &str)]) -> Reply {
         post(&self.app.client(), target, &[], form(fields)).await
     }
 
-    async fn call(&self, token: &str) -> u16 {
+    pub(crate) async fn call(&self, token: &str) -> u16 {
         let bearer = format!("Bearer {token}");
         self.app.post("/v1/messages", &[("authorization", &bearer)], hello().to_string()).await.status
     }

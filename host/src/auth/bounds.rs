@@ -1,6 +1,6 @@
 //! What one person, client or address may take of sign-in, as a part of the table of limits.
 
-use super::{browser, clients, entitlement, oauth, oidc, throttle, token_keys};
+use super::{browser, client_document, clients, entitlement, oauth, oidc, throttle, token_keys};
 use crate::limits::Limit;
 
 /// The limits of sign-in.
@@ -16,6 +16,18 @@ pub fn limits() -> Vec<Limit> {
         tries("codes of devices that one user types in, in a window", oauth::DEVICE_TRIES),
         tries("devices that begin to wait from one address, in a window", oauth::DEVICE_REQUESTS),
         tries("clients that register themselves from one address, in an hour", clients::REGISTRATIONS),
+        tries(
+            "documents of clients that are fetched for one user, in a window",
+            client_document::FETCHES_PER_USER,
+        ),
+        Limit::count(
+            PART,
+            "documents of clients that are fetched at once",
+            u64::try_from(client_document::MOST_FETCHES).unwrap_or(0),
+            "400",
+        ),
+        Limit::bytes(PART, "document of a client", client_document::LONGEST_DOCUMENT, "400"),
+        Limit::time(PART, "until a client's document is there", client_document::DOCUMENT_TIMEOUT, "400"),
         kept("devices that wait", oauth::MOST_WAITING, "429"),
         tries("people sent to identity providers from one address, in a window", oidc::VISITS_PER_ADDRESS),
         kept("people who are at identity providers", oidc::MOST_VISITS, "429"),

@@ -32,7 +32,7 @@ impl Auth {
         if id.is_empty() || id == DEVICE_CLIENT {
             return if secret.is_some() { Err(OauthFault::Client) } else { Ok(self.device_client()) };
         }
-        let client = self.db.oauth_client(id).await?.ok_or(OauthFault::Client)?;
+        let client = self.known_client(id).await?.ok_or(OauthFault::Client)?;
         let proven = match (&client.secret, secret) {
             (Some(kept), Some(said)) => bool::from(digest(said).as_slice().ct_eq(kept)),
             (None, None) => true,
@@ -72,6 +72,7 @@ impl Auth {
             secret: None,
             scope: "inference openid".to_owned(),
             registered: true,
+            document: None,
             created_at: now,
         };
         self.db.insert_oauth_client(&client).await?;
@@ -132,6 +133,7 @@ pub fn new_client(
         secret: secret.as_ref().map(|secret| digest(secret).to_vec()),
         scope,
         registered: false,
+        document: None,
         created_at: clock.now(),
     };
     Ok((client, secret))
@@ -140,7 +142,7 @@ pub fn new_client(
 // === private helpers ===
 
 /// What a client says of itself: its addresses, if all the rest can be granted.
-fn read_registration(asked: &serde_json::Map<String, Value>) -> Result<Vec<String>, OauthFault> {
+pub(super) fn read_registration(asked: &serde_json::Map<String, Value>) -> Result<Vec<String>, OauthFault> {
     let texts = |name: &str| -> Result<Option<Vec<String>>, OauthFault> {
         match asked.get(name) {
             None => Ok(None),

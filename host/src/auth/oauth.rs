@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::browser::{CODE_LIFETIME, SignedIn, challenge_of, digest, is_challenge, live_user};
+use super::client_document::{ClientDocuments, DocumentFault, is_document_id};
 use super::issue::TokenGrant;
 use super::{Auth, AuthFault, Principal, Tier, form, redirect};
 use crate::db::oauth::{AuthorizationCode, DeviceRequest, OauthClient, OauthGrant, Once};
@@ -133,6 +134,8 @@ pub enum AuthorizeFault {
     Here(&'static str),
     /// The client is told.
     There(OauthFault),
+    /// The client's document is not taken: the browser stays here.
+    Document(DocumentFault),
     /// The gateway cannot tell.
     Unavailable(DbError),
 }
@@ -204,12 +207,21 @@ impl From<DbError> for OauthFault {
 // === impl Auth ===
 
 impl Auth {
-    /// Looks at what a client asks of a browser.
+    /// Looks at what a client asks of a browser. A document about a client is fetched for somebody alone who is signed in, so that no
+    /// stranger chooses what the gateway asks for.
     pub async fn authorization(
         &self,
         asked: AuthorizeParams<'_>,
+        by: Option<&SignedIn>,
+        documents: &dyn ClientDocuments,
     ) -> Result<AuthorizationRequest, AuthorizeFault> {
-        let found = self.db.oauth_client(asked.client_id).await.map_err(AuthorizeFault::Unavailable)?;
+        let found = match by {
+            Some(by) if is_document_id(asked.client_id) && self.takes_documents() => {
+                let client = self.client_of_document(asked.client_id, by, documents).await;
+                Some(client.map_err(AuthorizeFault::Document)?)
+            }
+            _ => self.known_client(asked.client_id).await.map_err(AuthorizeFault::Unavailable)?,
+        };
         let Some(client) = found else {
             return Err(AuthorizeFault::Here("No client with this client_id is known."));
         };
@@ -256,6 +268,9 @@ impl Auth {
             return Err(OauthFault::Denied);
         }
         let scope = within_roles(&request.scope, &by.user)?;
+        if client.document.is_some() {
+            self.keep_client_of_document(client).await?;
+        }
         let code = AuthorizationCode {
             client: client.id.clone(),
             redirect_uri: request.redirect_uri.clone(),
@@ -311,7 +326,7 @@ impl Auth {
             resource: code.resource,
             expires_at: now + GRANT_LIFETIME,
         };
-        self.first_tokens(user, grant, &code.nonce, policy).await
+        self.first_tokens(client, user, grant, &code.nonce, policy).await
     }
 
     /// Tokens for a refresh token, which is good once. The second use ends everything that came from the first.
@@ -342,7 +357,7 @@ impl Auth {
         }
         let next = self.secret();
         match self.db.rotate(&used, &digest(&next), now, MOST_USED_TOKENS).await? {
-            Once::First(()) => self.tokens(user, &grant, &next, "", policy),
+            Once::First(()) => self.tokens(client, user, &grant, &next, "", policy),
             Once::Again(_) => {
                 self.refresh().await?;
                 Err(OauthFault::Grant)
@@ -467,7 +482,7 @@ impl Auth {
             resource: String::new(),
             expires_at: now + GRANT_LIFETIME,
         };
-        self.first_tokens(user, grant, "", policy).await
+        self.first_tokens(client, user, grant, "", policy).await
     }
 
     /// Takes a token back that is the client's; one that nobody knows is taken back as well (RFC 7009, section 2.2).
@@ -548,6 +563,7 @@ impl Auth {
             secret: None,
             scope: form::DEFAULT_SCOPE.to_owned(),
             registered: false,
+            document: None,
             created_at: self.clock.now(),
         }
     }
@@ -561,6 +577,7 @@ impl Auth {
 
     async fn first_tokens(
         &self,
+        client: &OauthClient,
         user: User,
         grant: OauthGrant,
         nonce: &str,
@@ -570,11 +587,12 @@ impl Auth {
         self.db
             .insert_grant(&grant, &user.tenant, &user.id, &digest(&refresh), self.clock.now(), MOST_GRANTS)
             .await?;
-        self.tokens(user, &grant, &refresh, nonce, policy)
+        self.tokens(client, user, &grant, &refresh, nonce, policy)
     }
 
     fn tokens(
         &self,
+        client: &OauthClient,
         user: User,
         grant: &OauthGrant,
         refresh: &str,
@@ -616,7 +634,7 @@ impl Auth {
                 let mut claims = json!({
                     "iss": self.settings.issuer,
                     "sub": principal.user,
-                    "aud": grant.client,
+                    "aud": client.document.as_ref().unwrap_or(&client.id),
                     "iat": now,
                     "exp": now + i64::try_from(issued.ttl_seconds).unwrap_or_default(),
                     "sid": principal.session,

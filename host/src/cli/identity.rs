@@ -303,7 +303,8 @@ impl IdentityContext<'_> {
     }
 
     async fn client(&mut self, command: ClientCommand) -> anyhow::Result<Option<Change>> {
-        let columns = ["id", "name", "tenant", "redirect_uris", "scope", "registered", "confidential"];
+        let columns =
+            ["id", "name", "tenant", "redirect_uris", "scope", "registered", "document", "confidential"];
         match command {
             ClientCommand::List => {
                 let clients = self.db.oauth_clients().await?;
@@ -497,6 +498,7 @@ fn client_json(client: &OauthClient) -> Value {
         "redirect_uris": client.redirect_uris,
         "scope": client.scope,
         "registered": client.registered,
+        "document": client.document,
         "confidential": client.secret.is_some(),
         "created_at": stamp(Some(client.created_at)),
     })

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::key::{Absent, ConfigBlock, ConfigKey, Form, Word};
 use super::node::{Node, Section};
-use super::oidc;
 use super::secrets::Secrets;
 use super::server::Server;
+use super::{client_documents, oidc};
 use crate::auth::{AuthSettings, Tier};
 use crate::tls::{ClientAuth, ListenerName, TlsSettings};
 
@@ -35,7 +35,7 @@ pub(super) const KEY: ConfigKey = ConfigKey::mapping(
     "auth",
     &ConfigBlock {
         about: "What the gateway's tokens say.",
-        keys: &[ISSUER, AUDIENCE, TTL, TIERS, REGISTRATION, oidc::KEY],
+        keys: &[ISSUER, AUDIENCE, TTL, TIERS, REGISTRATION, client_documents::KEY, oidc::KEY],
         notes: "",
     },
     "What the gateway's tokens say",
@@ -55,6 +55,7 @@ pub(super) fn read(
     }
     settings.ttl = section.seconds(&TTL);
     settings.registration = section.flag(&REGISTRATION);
+    settings.documents = client_documents::read(&section);
     settings.providers = oidc::read(&section, secrets);
     let asks = tls.is_some_and(|tls| {
         tls.covers(ListenerName::Public) && tls.clients.of(ListenerName::Public) != ClientAuth::Off
@@ -82,6 +83,7 @@ pub(super) fn show(settings: &AuthSettings) -> Value {
         "audience": settings.audience,
         "ttl_seconds": settings.ttl.as_secs(),
         "open_registration": settings.registration,
+        "client_documents": settings.documents.as_ref().map(client_documents::show),
         "tiers": settings.tiers.iter().map(|tier| tier.as_str()).collect::<Vec<_>>(),
         "providers": settings.providers.iter().map(|it| oidc::show(it)).collect::<Vec<_>>(),
     })

@@ -25,6 +25,8 @@ pub struct OauthClient {
     pub scope: String,
     /// Whether it registered itself.
     pub registered: bool,
+    /// The address of the document by which it is known.
+    pub document: Option<String>,
     /// Since when.
     pub created_at: OffsetDateTime,
 }
@@ -110,6 +112,7 @@ struct ClientRow {
     secret: Option<Vec<u8>>,
     scope: String,
     registered: bool,
+    document: Option<String>,
     created_at: OffsetDateTime,
 }
 
@@ -165,10 +168,22 @@ impl Db {
         Ok(inserted == 1)
     }
 
+    /// Stores a client that is known by its document, or what the document says of it now.
+    pub async fn keep_document_client(&self, client: &OauthClient) -> Result<(), DbError> {
+        writing!(self, pool => { sqlx::query(
+            "INSERT INTO oauth_clients (id, tenant_id, name, redirect_uris, scope, registered, document, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, redirect_uris = excluded.redirect_uris")
+            .bind(&client.id).bind(&client.tenant).bind(&client.name).bind(Json(&client.redirect_uris))
+            .bind(&client.scope).bind(client.registered).bind(&client.document).bind(seconds(client.created_at))
+            .execute(pool).await?; });
+        Ok(())
+    }
+
     /// The client with this id.
     pub async fn oauth_client(&self, id: &str) -> Result<Option<OauthClient>, DbError> {
         let row: Option<ClientRow> = reading!(self, pool => sqlx::query_as(
-            "SELECT id, tenant_id, name, redirect_uris, secret, scope, registered, created_at FROM oauth_clients WHERE id = $1")
+            "SELECT id, tenant_id, name, redirect_uris, secret, scope, registered, document, created_at FROM oauth_clients WHERE id = $1")
             .bind(id).fetch_optional(pool).await?);
         Ok(row.map(OauthClient::from))
     }
@@ -176,7 +191,7 @@ impl Db {
     /// Every client.
     pub async fn oauth_clients(&self) -> Result<Vec<OauthClient>, DbError> {
         let rows: Vec<ClientRow> = reading!(self, pool => sqlx::query_as(
-            "SELECT id, tenant_id, name, redirect_uris, secret, scope, registered, created_at FROM oauth_clients ORDER BY id")
+            "SELECT id, tenant_id, name, redirect_uris, secret, scope, registered, document, created_at FROM oauth_clients ORDER BY id")
             .fetch_all(pool).await?);
         Ok(rows.into_iter().map(OauthClient::from).collect())
     }
@@ -501,6 +516,7 @@ impl From<ClientRow> for OauthClient {
             secret: row.secret,
             scope: row.scope,
             registered: row.registered,
+            document: row.document,
             created_at: row.created_at,
         }
     }

@@ -23,7 +23,7 @@ use super::{Edge, caller, connections, sign_in};
 use crate::audit::Outcome;
 use crate::auth::{
     AuthorizationRequest, AuthorizeFault, AuthorizeParams, DEVICE_CODE_LIFETIME, DEVICE_INTERVAL,
-    OauthClient, OauthFault, SCOPES, TokenSet,
+    OauthClient, OauthFault, SCOPES, SignedIn, TokenSet, is_document_id,
 };
 
 /// Parameters of a request to a browser, in the order in which the consent page hands them on.
@@ -100,6 +100,9 @@ async fn metadata(State(edge): State<Arc<Edge>>) -> Response {
     if let (true, Some(fields)) = (edge.auth.registers(), document.as_object_mut()) {
         fields.insert("registration_endpoint".to_owned(), at("/oauth/register").into());
     }
+    if let (true, Some(fields)) = (edge.auth.takes_documents(), document.as_object_mut()) {
+        fields.insert("client_id_metadata_document_supported".to_owned(), true.into());
+    }
     super::json(&edge.request_id(), &document)
 }
 
@@ -129,15 +132,18 @@ async fn ask(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
             "invalid_request: a parameter is there twice, or cannot be read.",
         );
     };
-    let request = match read(&edge, &fields).await {
+    let by = match pages::visitor(&edge, &head).await {
+        Ok(by) => by,
+        Err(answer) => return answer,
+    };
+    if by.is_none() && edge.auth.takes_documents() && is_document_id(fields.text("client_id")) {
+        return sign_in::first(&edge, &head);
+    }
+    let request = match read(&edge, &fields, by.as_ref()).await {
         Ok(request) => request,
         Err(answer) => return answer,
     };
-    let by = match pages::visitor(&edge, &head).await {
-        Ok(Some(by)) => by,
-        Ok(None) => return sign_in::first(&edge, &head),
-        Err(answer) => return answer,
-    };
+    let Some(by) = by else { return sign_in::first(&edge, &head) };
     let meanings = request
         .scope
         .split(' ')
@@ -147,10 +153,16 @@ async fn ask(State(edge): State<Arc<Edge>>, head: Parts) -> Response {
         .concat();
     let origin = origin(&request.redirect_uri);
     let fields: Vec<_> = AUTHORIZE.iter().map(|name| (*name, fields.text(name))).collect();
-    let registered = if request.client.registered {
-        "<p class=\"bad\">This program registered itself. Nobody has looked at it, and its name is what it says.</p>"
-    } else {
-        ""
+    let registered = match (&request.client.document, request.client.registered) {
+        (Some(document), _) => format!(
+            "<p class=\"bad\">This program describes itself at <b>{}</b>. Nobody here has looked at it, and its name is what it says.</p>",
+            escape(document)
+        ),
+        (None, true) => {
+            "<p class=\"bad\">This program registered itself. Nobody has looked at it, and its name is what it says.</p>"
+                .to_owned()
+        }
+        (None, false) => String::new(),
     };
     let body = format!(
         "{registered}<p><b>{}</b> wants to use the gateway as <b>{}</b> of <b>{}</b>, and may then:</p><dl>{meanings}\
@@ -173,7 +185,7 @@ async fn decide(State(edge): State<Arc<Edge>>, request: Request) -> Response {
         Ok((by, fields, _)) => (by, fields),
         Err(answer) => return answer,
     };
-    let request = match read(&edge, &fields).await {
+    let request = match read(&edge, &fields, Some(&by)).await {
         Ok(request) => request,
         Err(answer) => return answer,
     };
@@ -195,7 +207,7 @@ async fn decide(State(edge): State<Arc<Edge>>, request: Request) -> Response {
 }
 
 /// The request, if it may be put to a user.
-async fn read(edge: &Edge, fields: &Fields) -> Result<AuthorizationRequest, Response> {
+async fn read(edge: &Edge, fields: &Fields, by: Option<&SignedIn>) -> Result<AuthorizationRequest, Response> {
     let asked = AuthorizeParams {
         client_id: fields.text("client_id"),
         redirect_uri: fields.text("redirect_uri"),
@@ -206,7 +218,7 @@ async fn read(edge: &Edge, fields: &Fields) -> Result<AuthorizationRequest, Resp
         resource: fields.text("resource"),
         nonce: fields.text("nonce"),
     };
-    let read = edge.auth.authorization(asked).await;
+    let read = edge.auth.authorization(asked, by, edge.client_documents.as_ref()).await;
     match read {
         Ok(_) if fields.text("state").len() > LONGEST_STATE => {
             Err(told(edge, asked.redirect_uri, &Fields::default(), &OauthFault::Request("state is too long")))
@@ -217,6 +229,14 @@ async fn read(edge: &Edge, fields: &Fields) -> Result<AuthorizationRequest, Resp
         }
         Ok(request) => Ok(request),
         Err(AuthorizeFault::Here(said)) => Err(problem(edge, StatusCode::BAD_REQUEST, said)),
+        Err(AuthorizeFault::Document(fault)) => {
+            let who = by.map_or_else(crate::audit::Who::nobody, |by| sign_in::who(edge, by));
+            let row = caller::stranger(edge, who, fault.code(), Outcome::Denied, &edge.request_id()).await;
+            if row.is_err() {
+                return Err(sign_in::unrecorded(edge));
+            }
+            Err(problem(edge, StatusCode::BAD_REQUEST, &format!("invalid_client: {fault}")))
+        }
         Err(AuthorizeFault::There(fault)) => Err(told(edge, asked.redirect_uri, fields, &fault)),
         Err(AuthorizeFault::Unavailable(_)) => Err(problem(
             edge,

@@ -253,6 +253,7 @@ on_both! {
             secret: registered.then(|| vec![7; 32]),
             scope: "inference".to_owned(),
             registered,
+            document: None,
             created_at: at(0),
         };
         for (id, registered) in [("sp_notebook", false), ("sp_b", true), ("sp_c", true)] {
