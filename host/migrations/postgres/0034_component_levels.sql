@@ -6,6 +6,6 @@ CREATE TABLE component_levels (
     corpus   TEXT NOT NULL,
     -- JSON, by level.
     levels   TEXT NOT NULL,
-    tried_at TEXT NOT NULL,
+    tried_at TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (digest, config)
 );

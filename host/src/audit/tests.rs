@@ -16,10 +16,10 @@ use crate::clock::{ManualClock, SystemEntropy};
 use crate::db::audit::Row;
 use crate::db::audit::testing::{both, bring_back, sqlite, take_away};
 
-mod company;
 mod database;
 mod power;
 mod recent;
+mod shared_sync;
 mod size;
 
 /// A trail in a directory of its own.

@@ -45,16 +45,24 @@ impl Catalog {
         let known = stored.and_then(|stored| serde_json::from_str::<Levels>(&stored.levels).ok());
         let component = self.components.admit(verified, config, admission.knowing(known)).await?;
         if let Some(levels) = component.tried_levels() {
-            let levels = serde_json::to_string(levels).unwrap_or_default();
-            let shown = StoredLevels { digest: digest.to_owned(), config: config_digest, corpus, levels };
             // It is in force all the same; another gateway tries it again.
-            if let Err(error) = self.db.keep_component_levels(&shown, self.clock.now()).await {
+            let not_kept = |error: &dyn std::error::Error| {
                 let name = component.name();
                 tracing::warn!(
                     component.name = name,
                     "what it was shown to carry is not kept: {}",
-                    Causes(&error)
+                    Causes(error)
                 );
+            };
+            match serde_json::to_string(levels) {
+                Ok(levels) => {
+                    let shown =
+                        StoredLevels { digest: digest.to_owned(), config: config_digest, corpus, levels };
+                    if let Err(error) = self.db.keep_component_levels(&shown, self.clock.now()).await {
+                        not_kept(&error);
+                    }
+                }
+                Err(error) => not_kept(&error),
             }
         }
         Ok(component)

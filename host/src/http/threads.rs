@@ -1,7 +1,6 @@
 //! Threads that serve connections: one for each processor, each with a runtime of its own. A connection stays on its thread from its
-//! first byte to its last, and with it what its calls ask of upstreams: nothing of a call is handed from one thread to another, which
-//! costs more than many a step of it. What all calls share (the drain of the trail, the catalog, administration's tasks) runs beside
-//! them, on the runtime of the process.
+//! first byte to its last, and with it what its calls ask of upstreams: a call does not move from one thread to another. What all calls
+//! share (the drain of the trail, the catalog, administration's tasks) runs beside them, on the runtime of the process.
 
 use std::io;
 use std::num::NonZero;
@@ -64,7 +63,7 @@ impl ServingThread {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name(format!("serving-{number}")).spawn(move || {
-            // It is told by a word or by the end of whoever could say it.
+            // Ends when the sender is dropped.
             drop(runtime.block_on(stopped));
             runtime.shutdown_background();
         })?;

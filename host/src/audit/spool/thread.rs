@@ -13,7 +13,7 @@ use super::{GROUP, GROUP_BYTES, RETRY, Writer, WriterCommand};
 
 /// Between the beginnings of two `fdatasync` lies at least this, while more than [`FEW`] calls are under way.
 const SYNC_INTERVAL: Duration = Duration::from_micros(500);
-/// So few calls wait for no company.
+/// With so few calls under way, an `fdatasync` begins at once.
 const FEW: usize = 2;
 
 /// Commands that are served together.

@@ -51,15 +51,9 @@ impl Db {
              ON CONFLICT (digest, config) DO UPDATE \
              SET corpus = excluded.corpus, levels = excluded.levels, tried_at = excluded.tried_at")
             .bind(&shown.digest).bind(&shown.config).bind(&shown.corpus).bind(&shown.levels)
-            .bind(stamp(tried_at)).execute(pool).await.map(drop)?);
+            .bind(seconds(tried_at)).execute(pool).await.map(drop)?);
         Ok(())
     }
-}
-
-/// RFC 3339 with whole seconds, as the catalog writes times.
-fn stamp(at: OffsetDateTime) -> String {
-    let at = seconds(at);
-    at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]
